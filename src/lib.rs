@@ -1,0 +1,6 @@
+//! forebay: a caching reverse proxy.
+
+pub mod caching;
+pub mod clock;
+pub mod semantics;
+pub mod store;
