@@ -2,5 +2,6 @@
 
 pub mod caching;
 pub mod clock;
+pub mod collapse;
 pub mod semantics;
 pub mod store;

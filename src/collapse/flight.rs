@@ -1,0 +1,249 @@
+//! Flights: the fetches that are under way in this process, over all its workers.
+//!
+//! The first request for a key leads; the others wait until the leader publishes what its response
+//! head allows: [`Landing::Shared`] (it may be stored, so it may be shared), [`Landing::Alone`] (it
+//! may not: everybody fetches for himself, at once) or [`Landing::Failed`]. A leader that vanishes
+//! without a word releases its waiters too. Generic over what is shared, so that this module knows
+//! no responses. Never touches: sockets, stores, clocks.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use crate::caching::stamp::Stamp;
+
+/// Which fetch: primary key hash, and variant (0 = the primary record itself) mixed with the class
+/// of requests that may share it.
+pub type FlightKey = (u128, u64);
+
+const SHARDS: usize = 64;
+
+/// What a flight came to.
+#[derive(Clone, Debug)]
+pub enum Landing<A, F> {
+    /// May be stored, so it is shared; later requests may still join.
+    Shared(A),
+    /// May not be shared: each fetches for itself, without a queue.
+    Alone,
+    /// The origin could not answer.
+    Failed(F),
+}
+
+/// All flights of the process.
+#[derive(Debug)]
+pub struct Flights<A, F> {
+    shards: Vec<Mutex<Shard<A, F>>>,
+}
+
+type Shard<A, F> = HashMap<FlightKey, Arc<Flight<A, F>>>;
+
+/// One fetch under way.
+#[derive(Debug)]
+struct Flight<A, F> {
+    /// The key's text: two keys with one hash never share.
+    text: Bytes,
+    /// Highest purge applied before its upstream request is sent.
+    stamp: Stamp,
+    landing: watch::Sender<Option<Landing<A, F>>>,
+}
+
+/// Whether a request leads or waits.
+#[derive(Debug)]
+pub enum Joined<A: Clone, F: Clone> {
+    /// It must fetch, and publish what came.
+    Leader(Lead<A, F>),
+    /// Somebody fetches already.
+    Waiter(Wait<A, F>),
+    /// Another key with the same hash is in the air: fetch without collapsing.
+    Collision,
+}
+
+impl<A: Clone, F: Clone> Default for Flights<A, F> {
+    fn default() -> Self {
+        Self { shards: (0..SHARDS).map(|_| Mutex::new(HashMap::new())).collect() }
+    }
+}
+
+impl<A: Clone, F: Clone> Flights<A, F> {
+    /// Joins the flight of `key`, or begins one with `stamp`. `valid` says whether an answer fetched
+    /// under a stamp may still be given: nobody joins a fetch that a purge has overtaken.
+    pub fn join(
+        self: &Arc<Self>,
+        key: FlightKey,
+        text: &Bytes,
+        stamp: Stamp,
+        valid: impl FnOnce(Stamp) -> bool,
+    ) -> Joined<A, F> {
+        let mut shard = self.shard(key);
+        if let Some(flight) = shard.get(&key) {
+            if flight.text != *text {
+                return Joined::Collision;
+            }
+            if valid(flight.stamp) {
+                return Joined::Waiter(Wait { landing: flight.landing.subscribe() });
+            }
+        }
+        let flight =
+            Arc::new(Flight { text: text.clone(), stamp, landing: watch::Sender::new(None) });
+        shard.insert(key, Arc::clone(&flight));
+        drop(shard);
+        Joined::Leader(Lead { flights: Arc::clone(self), key, flight, landed: false })
+    }
+
+    /// How many fetches are under way.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn shard(&self, key: FlightKey) -> MutexGuard<'_, Shard<A, F>> {
+        let index = (key.0 as usize ^ key.1 as usize) % SHARDS;
+        #[expect(clippy::indexing_slicing, reason = "the modulus is the number of shards")]
+        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The leader's permit. Dropping it ends the flight; if nothing was published, waiters are told to
+/// fetch for themselves.
+#[derive(Debug)]
+pub struct Lead<A: Clone, F: Clone> {
+    flights: Arc<Flights<A, F>>,
+    key: FlightKey,
+    flight: Arc<Flight<A, F>>,
+    landed: bool,
+}
+
+impl<A: Clone, F: Clone> Lead<A, F> {
+    /// The stamp the flight began under.
+    #[must_use]
+    pub fn stamp(&self) -> Stamp {
+        self.flight.stamp
+    }
+
+    /// Another way to wait for what this leader publishes.
+    #[must_use]
+    pub fn wait(&self) -> Wait<A, F> {
+        Wait { landing: self.flight.landing.subscribe() }
+    }
+
+    /// Tells everybody. A shared landing stays open to later requests until the permit is dropped
+    /// (which must come after the store, so that there is never a gap); the others end the flight.
+    pub fn land(&mut self, landing: Landing<A, F>) {
+        self.landed = true;
+        if !matches!(landing, Landing::Shared(_)) {
+            self.leave();
+        }
+        self.flight.landing.send_replace(Some(landing));
+    }
+
+    /// Ends the flight for newcomers; those who joined keep what was shared.
+    pub fn leave(&self) {
+        let mut shard = self.flights.shard(self.key);
+        if shard.get(&self.key).is_some_and(|flight| Arc::ptr_eq(flight, &self.flight)) {
+            shard.remove(&self.key);
+        }
+    }
+}
+
+impl<A: Clone, F: Clone> Drop for Lead<A, F> {
+    fn drop(&mut self) {
+        self.leave();
+        if !self.landed {
+            self.flight.landing.send_replace(Some(Landing::Alone));
+        }
+    }
+}
+
+/// A waiter's place.
+#[derive(Debug)]
+pub struct Wait<A, F> {
+    landing: watch::Receiver<Option<Landing<A, F>>>,
+}
+
+impl<A: Clone, F: Clone> Wait<A, F> {
+    /// What the flight came to. Cancel-safe.
+    pub async fn landing(&mut self) -> Landing<A, F> {
+        match self.landing.wait_for(Option::is_some).await {
+            Ok(landing) => landing.clone().unwrap_or(Landing::Alone),
+            Err(_) => Landing::Alone,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Test = Flights<u32, ()>;
+    const KEY: FlightKey = (7, 0);
+
+    fn join(flights: &Arc<Test>, stamp: u64) -> Joined<u32, ()> {
+        flights.join(KEY, &Bytes::from_static(b"k"), Stamp(stamp), |s| s.0 >= stamp)
+    }
+
+    fn lead(joined: Joined<u32, ()>) -> Lead<u32, ()> {
+        match joined {
+            Joined::Leader(lead) => lead,
+            other => panic!("expected to lead, got {other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn one_leads_and_the_others_share() {
+        let flights = Arc::new(Test::default());
+        let mut leader = lead(join(&flights, 0));
+        let Joined::Waiter(mut early) = join(&flights, 0) else { panic!("must wait") };
+        leader.land(Landing::Shared(5));
+        let Joined::Waiter(mut late) = join(&flights, 0) else { panic!("may still join") };
+        assert!(matches!(early.landing().await, Landing::Shared(5)));
+        assert!(matches!(late.landing().await, Landing::Shared(5)));
+        drop(leader);
+        assert!(flights.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_may_not_be_shared_releases_everybody_and_ends_the_flight() {
+        let flights = Arc::new(Test::default());
+        let mut leader = lead(join(&flights, 0));
+        let Joined::Waiter(mut waiter) = join(&flights, 0) else { panic!("must wait") };
+        leader.land(Landing::Alone);
+        assert!(flights.is_empty());
+        assert!(matches!(waiter.landing().await, Landing::Alone));
+    }
+
+    #[tokio::test]
+    async fn a_leader_that_vanishes_releases_its_waiters() {
+        let flights = Arc::new(Test::default());
+        let leader = lead(join(&flights, 0));
+        let Joined::Waiter(mut waiter) = join(&flights, 0) else { panic!("must wait") };
+        drop(leader);
+        assert!(matches!(waiter.landing().await, Landing::Alone));
+    }
+
+    #[tokio::test]
+    async fn nobody_joins_a_fetch_that_a_purge_has_overtaken() {
+        let flights = Arc::new(Test::default());
+        let old = lead(join(&flights, 1));
+        let new = lead(join(&flights, 2));
+        drop(old);
+        assert_eq!(flights.len(), 1, "the old leader does not end the new flight");
+        drop(new);
+        assert!(flights.is_empty());
+    }
+
+    #[test]
+    fn keys_that_collide_never_share() {
+        let flights = Arc::new(Test::default());
+        let _leader = lead(join(&flights, 0));
+        let other = flights.join(KEY, &Bytes::from_static(b"other"), Stamp(0), |_| true);
+        assert!(matches!(other, Joined::Collision));
+    }
+}

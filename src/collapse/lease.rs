@@ -1,0 +1,69 @@
+//! The fleet's lock, as seen by one waiter: how long to wait, and how often to look.
+//!
+//! Only leaders of a process wait here, so a key has at most as many waiters as the fleet has
+//! proxies: looking is cheaper and sturdier than being told. Decides: the delays. Never touches:
+//! Redis, timers, random numbers (they are arguments).
+
+use std::time::Duration;
+
+/// First delay, and the longest.
+const FIRST: Duration = Duration::from_millis(10);
+const LONGEST: Duration = Duration::from_millis(100);
+/// The longest a lock is renewed for: past it the fetch goes on, but no longer alone.
+pub const LONGEST_HELD: Duration = Duration::from_secs(60);
+
+/// The waiting of one leader for another process's fetch.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    delay: Duration,
+    waited: Duration,
+    limit: Duration,
+}
+
+impl Patience {
+    /// Waits at most `limit` in all.
+    #[must_use]
+    pub const fn new(limit: Duration) -> Self {
+        Self { delay: FIRST, waited: Duration::ZERO, limit }
+    }
+
+    /// The next delay: doubling from 10 ms to 100 ms, spread by a quarter either way with `random`
+    /// in 0..1 so that a fleet does not look in step; `None` once patience is used up.
+    pub fn next(&mut self, random: f64) -> Option<Duration> {
+        if self.waited >= self.limit {
+            return None;
+        }
+        let spread = 0.75 + 0.5 * random.clamp(0.0, 1.0);
+        let delay = self.delay.mul_f64(spread).min(self.limit - self.waited);
+        self.waited += delay;
+        self.delay = (self.delay * 2).min(LONGEST);
+        Some(delay)
+    }
+
+    /// How long it has waited, by its own count.
+    #[must_use]
+    pub const fn waited(&self) -> Duration {
+        self.waited
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_grow_and_end_at_the_limit() {
+        let mut patience = Patience::new(Duration::from_millis(300));
+        let delays: Vec<u128> =
+            std::iter::from_fn(|| patience.next(0.5)).map(|delay| delay.as_millis()).collect();
+        assert_eq!(delays, [10, 20, 40, 80, 100, 50]);
+        assert_eq!(patience.waited(), Duration::from_millis(300));
+    }
+
+    #[test]
+    fn jitter_spreads_by_a_quarter() {
+        let first = |random| Patience::new(Duration::from_secs(1)).next(random).expect("patience");
+        assert_eq!(first(0.0), Duration::from_micros(7_500));
+        assert_eq!(first(1.0), Duration::from_micros(12_500));
+    }
+}

@@ -1,0 +1,573 @@
+//! The Prometheus series of the contract.
+//!
+//! Label values come from closed sets: configured names, enums, status codes, method classes.
+//! Series a request touches are resolved once and kept beside the route ([`RouteMetrics`]), so that
+//! counting is an atomic add and never a look-up by string.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use prometheus::{
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use crate::caching::outcome::{CacheResult, Reason};
+
+/// Upper bounds of the duration histograms, in seconds: from a memory hit to a slow origin.
+const SECONDS: [f64; 14] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
+
+/// The label of requests that no route matched.
+pub const NO_ROUTE: &str = "none";
+
+/// All series of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    request_duration: HistogramVec,
+    lookups: [IntCounter; 4],
+    not_stored: IntCounterVec,
+    cache_bytes: IntGaugeVec,
+    cache_entries: IntGaugeVec,
+    evictions: Mirror,
+    collapsed: IntCounterVec,
+    lock_wait: HistogramVec,
+    origin_fetches: IntCounterVec,
+    origin_duration: HistogramVec,
+    upstream_connections: IntGaugeVec,
+    redis_duration: HistogramVec,
+    redis_errors: MirrorVec,
+    redis_breaker: IntGauge,
+    compression: MirrorVec,
+    purges: IntCounterVec,
+    last_reload: IntGauge,
+    /// Connections of clients that are open now.
+    pub connections: IntGauge,
+    access_log_dropped: Mirror,
+}
+
+impl Metrics {
+    /// Registers every series, those without labels at zero.
+    ///
+    /// # Errors
+    /// When a series cannot be registered (a duplicate name: a bug here).
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let made = Self {
+            requests: counters(&registry, "requests_total", "Requests answered.", &[
+                "route", "method", "code", "result",
+            ])?,
+            request_duration: histograms(
+                &registry,
+                "request_duration_seconds",
+                "From a request's head to the last byte of its answer.",
+                &["route", "result"],
+            )?,
+            lookups: {
+                let by = counters(&registry, "cache_lookups_total", "Look-ups by tier.", &["tier", "result"])?;
+                [["memory", "hit"], ["memory", "miss"], ["redis", "hit"], ["redis", "miss"]]
+                    .map(|labels| by.with_label_values(&labels))
+            },
+            not_stored: counters(&registry, "not_stored_total", "Responses not stored, by reason.", &[
+                "route", "reason",
+            ])?,
+            cache_bytes: gauges(&registry, "cache_bytes", "Bytes really held.", &["tier"])?,
+            cache_entries: gauges(&registry, "cache_entries", "Records held.", &["tier"])?,
+            evictions: Mirror::new(&registry, "evictions_total", "Records the memory tier let go for room.")?,
+            collapsed: counters(&registry, "collapsed_total", "Requests that shared another's fetch.", &[
+                "scope",
+            ])?,
+            lock_wait: histograms(&registry, "lock_wait_seconds", "Waiting for another's fetch.", &["scope"])?,
+            origin_fetches: counters(&registry, "origin_fetches_total", "Requests sent to the origin.", &[
+                "route", "cause",
+            ])?,
+            origin_duration: histograms(
+                &registry,
+                "origin_duration_seconds",
+                "From sending a request to the origin to its response head.",
+                &["upstream"],
+            )?,
+            upstream_connections: gauges(&registry, "upstream_connections", "Connections to origins.", &[
+                "upstream", "state",
+            ])?,
+            redis_duration: histograms(
+                &registry,
+                "redis_command_duration_seconds",
+                "Redis commands, as seen from here.",
+                &["command"],
+            )?,
+            redis_errors: MirrorVec::new(&registry, "redis_errors_total", "Redis failures, by kind.", "kind")?,
+            redis_breaker: {
+                let gauge = IntGauge::with_opts(opts(
+                    "redis_breaker_state",
+                    "0 closed (in use), 1 half-open (probing), 2 open (not asked).",
+                ))?;
+                registry.register(Box::new(gauge.clone()))?;
+                gauge
+            },
+            compression: MirrorVec::new(
+                &registry,
+                "compression_bytes_total",
+                "Bytes of bodies written to Redis: before and after LZ4.",
+                "stage",
+            )?,
+            purges: counters(&registry, "purges_total", "Invalidations, by kind and source.", &[
+                "kind", "source",
+            ])?,
+            last_reload: {
+                let gauge = IntGauge::with_opts(opts(
+                    "config_last_reload_success",
+                    "1 when the last load of the configuration succeeded.",
+                ))?;
+                registry.register(Box::new(gauge.clone()))?;
+                gauge
+            },
+            connections: {
+                let gauge = IntGauge::with_opts(opts("connections", "Client connections open now."))?;
+                registry.register(Box::new(gauge.clone()))?;
+                gauge
+            },
+            access_log_dropped: Mirror::new(
+                &registry,
+                "access_log_dropped_total",
+                "Access log lines given up because the log's reader was too slow.",
+            )?,
+            registry,
+        };
+        let build = GaugeVec::new(opts("build_info", "Always 1."), &["version"])?;
+        made.registry.register(Box::new(build.clone()))?;
+        let one: Gauge = build.get_metric_with_label_values(&[env!("CARGO_PKG_VERSION")])?;
+        one.set(1.0);
+        made.last_reload.set(1);
+        Ok(made)
+    }
+
+    /// The handles of one route; `name` is the configured route name.
+    #[must_use]
+    pub fn route(&self, name: &str) -> RouteMetrics {
+        RouteMetrics {
+            name: name.to_owned(),
+            durations: Default::default(),
+            requests: Default::default(),
+            causes: Default::default(),
+        }
+    }
+
+    /// Counts an answered request.
+    pub fn request(
+        &self,
+        route: &RouteMetrics,
+        method: &Method,
+        status: StatusCode,
+        result: CacheResult,
+        took: Duration,
+    ) {
+        let method = MethodLabel::of(method);
+        match route.request_handle(self, method, status, result) {
+            Some(counter) => counter.inc(),
+            None => self
+                .requests
+                .with_label_values(&[&route.name, method.text(), status.as_str(), result.label()])
+                .inc(),
+        }
+        if let Some(duration) = route.durations.get(result as usize) {
+            duration
+                .get_or_init(|| self.request_duration.with_label_values(&[&route.name, result.label()]))
+                .observe(took.as_secs_f64());
+        }
+    }
+
+    /// Counts a look-up in the memory tier.
+    pub fn memory_lookup(&self, found: bool) {
+        let [hit, miss, _, _] = &self.lookups;
+        if found { hit.inc() } else { miss.inc() }
+    }
+
+    /// Counts a look-up in the Redis tier.
+    pub fn redis_lookup(&self, found: bool) {
+        let [_, _, hit, miss] = &self.lookups;
+        if found { hit.inc() } else { miss.inc() }
+    }
+
+    /// Counts a response that was not stored.
+    pub fn not_stored(&self, route: &RouteMetrics, reason: Reason) {
+        self.not_stored.with_label_values(&[route.name.as_str(), reason.code()]).inc();
+    }
+
+    /// Counts a request that shared another's fetch, and how long it waited for it.
+    pub fn collapsed(&self, scope: Scope, waited: Duration) {
+        self.collapsed.with_label_values(&[scope.text()]).inc();
+        self.lock_wait.with_label_values(&[scope.text()]).observe(waited.as_secs_f64());
+    }
+
+    /// Counts a request sent to the origin.
+    pub fn origin_fetch(&self, route: &RouteMetrics, cause: Cause) {
+        if let Some(handle) = route.causes.get(cause as usize) {
+            handle
+                .get_or_init(|| self.origin_fetches.with_label_values(&[route.name.as_str(), cause.text()]))
+                .inc();
+        }
+    }
+
+    /// Observes how long an origin took to its response head.
+    pub fn origin_answered(&self, upstream: &str, took: Duration) {
+        self.origin_duration.with_label_values(&[upstream]).observe(took.as_secs_f64());
+    }
+
+    /// Observes a Redis command.
+    pub fn redis_command(&self, command: &'static str, took: Duration) {
+        self.redis_duration.with_label_values(&[command]).observe(took.as_secs_f64());
+    }
+
+    /// Handle for a Redis command's durations, to be kept by who observes often.
+    #[must_use]
+    pub fn redis_histogram(&self, command: &'static str) -> Histogram {
+        self.redis_duration.with_label_values(&[command])
+    }
+
+    /// Counts an invalidation; `kind` and `source` come from closed sets.
+    pub fn purge(&self, kind: &'static str, source: &'static str) {
+        self.purges.with_label_values(&[kind, source]).inc();
+    }
+
+    /// Says whether the last load of the configuration succeeded.
+    pub fn reloaded(&self, success: bool) {
+        self.last_reload.set(i64::from(success));
+    }
+
+    /// The text exposition, after `snapshot` has told the counts that others keep.
+    ///
+    /// # Errors
+    /// When the series cannot be encoded.
+    pub fn render(&self, snapshot: &Snapshot) -> Result<Vec<u8>, prometheus::Error> {
+        for tier in &snapshot.tiers {
+            self.cache_bytes.with_label_values(&[tier.name]).set(signed(tier.bytes));
+            self.cache_entries.with_label_values(&[tier.name]).set(signed(tier.entries));
+        }
+        self.evictions.set(snapshot.evictions);
+        self.access_log_dropped.set(snapshot.access_log_dropped);
+        for upstream in &snapshot.upstreams {
+            for (state, count) in [("idle", upstream.idle), ("busy", upstream.busy)] {
+                self.upstream_connections.with_label_values(&[&upstream.name, state]).set(signed(count));
+            }
+        }
+        if let Some(redis) = &snapshot.redis {
+            self.redis_breaker.set(redis.breaker);
+            for (kind, count) in &redis.errors {
+                self.redis_errors.set(kind, *count);
+            }
+            self.compression.set("before", redis.compressed_before);
+            self.compression.set("after", redis.compressed_after);
+        }
+        let mut out = Vec::with_capacity(16 * 1024);
+        TextEncoder::new().encode(&self.registry.gather(), &mut out)?;
+        Ok(out)
+    }
+}
+
+/// Counts that other modules keep as plain atomics, read at scrape time.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Bytes and records per tier.
+    pub tiers: Vec<TierSize>,
+    /// Records the memory tier let go for room.
+    pub evictions: u64,
+    /// Access log lines given up.
+    pub access_log_dropped: u64,
+    /// Connections per upstream.
+    pub upstreams: Vec<UpstreamConnections>,
+    /// Redis, when configured.
+    pub redis: Option<RedisCounts>,
+}
+
+/// What a tier holds.
+#[derive(Clone, Debug)]
+pub struct TierSize {
+    /// Tier label.
+    pub name: &'static str,
+    /// Bytes really held.
+    pub bytes: u64,
+    /// Records held.
+    pub entries: u64,
+}
+
+/// Connections to one upstream.
+#[derive(Clone, Debug)]
+pub struct UpstreamConnections {
+    /// Configured name.
+    pub name: String,
+    /// Waiting for use.
+    pub idle: u64,
+    /// In use.
+    pub busy: u64,
+}
+
+/// What the Redis tier counts itself.
+#[derive(Clone, Debug, Default)]
+pub struct RedisCounts {
+    /// 0 closed, 1 half-open, 2 open.
+    pub breaker: i64,
+    /// Failures by kind.
+    pub errors: Vec<(&'static str, u64)>,
+    /// Bytes of bodies written, before LZ4.
+    pub compressed_before: u64,
+    /// The same after.
+    pub compressed_after: u64,
+}
+
+/// Where a fetch was shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// In this process.
+    Process,
+    /// In the fleet, through the lock in Redis.
+    Fleet,
+}
+
+impl Scope {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Fleet => "fleet",
+        }
+    }
+}
+
+/// Why the origin was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Nothing stored could answer.
+    Miss,
+    /// A stored response was validated.
+    Validate,
+    /// A stale or early refresh behind a served answer.
+    Refresh,
+    /// The request was not for the cache.
+    Bypass,
+}
+
+impl Cause {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Miss => "miss",
+            Self::Validate => "validate",
+            Self::Refresh => "refresh",
+            Self::Bypass => "bypass",
+        }
+    }
+}
+
+/// Statuses whose counters are kept ready; any other is looked up.
+const COMMON: [u16; 16] =
+    [200, 204, 206, 301, 302, 304, 400, 401, 403, 404, 412, 429, 500, 502, 503, 504];
+const METHODS: usize = 8;
+
+type ByCode = [OnceLock<IntCounter>; COMMON.len() * METHODS];
+
+/// The handles of one route, resolved when first used.
+#[derive(Debug)]
+pub struct RouteMetrics {
+    name: String,
+    durations: [OnceLock<Histogram>; CacheResult::ALL.len()],
+    requests: [OnceLock<Box<ByCode>>; CacheResult::ALL.len()],
+    causes: [OnceLock<IntCounter>; 4],
+}
+
+impl RouteMetrics {
+    /// The configured name, or [`NO_ROUTE`].
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn request_handle(
+        &self,
+        metrics: &Metrics,
+        method: MethodLabel,
+        status: StatusCode,
+        result: CacheResult,
+    ) -> Option<&IntCounter> {
+        let code = COMMON.iter().position(|common| *common == status.as_u16())?;
+        let table = self
+            .requests
+            .get(result as usize)?
+            .get_or_init(|| Box::new(std::array::from_fn(|_| OnceLock::new())));
+        let handle = table.get(code * METHODS + method as usize)?;
+        Some(handle.get_or_init(|| {
+            metrics.requests.with_label_values(&[
+                self.name.as_str(),
+                method.text(),
+                status.as_str(),
+                result.label(),
+            ])
+        }))
+    }
+}
+
+/// The closed set of method labels.
+#[derive(Clone, Copy)]
+enum MethodLabel {
+    Get,
+    Head,
+    Post,
+    Put,
+    Delete,
+    Patch,
+    Options,
+    Other,
+}
+
+impl MethodLabel {
+    fn of(method: &Method) -> Self {
+        match *method {
+            Method::GET => Self::Get,
+            Method::HEAD => Self::Head,
+            Method::POST => Self::Post,
+            Method::PUT => Self::Put,
+            Method::DELETE => Self::Delete,
+            Method::PATCH => Self::Patch,
+            Method::OPTIONS => Self::Options,
+            _ => Self::Other,
+        }
+    }
+
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Delete => "DELETE",
+            Self::Patch => "PATCH",
+            Self::Options => "OPTIONS",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// A counter whose truth is kept elsewhere and copied in at scrape time; never goes back.
+#[derive(Debug)]
+struct Mirror {
+    counter: IntCounter,
+    shown: AtomicU64,
+}
+
+impl Mirror {
+    fn new(registry: &Registry, name: &str, help: &str) -> Result<Self, prometheus::Error> {
+        let counter = IntCounter::with_opts(opts(name, help))?;
+        registry.register(Box::new(counter.clone()))?;
+        Ok(Self { counter, shown: AtomicU64::new(0) })
+    }
+
+    fn set(&self, total: u64) {
+        let shown = self.shown.fetch_max(total, Ordering::AcqRel);
+        self.counter.inc_by(total.saturating_sub(shown));
+    }
+}
+
+/// [`Mirror`] with one label from a closed set.
+#[derive(Debug)]
+struct MirrorVec {
+    counters: IntCounterVec,
+}
+
+impl MirrorVec {
+    fn new(registry: &Registry, name: &str, help: &str, label: &str) -> Result<Self, prometheus::Error> {
+        Ok(Self { counters: counters(registry, name, help, &[label])? })
+    }
+
+    fn set(&self, label: &str, total: u64) {
+        let counter = self.counters.with_label_values(&[label]);
+        counter.inc_by(total.saturating_sub(counter.get()));
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(format!("forebay_{name}"), help)
+}
+
+fn counters(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> Result<IntCounterVec, prometheus::Error> {
+    let series = IntCounterVec::new(opts(name, help), labels)?;
+    registry.register(Box::new(series.clone()))?;
+    Ok(series)
+}
+
+fn gauges(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> Result<IntGaugeVec, prometheus::Error> {
+    let series = IntGaugeVec::new(opts(name, help), labels)?;
+    registry.register(Box::new(series.clone()))?;
+    Ok(series)
+}
+
+fn histograms(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> Result<HistogramVec, prometheus::Error> {
+    let opts = HistogramOpts::new(format!("forebay_{name}"), help).buckets(SECONDS.to_vec());
+    let series = HistogramVec::new(opts, labels)?;
+    registry.register(Box::new(series.clone()))?;
+    Ok(series)
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counted_request_shows_with_its_labels() {
+        let metrics = Metrics::new().expect("series");
+        let route = metrics.route("product");
+        for _ in 0..3 {
+            metrics.request(
+                &route,
+                &Method::GET,
+                StatusCode::OK,
+                CacheResult::Hit,
+                Duration::from_micros(80),
+            );
+        }
+        let teapot = StatusCode::IM_A_TEAPOT;
+        metrics.request(&route, &Method::TRACE, teapot, CacheResult::Bypass, Duration::ZERO);
+        let text = String::from_utf8(metrics.render(&Snapshot::default()).expect("text")).expect("utf-8");
+        for line in [
+            r#"forebay_requests_total{code="200",method="GET",result="hit",route="product"} 3"#,
+            r#"forebay_requests_total{code="418",method="other",result="bypass",route="product"} 1"#,
+            r#"forebay_request_duration_seconds_count{result="hit",route="product"} 3"#,
+            r#"forebay_redis_breaker_state 0"#,
+        ] {
+            assert!(text.contains(line), "{line} not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn mirrored_counters_never_go_back() {
+        let metrics = Metrics::new().expect("series");
+        let at = |evictions| {
+            let snapshot = Snapshot { evictions, ..Snapshot::default() };
+            let text = String::from_utf8(metrics.render(&snapshot).expect("text")).expect("utf-8");
+            text.lines().find(|line| line.starts_with("forebay_evictions_total")).map(str::to_owned)
+        };
+        assert_eq!(at(5).as_deref(), Some("forebay_evictions_total 5"));
+        assert_eq!(at(3).as_deref(), Some("forebay_evictions_total 5"));
+        assert_eq!(at(9).as_deref(), Some("forebay_evictions_total 9"));
+    }
+}
