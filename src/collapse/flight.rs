@@ -106,7 +106,6 @@ impl<A: Clone, F: Clone> Flights<A, F> {
 
     fn shard(&self, key: FlightKey) -> MutexGuard<'_, Shard<A, F>> {
         let index = (key.0 as usize ^ key.1 as usize) % SHARDS;
-        #[expect(clippy::indexing_slicing, reason = "the modulus is the number of shards")]
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,0 +1,244 @@
+//! Answers made from stored responses: preconditions, ranges, HEAD, and the fields forebay adds.
+//!
+//! Decides: which part of a stored response answers this request (RFC 9110 13.2.2, 14.2, 15.4.5).
+//! Never touches: whether it may be reused (that verdict has fallen before).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{AGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, IF_RANGE, LAST_MODIFIED};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+
+use super::Proxy;
+use super::asked::{Asked, Outcome};
+use super::deliver::{Content, Delivery};
+use super::error::Failure;
+use super::record::Record;
+use crate::caching::admission::RequestFacts;
+use crate::caching::outcome::CacheResult;
+use crate::caching::stored::StoredHead;
+use crate::collapse::fill::{Fill, FillReader};
+use crate::semantics::preconditions::{self, Precondition};
+use crate::semantics::range::{self, RangeVerdict};
+use crate::upstream::AnswerBody;
+
+/// Where a stored response's content is read from.
+#[derive(Debug)]
+pub enum Source {
+    /// At hand.
+    Whole(Bytes),
+    /// Still growing, or shared with other readers.
+    Growing(FillReader, Option<u64>),
+}
+
+impl Source {
+    /// A fill, read from its first byte; `None` when it can no longer be.
+    #[must_use]
+    pub fn of(fill: &Arc<Fill>) -> Option<Self> {
+        let length = fill.length();
+        fill.read().map(|reader| Self::Growing(reader, length))
+    }
+
+    const fn length(&self) -> Option<u64> {
+        match self {
+            Self::Whole(bytes) => Some(bytes.len() as u64),
+            Self::Growing(_, length) => *length,
+        }
+    }
+
+    fn whole(self) -> Content {
+        match self {
+            Self::Whole(bytes) => Content::Whole(bytes),
+            Self::Growing(reader, _) => Content::Growing(reader),
+        }
+    }
+
+    fn slice(self, first: u64, last: u64) -> Content {
+        match self {
+            Self::Whole(bytes) => Content::Whole(cut(&bytes, first, last)),
+            Self::Growing(from, _) => Content::Part { from, skip: first, take: last - first + 1 },
+        }
+    }
+}
+
+/// The name of the header that says in one word how the cache answered.
+pub const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
+
+impl Proxy {
+    /// Answers from a stored response, or from one that is being stored. `age` is what `Age` says,
+    /// if it is to be there.
+    pub(super) fn answer(
+        self: &Arc<Self>,
+        asked: &Asked,
+        facts: &RequestFacts,
+        route: usize,
+        head: &StoredHead,
+        source: Source,
+        age: Option<HeaderValue>,
+        outcome: Outcome,
+    ) -> Response<Delivery> {
+        let mut headers = HeaderMap::with_capacity(head.fields.len() + 6);
+        let (status, content) = if facts.conditional && head.status == StatusCode::OK {
+            match precondition(asked, head) {
+                Precondition::NotModified => {
+                    copy_for_304(head, &mut headers);
+                    (StatusCode::NOT_MODIFIED, Content::Empty)
+                }
+                Precondition::Failed => return self.fail(asked, Some(route), Failure::PRECONDITION, outcome),
+                Precondition::Proceed => select(asked, facts, head, source, &mut headers),
+            }
+        } else {
+            select(asked, facts, head, source, &mut headers)
+        };
+        if let Some(age) = age {
+            headers.insert(AGE, age);
+        }
+        self.finish(asked, Some(route), status, headers, content, outcome)
+    }
+
+    /// Passes the origin's answer on as it streams.
+    pub(super) fn pass(
+        self: &Arc<Self>,
+        asked: &Asked,
+        route: usize,
+        status: StatusCode,
+        headers: HeaderMap,
+        body: AnswerBody,
+        outcome: Outcome,
+    ) -> Response<Delivery> {
+        self.finish(asked, Some(route), status, headers, Content::Passing(Box::new(body)), outcome)
+    }
+
+    /// Tells the client that no response could be had.
+    pub(super) fn fail(
+        self: &Arc<Self>,
+        asked: &Asked,
+        route: Option<usize>,
+        failure: Failure,
+        mut outcome: Outcome,
+    ) -> Response<Delivery> {
+        outcome.result = CacheResult::Error;
+        outcome.reason = Some(failure.reason);
+        let (parts, body) = failure.response().into_parts();
+        self.finish(asked, route, parts.status, parts.headers, body.into_content(), outcome)
+    }
+
+    /// Adds what forebay says of itself, and hands the record to whoever sees the end of the body.
+    fn finish(
+        self: &Arc<Self>,
+        asked: &Asked,
+        route: Option<usize>,
+        status: StatusCode,
+        mut headers: HeaderMap,
+        content: Content,
+        outcome: Outcome,
+    ) -> Response<Delivery> {
+        let server = &self.site.rules.server;
+        outcome.cache_status(&server.name).append_to(&mut headers);
+        if server.x_cache {
+            headers.insert(X_CACHE, HeaderValue::from_static(outcome.result.x_cache()));
+        }
+        let record = Record::of(self, asked, route, status, outcome);
+        let delivery = match content {
+            Content::Empty => {
+                record.write(0, false);
+                Delivery::of(Content::Empty)
+            }
+            content if *asked.method() == Method::HEAD => {
+                // The length a GET would have had (RFC 9110 8.6); the content itself is not sent.
+                if let Some(length) = http_body::Body::size_hint(&Delivery::of_ref(&content)).exact() {
+                    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+                }
+                record.write(0, false);
+                Delivery::of(Content::Empty)
+            }
+            Content::Whole(bytes) => {
+                record.write(bytes.len() as u64, false);
+                Delivery::of(Content::Whole(bytes))
+            }
+            content => Delivery::new(content, Some(Box::new(record))),
+        };
+        let mut response = Response::new(delivery);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        response
+    }
+}
+
+fn precondition(asked: &Asked, head: &StoredHead) -> Precondition {
+    preconditions::evaluate(
+        asked.headers(),
+        head.field(&ETAG),
+        head.field(&LAST_MODIFIED),
+        head.field(&DATE),
+        asked.now,
+    )
+}
+
+/// The part of the stored response that the request selects: all of it, or ranges of it.
+fn select(
+    asked: &Asked,
+    facts: &RequestFacts,
+    head: &StoredHead,
+    source: Source,
+    headers: &mut HeaderMap,
+) -> (StatusCode, Content) {
+    for (name, value) in &head.fields {
+        headers.append(name.clone(), value.clone());
+    }
+    if !facts.range || *asked.method() != Method::GET || head.status != StatusCode::OK {
+        return (head.status, source.whole());
+    }
+    let Some(length) = source.length() else { return (head.status, source.whole()) };
+    let verdict = range::select(
+        asked.headers(),
+        length,
+        head.field(&ETAG),
+        head.field(&LAST_MODIFIED),
+        head.field(&DATE),
+    );
+    match (verdict, source) {
+        (RangeVerdict::Whole, source) => (head.status, source.whole()),
+        (RangeVerdict::Single { first, last }, source) => {
+            headers.insert(CONTENT_RANGE, range::content_range(first, last, length));
+            (StatusCode::PARTIAL_CONTENT, source.slice(first, last))
+        }
+        (RangeVerdict::Several(ranges), Source::Whole(body)) => {
+            let kind = headers.remove(CONTENT_TYPE);
+            let multipart = range::Multipart::new(kind.as_ref(), length);
+            headers.insert(CONTENT_TYPE, multipart.content_type());
+            let mut pieces = Vec::with_capacity(ranges.len() * 2 + 1);
+            for (first, last) in ranges {
+                pieces.push(multipart.head(first, last));
+                pieces.push(cut(&body, first, last));
+            }
+            pieces.push(multipart.end());
+            let total = pieces.iter().map(|piece| piece.len() as u64).sum();
+            (StatusCode::PARTIAL_CONTENT, Content::Pieces(pieces.into_iter(), total))
+        }
+        // Several ranges of a body that is still growing would have to be held back: whole, then.
+        (RangeVerdict::Several(_), source) => (head.status, source.whole()),
+        (RangeVerdict::Unsatisfiable, _) => {
+            headers.insert(CONTENT_RANGE, range::unsatisfied(length));
+            (StatusCode::RANGE_NOT_SATISFIABLE, Content::Empty)
+        }
+    }
+}
+
+fn cut(body: &Bytes, first: u64, last: u64) -> Bytes {
+    let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(body.len());
+    let (start, end) = (at(first), at(last.saturating_add(1)));
+    body.slice(start..end.max(start))
+}
+
+/// RFC 9110 15.4.5: the fields a 200 would have had that concern the cached response, no others.
+fn copy_for_304(head: &StoredHead, headers: &mut HeaderMap) {
+    use http::header::{CACHE_CONTROL, CONTENT_LOCATION, EXPIRES, VARY, VIA};
+    const KEPT: [HeaderName; 8] =
+        [CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, LAST_MODIFIED, VARY, VIA];
+    for (name, value) in &head.fields {
+        if KEPT.contains(name) || name.as_str() == "cdn-cache-control" {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+}

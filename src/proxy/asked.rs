@@ -1,0 +1,153 @@
+//! The request as it was received, and the outcome that is written down while it is answered.
+//!
+//! Decides nothing: what a request asks is read here once, in one place.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use http::header::HOST;
+use http::{HeaderMap, Method, StatusCode, Version};
+
+use crate::caching::outcome::{CacheResult, CacheStatus, Forwarded, Reason};
+use crate::semantics::UnixMillis;
+use crate::store::Tier;
+
+/// A request, received: end-to-end fields only.
+#[derive(Debug)]
+pub struct Asked {
+    /// Method, target and fields; hop-by-hop and nominated fields are gone.
+    pub head: http::request::Parts,
+    /// The client's address.
+    pub client: IpAddr,
+    /// The protocol the client asked to switch to, if it did.
+    pub upgrade: Option<http::HeaderValue>,
+    /// Whether a body follows the head.
+    pub has_body: bool,
+    /// Wall clock at receipt: the `now` of every verdict on this request.
+    pub now: UnixMillis,
+    /// Monotonic clock at receipt.
+    pub started: Instant,
+}
+
+impl Asked {
+    /// `http`: TLS towards clients ends before forebay.
+    pub const SCHEME: &'static str = "http";
+
+    /// The authority the request is for: that of an absolute-form target, else `Host`, byte for byte.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        match self.head.uri.authority() {
+            Some(authority) => authority.as_str(),
+            None => self.head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default(),
+        }
+    }
+
+    /// Path and query as they came and as they are forwarded.
+    #[must_use]
+    pub fn target(&self) -> &str {
+        self.head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str)
+    }
+
+    /// The path alone: what routes match.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.head.uri.path()
+    }
+
+    /// The request's fields.
+    #[must_use]
+    pub const fn headers(&self) -> &HeaderMap {
+        &self.head.headers
+    }
+
+    /// The request's method.
+    #[must_use]
+    pub const fn method(&self) -> &Method {
+        &self.head.method
+    }
+
+    /// Whether the client speaks HTTP/1.0, and so knows neither chunks nor 1xx.
+    #[must_use]
+    pub fn is_http_10(&self) -> bool {
+        self.head.version == Version::HTTP_10
+    }
+}
+
+/// How a request was answered: what Cache-Status, X-Cache, the log line and the metrics all read.
+#[derive(Clone, Copy, Debug)]
+pub struct Outcome {
+    /// In one word.
+    pub result: CacheResult,
+    /// Why.
+    pub reason: Option<Reason>,
+    /// The tier a reused response came from.
+    pub tier: Option<Tier>,
+    /// Why it was forwarded, when it was (RFC 9211 2.2).
+    pub forwarded: Option<Forwarded>,
+    /// The origin's status, when it was asked.
+    pub forward_status: Option<StatusCode>,
+    /// Whether the response was stored.
+    pub stored: bool,
+    /// Whether the request shared another's fetch.
+    pub collapsed: bool,
+    /// Seconds of freshness left; negative when stale.
+    pub ttl: Option<i64>,
+    /// From sending the upstream request to its response head.
+    pub origin: Option<Duration>,
+}
+
+impl Outcome {
+    /// An outcome in one word, with its reason.
+    #[must_use]
+    pub const fn new(result: CacheResult, reason: Option<Reason>) -> Self {
+        Self {
+            result,
+            reason,
+            tier: None,
+            forwarded: None,
+            forward_status: None,
+            stored: false,
+            collapsed: false,
+            ttl: None,
+            origin: None,
+        }
+    }
+
+    /// A reused response from `tier`.
+    #[must_use]
+    pub const fn reused(result: CacheResult, tier: Tier, reason: Option<Reason>) -> Self {
+        let mut outcome = Self::new(result, reason);
+        outcome.tier = Some(tier);
+        outcome
+    }
+
+    /// A forwarded request.
+    #[must_use]
+    pub const fn forwarded(result: CacheResult, forwarded: Forwarded, reason: Option<Reason>) -> Self {
+        let mut outcome = Self::new(result, reason);
+        outcome.forwarded = Some(forwarded);
+        outcome
+    }
+
+    /// This cache's member of Cache-Status (RFC 9211).
+    #[must_use]
+    pub fn cache_status<'a>(&self, name: &'a str) -> CacheStatus<'a> {
+        let detail = self.reason.map(Reason::code).or_else(|| self.tier.map(Tier::label));
+        let mut status = CacheStatus::new(name);
+        match self.forwarded {
+            Some(forwarded) => status = status.forwarded(forwarded),
+            None if self.tier.is_some() => status = status.hit(),
+            None => {}
+        }
+        if let Some(code) = self.forward_status {
+            status = status.forward_status(code);
+        }
+        if let Some(ttl) = self.ttl {
+            status = status.ttl(ttl);
+        }
+        if let Some(detail) = detail {
+            status = status.detail(detail);
+        }
+        status.stored(self.stored).collapsed(self.collapsed)
+    }
+}

@@ -1,0 +1,178 @@
+//! Delivery: the bodies that go to clients, and what happens when one has ended.
+//!
+//! Decides: nothing about HTTP. Every body counts what it sends and, when it is dropped, whole or
+//! broken off, writes the request's line and metrics through its [`Finish`]. Never buffers: each
+//! frame is asked for when the client has room for it.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use crate::collapse::fill::FillReader;
+use crate::upstream::AnswerBody;
+
+/// What a client is sent.
+#[derive(Debug)]
+pub struct Delivery {
+    content: Content,
+    sent: u64,
+    finish: Option<Box<dyn Finish>>,
+}
+
+/// Where the bytes come from.
+#[derive(Debug)]
+pub enum Content {
+    /// Nothing.
+    Empty,
+    /// Bytes at hand.
+    Whole(Bytes),
+    /// Several pieces at hand: a multipart answer.
+    Pieces(std::vec::IntoIter<Bytes>, u64),
+    /// A body that others read too, and that may still grow.
+    Growing(FillReader),
+    /// A range of such a body.
+    Part {
+        /// The body it is cut from.
+        from: FillReader,
+        /// Bytes still to be passed over.
+        skip: u64,
+        /// Bytes still to be sent.
+        take: u64,
+    },
+    /// Straight from the origin to this client.
+    Passing(Box<AnswerBody>),
+}
+
+/// What is to be done once an answer has ended: told how many bytes went out, and whether it broke.
+pub trait Finish: Send + std::fmt::Debug {
+    /// Called exactly once.
+    fn finished(self: Box<Self>, sent: u64, broken: bool);
+}
+
+/// A body that could not be given whole. The connection is broken off, so that the client sees it.
+#[derive(Debug)]
+pub struct BrokenOff;
+
+impl std::fmt::Display for BrokenOff {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the answer broke off before its end")
+    }
+}
+
+impl std::error::Error for BrokenOff {}
+
+impl Delivery {
+    /// A body to be counted by `finish` when it has ended.
+    #[must_use]
+    pub fn new(content: Content, finish: Option<Box<dyn Finish>>) -> Self {
+        Self { content, sent: 0, finish }
+    }
+
+    /// A body that nobody waits for the end of.
+    #[must_use]
+    pub const fn of(content: Content) -> Self {
+        Self { content, sent: 0, finish: None }
+    }
+
+    fn ended(&mut self, broken: bool) {
+        if let Some(finish) = self.finish.take() {
+            finish.finished(self.sent, broken);
+        }
+    }
+
+    fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        match &mut self.content {
+            Content::Empty => Poll::Ready(None),
+            Content::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                self.content = Content::Empty;
+                Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+            }
+            Content::Pieces(pieces, left) => Poll::Ready(pieces.next().map(|piece| {
+                *left = left.saturating_sub(piece.len() as u64);
+                Ok(Frame::data(piece))
+            })),
+            Content::Growing(reader) => Pin::new(reader).poll_frame(cx).map_err(|_| BrokenOff),
+            Content::Part { from, skip, take } => loop {
+                if *take == 0 {
+                    return Poll::Ready(None);
+                }
+                let frame = match Pin::new(&mut *from).poll_frame(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Some(Ok(frame))) => frame,
+                    // A range that was promised must not end early.
+                    Poll::Ready(_) => return Poll::Ready(Some(Err(BrokenOff))),
+                };
+                let Ok(mut data) = frame.into_data() else { continue };
+                let length = data.len() as u64;
+                if length <= *skip {
+                    *skip -= length;
+                    continue;
+                }
+                // Both fit: they are below the length of one frame.
+                let start = usize::try_from(std::mem::take(skip)).unwrap_or(usize::MAX);
+                data = data.slice(start.min(data.len())..);
+                data.truncate(usize::try_from(*take).unwrap_or(usize::MAX).min(data.len()));
+                *take -= data.len() as u64;
+                return Poll::Ready(Some(Ok(Frame::data(data))));
+            },
+            Content::Passing(body) => Pin::new(&mut **body).poll_frame(cx).map_err(|_| BrokenOff),
+        }
+    }
+}
+
+impl Body for Delivery {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        let polled = self.poll_content(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
+                if self.is_end_stream() {
+                    self.ended(false);
+                }
+            }
+            Poll::Ready(Some(Err(_))) => self.ended(true),
+            Poll::Ready(None) => self.ended(false),
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Empty => true,
+            Content::Whole(bytes) => bytes.is_empty(),
+            Content::Pieces(pieces, _) => pieces.len() == 0,
+            Content::Growing(reader) => reader.is_end_stream(),
+            Content::Part { take, .. } => *take == 0,
+            Content::Passing(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Empty => SizeHint::with_exact(0),
+            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Pieces(_, left) => SizeHint::with_exact(*left),
+            Content::Growing(reader) => reader.size_hint(),
+            Content::Part { take, .. } => SizeHint::with_exact(*take),
+            Content::Passing(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Drop for Delivery {
+    /// A client that went away before the end of a stream: what is left is what it did not get.
+    fn drop(&mut self) {
+        let unsent = !self.is_end_stream();
+        self.ended(unsent);
+    }
+}

@@ -1,0 +1,67 @@
+//! Failures, and the one place where they become responses.
+//!
+//! Decides: the status and the words a client reads when no response of the origin can be given.
+//! Every failure names its reason out of the closed list. Nothing of the request is echoed.
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+
+use super::deliver::{Content, Delivery};
+use crate::caching::outcome::Reason;
+use crate::upstream::UpstreamError;
+
+/// Why no response could be had; cheap to clone, since all who waited for it share it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What the client is told.
+    pub status: StatusCode,
+    /// Why.
+    pub reason: Reason,
+}
+
+impl Failure {
+    /// A failure with a status of its own.
+    #[must_use]
+    pub const fn new(status: StatusCode, reason: Reason) -> Self {
+        Self { status, reason }
+    }
+
+    /// The origin answered with an error of its own where a stored response stands in for it.
+    pub const ORIGIN_ERROR: Self = Self::new(StatusCode::BAD_GATEWAY, Reason::OriginError);
+    /// forebay itself could not go on.
+    pub const INTERNAL: Self = Self::new(StatusCode::INTERNAL_SERVER_ERROR, Reason::Internal);
+    /// The client accepts a stored answer only, and there is none (RFC 9111 5.2.1.7).
+    pub const ONLY_IF_CACHED: Self = Self::new(StatusCode::GATEWAY_TIMEOUT, Reason::OnlyIfCached);
+    /// Another request fetches this, and patience ran out.
+    pub const COLLAPSE_TIMEOUT: Self = Self::new(StatusCode::SERVICE_UNAVAILABLE, Reason::CollapseTimeout);
+    /// No route is configured for this host and path.
+    pub const NO_ROUTE: Self = Self::new(StatusCode::NOT_FOUND, Reason::NoRoute);
+
+    /// The answer: plain text, never cacheable.
+    #[must_use]
+    pub fn response(self) -> Response<Delivery> {
+        let text = format!(
+            "{} {}\n{}: {}\n",
+            self.status.as_u16(),
+            self.status.canonical_reason().unwrap_or_default(),
+            self.reason.code(),
+            self.reason.title(),
+        );
+        let mut response = Response::new(Delivery::of(Content::Whole(Bytes::from(text))));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+impl From<&UpstreamError> for Failure {
+    fn from(error: &UpstreamError) -> Self {
+        Self::new(error.status(), error.reason())
+    }
+}

@@ -1,0 +1,145 @@
+//! Forwarding a request that the cache has nothing to do with: streamed both ways, never stored.
+//!
+//! Decides nothing: what a successful unsafe method invalidates is the verdict of
+//! `caching::invalidation`. The client's own preconditions, ranges and body cross as they are; a
+//! client that breaks off breaks the upstream message off.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+
+use super::Proxy;
+use super::asked::{Asked, Outcome};
+use super::deliver::Delivery;
+use super::error::Failure;
+use crate::caching::invalidation::{self, Invalidation};
+use crate::caching::outcome::{CacheResult, Forwarded, Reason};
+use crate::caching::storability;
+use crate::clock;
+use crate::observe::metrics::Cause;
+use crate::rules::Route;
+use crate::server::Connection;
+use crate::store::StoreKey;
+use crate::upstream::{RequestBody, Tunnel};
+
+/// What is forwarded, and what for.
+pub(super) struct Forwarding<'a> {
+    /// The route it belongs to.
+    pub route: &'a Arc<Route>,
+    /// Why it is not the cache's.
+    pub reason: Reason,
+    /// The same in the words of RFC 9211.
+    pub forwarded: Forwarded,
+    /// The content that follows the head.
+    pub body: RequestBody,
+    /// The client's connection, for a tunnel.
+    pub connection: &'a Connection,
+}
+
+impl Proxy {
+    /// Forwards and streams the answer back.
+    pub(super) async fn forward(
+        self: &Arc<Self>,
+        mut asked: Asked,
+        forwarding: Forwarding<'_>,
+    ) -> Response<Delivery> {
+        let Forwarding { route, reason, forwarded, body, connection } = forwarding;
+        let mut outcome = Outcome::forwarded(CacheResult::Bypass, forwarded, Some(reason));
+        let mut request = http::Request::new(body);
+        let (head, to_client) = self.upstream_head(&mut asked, route, true);
+        *request.method_mut() = head.method().clone();
+        *request.uri_mut() = head.uri().clone();
+        *request.headers_mut() = head.headers().clone();
+        self.shared.metrics.origin_fetch(&self.site.routes[route.index], Cause::Bypass);
+        let begun = clock::monotonic();
+        let upstream = &self.upstreams[route.upstream];
+        let answer = match upstream.send(request).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::warn!(route = %route.name, error = %error, "the origin could not answer");
+                return self.fail(&asked, Some(route.index), Failure::from(&error), outcome);
+            }
+        };
+        let took = clock::monotonic().saturating_duration_since(begun);
+        self.shared.metrics.origin_answered(&upstream.name, took);
+        outcome.origin = Some(took);
+        outcome.forward_status = Some(answer.head.status);
+        if answer.head.status == StatusCode::SWITCHING_PROTOCOLS {
+            return self.switch(&asked, route, answer, to_client, connection, outcome);
+        }
+        self.invalidate(&asked, route, answer.head.status, &answer.head.headers).await;
+        let headers = storability::client_fields(&answer.head.headers, &route.policy);
+        self.pass(&asked, route.index, answer.head.status, headers, answer.body, outcome)
+    }
+
+    /// 101 that the client asked for: from here on both sides exchange bytes that are not HTTP.
+    fn switch(
+        self: &Arc<Self>,
+        asked: &Asked,
+        route: &Arc<Route>,
+        answer: crate::upstream::Answer,
+        to_client: Option<hyper::upgrade::OnUpgrade>,
+        connection: &Connection,
+        outcome: Outcome,
+    ) -> Response<Delivery> {
+        let (Some(to_client), Some(Tunnel { upgrade, fields })) = (to_client, answer.tunnel) else {
+            return self.fail(asked, Some(route.index), Failure::UNASKED_UPGRADE, outcome);
+        };
+        connection.tunnel();
+        let idle = self.site.rules.server.idle_timeout;
+        tokio::spawn(async move {
+            let (Ok(client), Ok(origin)) = tokio::join!(to_client, upgrade) else { return };
+            super::tunnel::relay(TokioIo::new(client), TokioIo::new(origin), idle).await;
+        });
+        self.switching(asked, route.index, fields, outcome)
+    }
+
+    /// Carries out what a successful unsafe method invalidates (RFC 9111 4.4).
+    async fn invalidate(
+        self: &Arc<Self>,
+        asked: &Asked,
+        route: &Arc<Route>,
+        status: StatusCode,
+        response: &HeaderMap,
+    ) {
+        let Invalidation { targets, tags } =
+            invalidation::targets(asked.method(), status, Asked::SCHEME, asked.authority(), asked.target(), response);
+        for target in targets {
+            // The target may belong to another route, with another recipe for its key.
+            let path = target.split('?').next().unwrap_or_default();
+            let policy = match self.site.rules.select(asked.authority(), path) {
+                Some(selected) => &selected.route.policy,
+                None => &route.policy,
+            };
+            if !policy.cache {
+                continue;
+            }
+            let key = policy.key.key(Asked::SCHEME, asked.authority(), &target, asked.headers());
+            if let Ok(key) = key {
+                self.invalidate_key(&StoreKey { primary: key.hash, variant: None, text: key.text }).await;
+            }
+        }
+        if !tags.is_empty() {
+            self.shared.purges.purge_hard(&tags, clock::wall());
+            self.shared.metrics.purge("tag", "unsafe_method");
+        }
+    }
+
+    /// Makes everything stored under one primary key unusable, here and in Redis.
+    async fn invalidate_key(&self, place: &StoreKey) {
+        use crate::caching::stamp::PurgeId;
+        self.shared.purges.purge_hard(&[PurgeId::key(place.primary)], clock::wall());
+        self.shared.memory.remove(place);
+        if let Some(redis) = &self.redis {
+            redis.remove(place).await;
+        }
+        self.shared.metrics.purge("key", "unsafe_method");
+    }
+}
+
+/// The body of a client's request as it goes upstream.
+pub(super) fn request_body(incoming: Incoming) -> RequestBody {
+    if http_body::Body::is_end_stream(&incoming) { RequestBody::Empty } else { RequestBody::streaming(incoming) }
+}

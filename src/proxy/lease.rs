@@ -1,0 +1,144 @@
+//! The fleet's lock from the leader's side: take it, wait for who holds it, renew it, release it.
+//!
+//! Only leaders of a process come here. Decides: nothing about HTTP; whether what another proxy has
+//! stored answers this errand is the errand's verdict. A lock that cannot be had in time, or a Redis
+//! that does not answer, never keeps anybody from the origin.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::errand::Errand;
+use super::lookup::{Candidate, Found};
+use crate::clock;
+use crate::collapse::lease::{LONGEST_HELD, Patience};
+use crate::observe::metrics::Scope;
+use crate::store::StoreKey;
+use crate::store::redis::{LockAttempt, LockToken, RedisStore};
+
+/// What became of asking for the fleet's lock.
+#[derive(Debug)]
+pub enum Fleet {
+    /// This errand fetches (with the lock, or without one when the fleet cannot be asked).
+    Ours(Held),
+    /// Another proxy has stored what was wanted.
+    Theirs(Candidate),
+    /// Another proxy found that this may not be shared.
+    Alone,
+}
+
+/// A lock that is held, renewed until it is released.
+#[derive(Debug)]
+pub enum Held {
+    /// No lock: none is needed, or none could be had.
+    None,
+    /// The lock, and the task that renews it.
+    Lock {
+        /// Where.
+        redis: Arc<RedisStore>,
+        /// Of what.
+        place: StoreKey,
+        /// Ours and nobody else's.
+        token: LockToken,
+        /// Ends with this value.
+        renewal: Renewal,
+    },
+}
+
+/// Aborts the renewing task when dropped: a leader that dies leaves a lock that expires.
+#[derive(Debug)]
+pub struct Renewal(tokio::task::JoinHandle<()>);
+
+impl Drop for Renewal {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Held {
+    /// Gives the lock back, by comparing the token: never another's.
+    pub async fn release(self) {
+        if let Self::Lock { redis, place, token, renewal } = self {
+            drop(renewal);
+            redis.unlock(&place, &token).await;
+        }
+    }
+}
+
+impl Errand {
+    /// Takes the fleet's lock, or waits for what its holder stores.
+    pub(super) async fn await_fleet(&self, place: &StoreKey) -> Fleet {
+        let Some(redis) = self.proxy.redis.clone() else { return Fleet::Ours(Held::None) };
+        let ttl = self.proxy.site.rules.redis.as_ref().map_or(Duration::from_secs(5), |redis| redis.lock_ttl);
+        let token = LockToken::random();
+        let mut patience = Patience::new(self.route.collapse_timeout);
+        let fleet = loop {
+            if !redis.usable() {
+                break Fleet::Ours(Held::None);
+            }
+            match redis.try_lock(place, &token, ttl).await {
+                LockAttempt::Locked => {
+                    let held = Held::Lock {
+                        redis: Arc::clone(&redis),
+                        place: place.clone(),
+                        token,
+                        renewal: renew(Arc::clone(&redis), place.clone(), token, ttl),
+                    };
+                    // Released between our look and our lock: look again, then fetch.
+                    match self.stored_by_others().await {
+                        Seen::Response(candidate) => {
+                            held.release().await;
+                            break Fleet::Theirs(candidate);
+                        }
+                        Seen::HitForMiss => {
+                            held.release().await;
+                            break Fleet::Alone;
+                        }
+                        Seen::Nothing => break Fleet::Ours(held),
+                    }
+                }
+                LockAttempt::Unavailable => break Fleet::Ours(Held::None),
+                LockAttempt::Held => {}
+            }
+            let Some(delay) = patience.next(fastrand::f64()) else { break Fleet::Ours(Held::None) };
+            tokio::time::sleep(delay).await;
+            match self.stored_by_others().await {
+                Seen::Response(candidate) => break Fleet::Theirs(candidate),
+                Seen::HitForMiss => break Fleet::Alone,
+                Seen::Nothing => {}
+            }
+        };
+        if !patience.waited().is_zero() {
+            self.proxy.shared.metrics.collapsed(Scope::Fleet, patience.waited());
+        }
+        fleet
+    }
+
+    async fn stored_by_others(&self) -> Seen {
+        let now = clock::wall();
+        match self.proxy.look_in_redis(&self.key, self.request.headers(), now).await {
+            Found::HitForMiss => Seen::HitForMiss,
+            found => self.reusable(found, now).map_or(Seen::Nothing, Seen::Response),
+        }
+    }
+}
+
+enum Seen {
+    Nothing,
+    HitForMiss,
+    Response(Candidate),
+}
+
+/// Renews at a third of the lock's life, while the errand lives and for a minute at most.
+fn renew(redis: Arc<RedisStore>, place: StoreKey, token: LockToken, ttl: Duration) -> Renewal {
+    Renewal(tokio::spawn(async move {
+        let step = (ttl / 3).max(Duration::from_millis(50));
+        let mut held = Duration::ZERO;
+        while held < LONGEST_HELD {
+            tokio::time::sleep(step).await;
+            held += step;
+            if !redis.renew(&place, &token, ttl).await {
+                return;
+            }
+        }
+    }))
+}

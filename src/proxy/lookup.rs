@@ -1,0 +1,231 @@
+//! The look-up: what the tiers hold for a request, and which of it selects.
+//!
+//! Decides: the place of a record (primary or variant), and between two tiers the more recent
+//! response. Never touches: freshness (that is `caching::reuse`) or the origin.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+
+use super::Proxy;
+use crate::caching::key::PrimaryKey;
+use crate::caching::stored::StoredResponse;
+use crate::caching::vary::{VariantHash, VaryIndex, variant_hash};
+use crate::collapse::flight::FlightKey;
+use crate::semantics::UnixMillis;
+use crate::store::purges::Validity;
+use crate::store::{Record, StoreKey, Tier};
+
+/// What is held for a request.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// Nothing.
+    Nothing,
+    /// Something that a purge has since forbidden.
+    Purged,
+    /// Variants, none of which this request selects.
+    NoVariant(Arc<VaryIndex>),
+    /// The answers to this key may not be shared: do not queue.
+    HitForMiss,
+    /// A response this request selects.
+    Response(Candidate),
+}
+
+/// A stored response that a request selects.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// The response.
+    pub stored: Arc<StoredResponse>,
+    /// Where it came from.
+    pub tier: Tier,
+    /// Soft-purged: to be treated as stale.
+    pub soft_purged: bool,
+    /// Its variant, when the key varies.
+    pub variant: Option<VariantHash>,
+    /// The index that led to it.
+    pub index: Option<Arc<VaryIndex>>,
+}
+
+impl Found {
+    /// The response, if that is what was found.
+    #[must_use]
+    pub const fn candidate(&self) -> Option<&Candidate> {
+        match self {
+            Self::Response(candidate) => Some(candidate),
+            Self::Nothing | Self::Purged | Self::NoVariant(_) | Self::HitForMiss => None,
+        }
+    }
+
+    /// The index of variants, if one was seen on the way.
+    #[must_use]
+    pub fn index(&self) -> Option<&Arc<VaryIndex>> {
+        match self {
+            Self::NoVariant(index) => Some(index),
+            Self::Response(candidate) => candidate.index.as_ref(),
+            Self::Nothing | Self::Purged | Self::HitForMiss => None,
+        }
+    }
+
+    /// The flight that a fetch for this request belongs to: that of its variant as far as known.
+    #[must_use]
+    pub fn flight_key(&self, key: &PrimaryKey, headers: &HeaderMap) -> FlightKey {
+        let variant = match self {
+            Self::Response(candidate) => candidate.variant,
+            Self::NoVariant(index) => index
+                .variants
+                .first()
+                .and_then(|recent| index.sets.get(usize::from(recent.set)))
+                .map(|names| variant_hash(names, headers)),
+            Self::Nothing | Self::Purged | Self::HitForMiss => None,
+        };
+        (key.hash, variant.map_or(0, |hash| hash.0))
+    }
+
+    /// The better of two look-ups for one request: a response before none, the more recent first.
+    #[must_use]
+    pub fn or_better(self, other: Self) -> Self {
+        match (&self, &other) {
+            (Self::Response(mine), Self::Response(theirs)) => {
+                let newer = theirs.stored.head.received > mine.stored.head.received;
+                if newer || (mine.soft_purged && !theirs.soft_purged) { other } else { self }
+            }
+            (Self::Response(_), _) | (_, Self::Nothing) => self,
+            _ => other,
+        }
+    }
+}
+
+impl Proxy {
+    /// Looks in the memory tier. No await, no allocation unless the key varies.
+    pub(super) fn look_in_memory(&self, key: &PrimaryKey, headers: &HeaderMap, now: UnixMillis) -> Found {
+        let found = selected(headers, now, |variant| {
+            let held = self.shared.memory.get(key.hash, variant, &key.text)?;
+            Some((held.record, held.validity))
+        });
+        self.shared.metrics.memory_lookup(found.candidate().is_some());
+        found
+    }
+
+    /// Looks in Redis: one GET, or two when the key varies. What is found is copied into memory.
+    pub(super) async fn look_in_redis(
+        &self,
+        key: &PrimaryKey,
+        headers: &HeaderMap,
+        now: UnixMillis,
+    ) -> Found {
+        let Some(redis) = &self.redis else { return Found::Nothing };
+        if !redis.usable() {
+            return Found::Nothing;
+        }
+        let primary = StoreKey { primary: key.hash, variant: None, text: key.text.clone() };
+        let first = redis.get(&primary, now).await;
+        let found = match first {
+            None => Found::Nothing,
+            Some(Record::Index(index)) => {
+                let Some(variant) = index.select(headers, now).most_recent().map(|variant| variant.hash)
+                else {
+                    return Found::NoVariant(index);
+                };
+                let place = StoreKey { variant: Some(variant), ..primary };
+                let record = redis.get(&place, now).await;
+                let held = record.map(|record| self.with_validity(record));
+                self.back_fill(&StoreKey { variant: None, ..place.clone() }, Record::Index(Arc::clone(&index)), now);
+                selected(headers, now, |asked| match asked {
+                    None => Some((Record::Index(Arc::clone(&index)), Validity::Valid)),
+                    Some(_) => held.clone(),
+                })
+            }
+            Some(record) => {
+                let held = self.with_validity(record);
+                selected(headers, now, |_| Some(held.clone()))
+            }
+        };
+        let found = found.from_tier(Tier::Redis);
+        if let Found::Response(candidate) = &found {
+            let place = StoreKey { primary: key.hash, variant: candidate.variant, text: key.text.clone() };
+            self.back_fill(&place, Record::Response(Arc::clone(&candidate.stored)), now);
+        }
+        self.shared.metrics.redis_lookup(found.candidate().is_some());
+        found
+    }
+
+    fn with_validity(&self, record: Record) -> (Record, Validity) {
+        let validity = match &record {
+            Record::Response(stored) => self.shared.purges.validity(stored.head.stamp, &stored.head.ids),
+            Record::Index(_) | Record::HitForMiss { .. } => Validity::Valid,
+        };
+        (record, validity)
+    }
+
+    fn back_fill(&self, place: &StoreKey, record: Record, now: UnixMillis) {
+        self.shared.memory.insert(place, record, now);
+    }
+}
+
+impl Found {
+    fn response(
+        stored: Arc<StoredResponse>,
+        validity: Validity,
+        variant: Option<VariantHash>,
+        index: Option<Arc<VaryIndex>>,
+    ) -> Self {
+        let soft_purged = match validity {
+            Validity::Hard => return Self::Purged,
+            Validity::Soft => true,
+            Validity::Valid => false,
+        };
+        Self::Response(Candidate { stored, tier: Tier::Memory, soft_purged, variant, index })
+    }
+
+    fn from_tier(mut self, tier: Tier) -> Self {
+        if let Self::Response(candidate) = &mut self {
+            candidate.tier = tier;
+        }
+        self
+    }
+}
+
+/// What a request selects among the records that `get` holds for its key.
+fn selected(
+    headers: &HeaderMap,
+    now: UnixMillis,
+    get: impl Fn(Option<VariantHash>) -> Option<(Record, Validity)>,
+) -> Found {
+    match get(None) {
+        None => Found::Nothing,
+        Some((Record::HitForMiss { until }, _)) => {
+            if now < until { Found::HitForMiss } else { Found::Nothing }
+        }
+        Some((Record::Response(stored), validity)) => Found::response(stored, validity, None, None),
+        Some((Record::Index(index), _)) => {
+            let Some(variant) = index.select(headers, now).most_recent().map(|variant| variant.hash)
+            else {
+                return unselected(&index, headers, now, get);
+            };
+            match get(Some(variant)) {
+                Some((Record::Response(stored), validity)) => {
+                    Found::response(stored, validity, Some(variant), Some(index))
+                }
+                _ => Found::NoVariant(index),
+            }
+        }
+    }
+}
+
+/// No stored variant matches; but this request's own place may hold a hit-for-miss marker.
+fn unselected(
+    index: &Arc<VaryIndex>,
+    headers: &HeaderMap,
+    now: UnixMillis,
+    get: impl Fn(Option<VariantHash>) -> Option<(Record, Validity)>,
+) -> Found {
+    let place = index
+        .variants
+        .first()
+        .and_then(|recent| index.sets.get(usize::from(recent.set)))
+        .map(|names| variant_hash(names, headers));
+    match place.and_then(|place| get(Some(place))) {
+        Some((Record::HitForMiss { until }, _)) if now < until => Found::HitForMiss,
+        _ => Found::NoVariant(Arc::clone(index)),
+    }
+}

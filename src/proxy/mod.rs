@@ -1,0 +1,377 @@
+//! THE LIFE OF A REQUEST, top to bottom: [`Proxy::handle`].
+//!
+//! receive → select route → admit → look up → judge reuse → collapse → forward → judge storability →
+//! store → deliver → record. Each step takes one verdict from the pure core (`caching`) or has one
+//! effect through a collaborator, never both in one expression. The last steps of a miss happen in
+//! an [`errand`] of its own, because a fetch outlives the client that began it.
+//!
+//! Never touches: parsing of fields (`semantics`), the rules (`caching`), bytes on disk or wire.
+
+mod answer;
+pub mod asked;
+mod backoff;
+pub mod deliver;
+pub mod errand;
+pub mod error;
+mod forward;
+mod lease;
+mod lookup;
+mod record;
+mod site;
+mod tunnel;
+
+use std::sync::Arc;
+
+use http::{HeaderValue, Request, Response};
+use hyper::body::Incoming;
+
+pub use site::{Proxy, Shared, Site};
+
+use self::answer::Source;
+use self::asked::{Asked, Outcome};
+use self::deliver::Delivery;
+use self::errand::{Errand, How, Landed, Obtained};
+use self::error::Failure;
+use self::forward::{Forwarding, request_body};
+use self::lookup::{Candidate, Found};
+use crate::caching::admission::{self, Admission, MethodClass, RequestFacts};
+use crate::caching::key::PrimaryKey;
+use crate::caching::outcome::{CacheResult, Forwarded, Reason};
+use crate::caching::reuse::{self, Reuse};
+use crate::caching::vary::variant_hash;
+use crate::clock;
+use crate::collapse::flight::{FlightKey, Joined, Landing, Wait};
+use crate::observe::metrics::{Cause, Scope};
+use crate::rules::{OnCollapseTimeout, Route, Selected};
+use crate::server::Connection;
+
+impl Proxy {
+    /// Answers one request.
+    pub async fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        connection: Connection,
+    ) -> Response<Delivery> {
+        // Receive: one reading of the message; what was ambiguous was refused at the wire.
+        let (asked, body) = match Asked::receive(request, &connection) {
+            Ok(received) => received,
+            Err((asked, refusal)) => return self.refuse(&asked, refusal),
+        };
+
+        // Select the route: the most specific host, then the most specific path.
+        let Some(Selected { route, params }) = self.site.rules.select(asked.authority(), asked.path()) else {
+            let outcome = Outcome::new(CacheResult::Error, None);
+            return self.fail(&asked, None, Failure::NO_ROUTE, outcome);
+        };
+
+        // Admit: is this request the cache's business at all?
+        let upgrade = asked.upgrade.is_some();
+        let policy = &route.policy;
+        let facts = match admission::admit(asked.method(), asked.headers(), asked.has_body, upgrade, policy) {
+            Admission::Lookup(facts) => facts,
+            Admission::Forward(reason, facts) => {
+                let forwarded = match facts.method {
+                    MethodClass::Other => Forwarded::Method,
+                    MethodClass::Get | MethodClass::Head => Forwarded::Bypass,
+                };
+                let body = request_body(body);
+                let forwarding = Forwarding { route, reason, forwarded, body, connection: &connection };
+                return self.forward(asked, forwarding).await;
+            }
+        };
+        let forward_as_it_is = |asked: Asked, reason: Reason, forwarded: Forwarded| {
+            let body = crate::upstream::RequestBody::Empty;
+            self.forward(asked, Forwarding { route, reason, forwarded, body, connection: &connection })
+        };
+        let Ok(key) = policy.key.key(Asked::SCHEME, asked.authority(), asked.target(), asked.headers()) else {
+            return forward_as_it_is(asked, Reason::KeyTooLong, Forwarded::Bypass).await;
+        };
+
+        // Look up and judge reuse: memory first, and Redis only when memory does not answer.
+        let mut found = self.look_in_memory(&key, asked.headers(), asked.now);
+        let mut verdict = judge(&found, &facts, route, &asked);
+        if verdict.wants_more() {
+            let remote = self.look_in_redis(&key, asked.headers(), asked.now).await;
+            found = found.or_better(remote);
+            verdict = judge(&found, &facts, route, &asked);
+        }
+        let (cause, forwarded, reason) = match verdict {
+            Verdict::Fresh => {
+                if let Some(candidate) = found.candidate() {
+                    if reuse::refresh_early(&candidate.stored.head, policy, asked.now, fastrand::f64()) {
+                        self.refresh(&asked, &facts, route, &key, &found, &params);
+                    }
+                    return self.reuse(&asked, &facts, route, candidate, CacheResult::Hit, None);
+                }
+                (Cause::Miss, Forwarded::Miss, Reason::NothingStored)
+            }
+            Verdict::StaleWhileRevalidate => {
+                if let Some(candidate) = found.candidate() {
+                    self.refresh(&asked, &facts, route, &key, &found, &params);
+                    let reason = Some(Reason::StaleWhileRevalidate);
+                    return self.reuse(&asked, &facts, route, candidate, CacheResult::Stale, reason);
+                }
+                (Cause::Miss, Forwarded::Miss, Reason::NothingStored)
+            }
+            Verdict::Validate(reason) => (Cause::Validate, forwarded_because(reason), reason),
+            Verdict::Fetch(reason) => (Cause::Miss, forwarded_because(reason), reason),
+        };
+        if facts.only_if_cached() {
+            let outcome = Outcome::new(CacheResult::Error, Some(Reason::OnlyIfCached));
+            return self.fail(&asked, Some(route.index), Failure::ONLY_IF_CACHED, outcome);
+        }
+        let flight = found.flight_key(&key, asked.headers());
+        let stand_in = found.candidate().filter(|candidate| {
+            reuse::stale_if_error(&candidate.stored.head, &facts, policy, asked.now)
+        });
+        if let Some(candidate) = stand_in
+            && self.shared.backoff.holds(flight, asked.now)
+        {
+            let reason = Some(Reason::StaleIfError);
+            return self.reuse(&asked, &facts, route, candidate, CacheResult::Stale, reason);
+        }
+        let passes_by = matches!(found, Found::HitForMiss) && (facts.conditional || facts.range);
+        if passes_by {
+            return forward_as_it_is(asked, Reason::HitForMiss, Forwarded::Miss).await;
+        }
+
+        // Collapse and forward: one fetch, shared by all who may share it.
+        let mut outcome = Outcome::forwarded(CacheResult::Miss, forwarded, Some(reason));
+        let errand = self.errand(&asked, &facts, route, &key, &found, &params, cause);
+        let obtained = self.obtain(&asked, route, errand, flight, &mut outcome).await;
+
+        // Deliver (and record, when the last byte is out).
+        match obtained {
+            Got::Landed(landed, source) => self.deliver_landed(&asked, &facts, route, &landed, source, outcome),
+            Got::Passed(passed) => {
+                outcome.result = CacheResult::Miss;
+                outcome.reason = Some(passed.reason);
+                outcome.forward_status = Some(passed.status);
+                outcome.origin = Some(passed.took);
+                self.pass(&asked, route.index, passed.status, passed.headers, passed.body, outcome)
+            }
+            Got::Failed(failure) => match stand_in {
+                Some(candidate) => {
+                    let reason = Some(Reason::StaleIfError);
+                    self.reuse(&asked, &facts, route, candidate, CacheResult::Stale, reason)
+                }
+                None => self.fail(&asked, Some(route.index), failure, outcome),
+            },
+            Got::Impatient => match (route.on_collapse_timeout, found.candidate()) {
+                (OnCollapseTimeout::Stale, Some(candidate)) if stand_in.is_some() => {
+                    let reason = Some(Reason::StaleOnTimeout);
+                    self.reuse(&asked, &facts, route, candidate, CacheResult::Stale, reason)
+                }
+                _ => self.fail(&asked, Some(route.index), Failure::COLLAPSE_TIMEOUT, outcome),
+            },
+        }
+    }
+
+    /// Answers with a stored response as it is.
+    fn reuse(
+        self: &Arc<Self>,
+        asked: &Asked,
+        facts: &RequestFacts,
+        route: &Arc<Route>,
+        candidate: &Candidate,
+        result: CacheResult,
+        reason: Option<Reason>,
+    ) -> Response<Delivery> {
+        let head = &candidate.stored.head;
+        let mut outcome = Outcome::reused(result, candidate.tier, reason);
+        outcome.ttl = Some(head.remaining(asked.now).div_euclid(1000));
+        let age = Some(HeaderValue::from(head.current_age(asked.now) / 1000));
+        let source = Source::Whole(candidate.stored.body.clone());
+        self.answer(asked, facts, route.index, head, source, age, outcome)
+    }
+
+    /// Answers with what a fetch came to.
+    fn deliver_landed(
+        self: &Arc<Self>,
+        asked: &Asked,
+        facts: &RequestFacts,
+        route: &Arc<Route>,
+        landed: &Arc<Landed>,
+        source: Source,
+        mut outcome: Outcome,
+    ) -> Response<Delivery> {
+        let head = &landed.head;
+        let now = clock::wall();
+        let reused_age = HeaderValue::from(head.current_age(now) / 1000);
+        outcome.origin = landed.took;
+        let age = match landed.how {
+            How::Fetched => {
+                outcome.forward_status = Some(head.status);
+                outcome.stored = landed.stored;
+                if outcome.collapsed { Some(reused_age) } else { landed.origin_age.clone() }
+            }
+            How::Revalidated => {
+                outcome.result = CacheResult::Revalidated;
+                outcome.forward_status = Some(http::StatusCode::NOT_MODIFIED);
+                outcome.stored = landed.stored;
+                Some(reused_age)
+            }
+            How::Found(tier) => {
+                outcome = Outcome::reused(CacheResult::Hit, tier, None);
+                Some(reused_age)
+            }
+        };
+        outcome.ttl = Some(head.remaining(now).div_euclid(1000));
+        self.answer(asked, facts, route.index, head, source, age, outcome)
+    }
+
+    /// Renews a response in the background; whoever asked is answered already. One per flight.
+    fn refresh(
+        self: &Arc<Self>,
+        asked: &Asked,
+        facts: &RequestFacts,
+        route: &Arc<Route>,
+        key: &PrimaryKey,
+        found: &Found,
+        params: &crate::rules::Params,
+    ) {
+        let flight = found.flight_key(key, asked.headers());
+        if self.shared.backoff.holds(flight, asked.now) {
+            return;
+        }
+        if let Joined::Leader(lead) = self.join(flight, key) {
+            let errand = self.errand(asked, facts, route, key, found, params, Cause::Refresh);
+            drop(errand.start(Some(lead)));
+        }
+    }
+
+    fn join(&self, flight: FlightKey, key: &PrimaryKey) -> Joined<Arc<Landed>, Failure> {
+        let purges = &self.shared.purges;
+        let ids = purges.key_ids(key.hash);
+        self.shared
+            .flights
+            .join(flight, &key.text, purges.stamp(clock::wall()), |stamp| purges.validity(stamp, &ids).is_valid())
+    }
+
+    /// Gets the response: by fetching it, or by waiting for who fetches it already.
+    async fn obtain(
+        self: &Arc<Self>,
+        asked: &Asked,
+        route: &Arc<Route>,
+        errand: Errand,
+        flight: FlightKey,
+        outcome: &mut Outcome,
+    ) -> Got {
+        // What may not be shared never queues.
+        let collapses = !matches!(errand.found, Found::HitForMiss)
+            && !errand.found.candidate().is_some_and(|candidate| reuse::always_validated(&candidate.stored.head));
+        if !collapses {
+            return own(errand.start(None)).await;
+        }
+        let mut wait = match self.join(flight, &errand.key) {
+            Joined::Leader(lead) => return own(errand.start(Some(lead))).await,
+            Joined::Collision => return own(errand.start(None)).await,
+            Joined::Waiter(wait) => wait,
+        };
+        let began = clock::monotonic();
+        let Some(landing) = patiently(&mut wait, route.collapse_timeout).await else {
+            return match route.on_collapse_timeout {
+                OnCollapseTimeout::Fetch => own(errand.start(None)).await,
+                OnCollapseTimeout::Stale | OnCollapseTimeout::Unavailable => Got::Impatient,
+            };
+        };
+        self.shared
+            .metrics
+            .collapsed(Scope::Process, clock::monotonic().saturating_duration_since(began));
+        match landing {
+            Landing::Shared(landed)
+                if variant_hash(&landed.head.vary, asked.headers()) == landed.variant =>
+            {
+                match Source::of(&landed.fill) {
+                    Some(source) => {
+                        outcome.collapsed = true;
+                        Got::Landed(landed, source)
+                    }
+                    None => own(errand.start(None)).await,
+                }
+            }
+            Landing::Shared(_) | Landing::Alone => own(errand.start(None)).await,
+            Landing::Failed(failure) => Got::Failed(failure),
+        }
+    }
+}
+
+/// What a request got for an answer.
+enum Got {
+    Landed(Arc<Landed>, Source),
+    Passed(Box<errand::Passed>),
+    Failed(Failure),
+    /// Somebody else fetches, and this request's patience ran out.
+    Impatient,
+}
+
+/// What the look-up comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Fresh,
+    StaleWhileRevalidate,
+    Validate(Reason),
+    Fetch(Reason),
+}
+
+impl Verdict {
+    /// Whether another tier might answer better.
+    const fn wants_more(self) -> bool {
+        matches!(self, Self::Validate(_) | Self::Fetch(_))
+    }
+}
+
+fn judge(found: &Found, facts: &RequestFacts, route: &Route, asked: &Asked) -> Verdict {
+    match found {
+        Found::Nothing => Verdict::Fetch(Reason::NothingStored),
+        Found::Purged => Verdict::Fetch(Reason::Purged),
+        Found::NoVariant(_) => Verdict::Fetch(Reason::NoVariantMatches),
+        Found::HitForMiss => Verdict::Fetch(Reason::HitForMiss),
+        Found::Response(candidate) => {
+            match reuse::judge(&candidate.stored.head, facts, &route.policy, asked.now) {
+                Reuse::Fresh if candidate.soft_purged => Verdict::Validate(Reason::Purged),
+                Reuse::Fresh => Verdict::Fresh,
+                Reuse::StaleWhileRevalidate => Verdict::StaleWhileRevalidate,
+                Reuse::Validate(reason) => Verdict::Validate(reason),
+                Reuse::Unusable(reason) => Verdict::Fetch(reason),
+            }
+        }
+    }
+}
+
+/// The same reason in the words of RFC 9211 2.2.
+const fn forwarded_because(reason: Reason) -> Forwarded {
+    match reason {
+        Reason::NothingStored | Reason::Purged | Reason::HitForMiss => Forwarded::UriMiss,
+        Reason::NoVariantMatches => Forwarded::VaryMiss,
+        Reason::Stale | Reason::MustValidate => Forwarded::Stale,
+        Reason::RequestWantsValidation | Reason::RequestWantsFresher | Reason::ClientReload => Forwarded::Request,
+        Reason::PartMissing => Forwarded::Partial,
+        _ => Forwarded::Miss,
+    }
+}
+
+/// The answer to this client's own errand.
+async fn own(obtained: tokio::sync::oneshot::Receiver<Obtained>) -> Got {
+    match obtained.await {
+        Ok(Obtained::Landed(landed, reader)) => match reader {
+            Some(reader) => {
+                let length = landed.fill.length();
+                Got::Landed(landed, Source::Growing(reader, length))
+            }
+            None => Got::Failed(Failure::INTERNAL),
+        },
+        Ok(Obtained::Passed(passed)) => Got::Passed(passed),
+        Ok(Obtained::Failed(failure)) => Got::Failed(failure),
+        // The task ended without a word: a defect, and still an answer.
+        Err(_) => Got::Failed(Failure::INTERNAL),
+    }
+}
+
+/// A waiter's landing, or `None` when its patience ran out.
+async fn patiently(
+    wait: &mut Wait<Arc<Landed>, Failure>,
+    patience: std::time::Duration,
+) -> Option<Landing<Arc<Landed>, Failure>> {
+    tokio::time::timeout(patience, wait.landing()).await.ok()
+}

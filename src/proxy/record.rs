@@ -1,0 +1,96 @@
+//! The last step of a request's life: its metrics and its line in the access log.
+
+use std::sync::Arc;
+
+use http::{Method, StatusCode};
+
+use super::Proxy;
+use super::asked::{Asked, Outcome};
+use super::deliver::Finish;
+use crate::clock;
+use crate::observe::access_log::Line;
+use crate::store::Tier;
+
+/// Everything the record needs once the answer has ended; owned, since the request is gone by then.
+#[derive(Debug)]
+pub struct Record {
+    proxy: Arc<Proxy>,
+    route: Option<usize>,
+    method: Method,
+    status: StatusCode,
+    outcome: Outcome,
+    started: std::time::Instant,
+    /// Only when lines are wanted: authority and target.
+    line: Option<Box<LineFacts>>,
+}
+
+#[derive(Debug)]
+struct LineFacts {
+    at: crate::semantics::UnixMillis,
+    client: std::net::IpAddr,
+    host: String,
+    target: String,
+}
+
+impl Record {
+    /// Takes down what the record of this answer needs.
+    #[must_use]
+    pub fn of(
+        proxy: &Arc<Proxy>,
+        asked: &Asked,
+        route: Option<usize>,
+        status: StatusCode,
+        outcome: Outcome,
+    ) -> Self {
+        let line = proxy.shared.log.enabled().then(|| {
+            Box::new(LineFacts {
+                at: asked.now,
+                client: asked.client,
+                host: asked.authority().to_owned(),
+                target: asked.target().to_owned(),
+            })
+        });
+        Self {
+            proxy: Arc::clone(proxy),
+            route,
+            method: asked.method().clone(),
+            status,
+            outcome,
+            started: asked.started,
+            line,
+        }
+    }
+
+    /// Counts and writes the line: `sent` bytes of content went out, whole or broken off.
+    pub fn write(self, sent: u64, broken: bool) {
+        let took = clock::monotonic().saturating_duration_since(self.started);
+        let site = &self.proxy.site;
+        let route = self.route.and_then(|index| site.routes.get(index)).unwrap_or(&site.no_route);
+        let shared = &self.proxy.shared;
+        shared.metrics.request(route, &self.method, self.status, self.outcome.result, took);
+        if let Some(facts) = &self.line {
+            shared.log.record(&Line {
+                at: facts.at,
+                client: facts.client,
+                method: &self.method,
+                host: &facts.host,
+                target: &facts.target,
+                status: self.status,
+                bytes: sent,
+                route: route.name(),
+                result: self.outcome.result,
+                reason: self.outcome.reason,
+                tier: self.outcome.tier.map(Tier::label),
+                total: took,
+                origin: self.outcome.origin,
+                broken,
+            });
+        }
+    }
+}
+
+impl Finish for Record {
+    fn finished(self: Box<Self>, sent: u64, broken: bool) {
+        self.write(sent, broken);
+    }
+}

@@ -1,0 +1,65 @@
+//! What the life of a request draws on: shared by all workers, or one per worker.
+
+use std::sync::Arc;
+
+use super::backoff::Backoff;
+use super::errand::Landed;
+use super::error::Failure;
+use crate::collapse::flight::Flights;
+use crate::observe::access_log::AccessLog;
+use crate::observe::metrics::{Metrics, NO_ROUTE, RouteMetrics};
+use crate::rules::Rules;
+use crate::store::memory::MemoryTier;
+use crate::store::purges::PurgeTable;
+use crate::store::redis::RedisStore;
+use crate::upstream::Upstream;
+
+/// Shared by all workers of the process.
+#[derive(Debug)]
+pub struct Shared {
+    /// The memory tier.
+    pub memory: MemoryTier,
+    /// What was purged, and when.
+    pub purges: Arc<PurgeTable>,
+    /// Fetches under way.
+    pub flights: Arc<Flights<Arc<Landed>, Failure>>,
+    /// Keys whose origin fails.
+    pub backoff: Backoff,
+    /// Every series.
+    pub metrics: Metrics,
+    /// The access log.
+    pub log: AccessLog,
+}
+
+/// The compiled configuration with the handles that were resolved for it.
+#[derive(Debug)]
+pub struct Site {
+    /// Immutable rules.
+    pub rules: Rules,
+    /// Metric handles by route index.
+    pub routes: Vec<RouteMetrics>,
+    /// Metric handles of requests that no route matched.
+    pub no_route: RouteMetrics,
+}
+
+impl Site {
+    /// Resolves the handles of every route.
+    #[must_use]
+    pub fn new(rules: Rules, metrics: &Metrics) -> Self {
+        let routes = rules.routes.iter().map(|route| metrics.route(&route.name)).collect();
+        Self { rules, routes, no_route: metrics.route(NO_ROUTE) }
+    }
+}
+
+/// One per worker: what must live on its event loop, beside handles to what all share.
+#[derive(Debug)]
+pub struct Proxy {
+    /// Shared by all workers.
+    pub shared: Arc<Shared>,
+    /// The configuration.
+    pub site: Arc<Site>,
+    /// This worker's connections to each upstream, by upstream index.
+    pub upstreams: Vec<Upstream>,
+    /// This worker's connection to Redis.
+    pub redis: Option<Arc<RedisStore>>,
+}
