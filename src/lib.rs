@@ -2,5 +2,6 @@
 
 pub mod caching;
 pub mod clock;
+pub mod demo;
 pub mod semantics;
 pub mod store;
