@@ -41,7 +41,7 @@ stale_while_revalidate = "30s"
 name = "lists"                    # /api/products and /api/search
 path = "/api/{{*rest}}"
 upstream = "shop"
-key = {{ query_exclude = ["@tracking"], sort_query = true }}
+key = {{ sort_query = true }}      # ?a=1&b=2 and ?b=2&a=1 are one entry
 
 [[route]]
 name = "images"
@@ -81,6 +81,14 @@ mod tests {
         assert_eq!(config["upstream"]["shop"]["servers"][0].as_str(), Some("http://127.0.0.1:9000"));
         assert!(!config.contains_key("redis"));
         assert_eq!(config["route"].as_array().map(Vec::len), Some(5));
+    }
+
+    #[test]
+    fn the_readme_shows_this_text() {
+        let [listen, admin, origin] = [8080, 9090, 9000].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let text = config_text(listen, admin, origin, None);
+        let readme = include_str!("../../README.md");
+        assert!(readme.contains(&format!("```toml\n{text}```")), "README.md does not show:\n{text}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 /// The tour as text for a terminal: a proxy at `proxy_url`, its admin listener at `admin_url`, both
 /// without a slash at the end. Every line that is not a command begins with `#`.
 ///
-/// The commands need a POSIX shell, curl and xargs; each can be repeated.
+/// The commands need a POSIX shell, curl and an xargs with `-P`; each can be repeated.
 #[must_use]
 pub fn text(proxy_url: &str, admin_url: &str) -> String {
     format!(
@@ -15,7 +15,7 @@ curl -si {proxy_url}/api/products/1
 curl -sI {proxy_url}/api/products/1
 
 # 3. Who has it already gets 304 and no bytes.
-etag=$(curl -sI {proxy_url}/api/products/1 | sed -n 's/^etag: //Ip' | tr -d '\r')
+etag=$(curl -sI {proxy_url}/api/products/1 | tr -d '\r' | awk 'tolower($1) == "etag:" {{ print $2 }}')
 curl -s -o /dev/null -w '%{{http_code}}\n' -H "If-None-Match: $etag" {proxy_url}/api/products/1
 
 # 4. A hundred at once on a page nobody asked before: "slow" goes up by one.
