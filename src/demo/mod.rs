@@ -8,6 +8,7 @@
 mod answer;
 mod catalogue;
 mod endpoints;
+mod input;
 mod payload;
 mod picture;
 pub mod product_service;
