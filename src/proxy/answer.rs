@@ -119,8 +119,8 @@ impl Proxy {
     ) -> Response<Delivery> {
         outcome.result = CacheResult::Error;
         outcome.reason = Some(failure.reason);
-        let (parts, body) = failure.response().into_parts();
-        self.finish(asked, route, parts.status, parts.headers, body.into_content(), outcome)
+        let (headers, content) = failure.answer();
+        self.finish(asked, route, failure.status, headers, content, outcome)
     }
 
     /// Adds what forebay says of itself, and hands the record to whoever sees the end of the body.
@@ -134,9 +134,13 @@ impl Proxy {
         outcome: Outcome,
     ) -> Response<Delivery> {
         let server = &self.site.rules.server;
-        outcome.cache_status(&server.name).append_to(&mut headers);
-        if server.x_cache {
-            headers.insert(X_CACHE, HeaderValue::from_static(outcome.result.x_cache()));
+        if let Some(status) = outcome.cache_status(&server.name) {
+            status.append_to(&mut headers);
+        }
+        if server.x_cache
+            && let Some(word) = outcome.result.x_cache()
+        {
+            headers.insert(X_CACHE, word);
         }
         let record = Record::of(self, asked, route, status, outcome);
         let delivery = match content {
@@ -146,7 +150,7 @@ impl Proxy {
             }
             content if *asked.method() == Method::HEAD => {
                 // The length a GET would have had (RFC 9110 8.6); the content itself is not sent.
-                if let Some(length) = http_body::Body::size_hint(&Delivery::of_ref(&content)).exact() {
+                if let Some(length) = content.length() {
                     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
                 }
                 record.write(0, false);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use http::header::HOST;
 use http::{HeaderMap, Method, StatusCode, Version};
 
-use crate::caching::outcome::{CacheResult, CacheStatus, Forwarded, Reason};
+use crate::caching::outcome::{CacheResult, CacheStatus, Forwarded, Fwd, Reason};
 use crate::semantics::UnixMillis;
 use crate::store::Tier;
 
@@ -83,14 +83,10 @@ pub struct Outcome {
     /// The tier a reused response came from.
     pub tier: Option<Tier>,
     /// Why it was forwarded, when it was (RFC 9211 2.2).
-    pub forwarded: Option<Forwarded>,
-    /// The origin's status, when it was asked.
-    pub forward_status: Option<StatusCode>,
-    /// Whether the response was stored.
-    pub stored: bool,
-    /// Whether the request shared another's fetch.
-    pub collapsed: bool,
-    /// Seconds of freshness left; negative when stale.
+    pub fwd: Option<Fwd>,
+    /// What is told of a forwarded request: the origin's status, stored, collapsed.
+    pub told: Forwarded,
+    /// Milliseconds of freshness left; negative when stale.
     pub ttl: Option<i64>,
     /// From sending the upstream request to its response head.
     pub origin: Option<Duration>,
@@ -104,10 +100,8 @@ impl Outcome {
             result,
             reason,
             tier: None,
-            forwarded: None,
-            forward_status: None,
-            stored: false,
-            collapsed: false,
+            fwd: None,
+            told: Forwarded { status: None, stored: false, collapsed: false },
             ttl: None,
             origin: None,
         }
@@ -121,33 +115,26 @@ impl Outcome {
         outcome
     }
 
-    /// A forwarded request.
+    /// A request that is forwarded because of `reason`.
     #[must_use]
-    pub const fn forwarded(result: CacheResult, forwarded: Forwarded, reason: Option<Reason>) -> Self {
-        let mut outcome = Self::new(result, reason);
-        outcome.forwarded = Some(forwarded);
-        outcome
+    pub fn forwarded(result: CacheResult, reason: Reason) -> Self {
+        Self { fwd: Some(reason.fwd().unwrap_or(Fwd::Miss)), ..Self::new(result, Some(reason)) }
     }
 
-    /// This cache's member of Cache-Status (RFC 9211).
+    /// This cache's member of Cache-Status (RFC 9211); `None` for what the proxy said by itself.
     #[must_use]
-    pub fn cache_status<'a>(&self, name: &'a str) -> CacheStatus<'a> {
-        let detail = self.reason.map(Reason::code).or_else(|| self.tier.map(Tier::label));
-        let mut status = CacheStatus::new(name);
-        match self.forwarded {
-            Some(forwarded) => status = status.forwarded(forwarded),
-            None if self.tier.is_some() => status = status.hit(),
-            None => {}
-        }
-        if let Some(code) = self.forward_status {
-            status = status.forward_status(code);
-        }
+    pub fn cache_status<'a>(&self, name: &'a str) -> Option<CacheStatus<'a>> {
+        let mut status = match self.fwd {
+            Some(fwd) => CacheStatus::forwarded(name, fwd, self.told),
+            None if self.tier.is_some() => CacheStatus::hit(name),
+            None => return None,
+        };
         if let Some(ttl) = self.ttl {
             status = status.ttl(ttl);
         }
-        if let Some(detail) = detail {
-            status = status.detail(detail);
+        match self.reason.map(Reason::code).or_else(|| self.tier.map(Tier::label)) {
+            Some(detail) => Some(status.detail(detail)),
+            None => Some(status),
         }
-        status.stored(self.stored).collapsed(self.collapsed)
     }
 }

@@ -63,6 +63,21 @@ impl std::fmt::Display for BrokenOff {
 
 impl std::error::Error for BrokenOff {}
 
+impl Content {
+    /// How many bytes are still to come, when that is known.
+    #[must_use]
+    pub fn length(&self) -> Option<u64> {
+        match self {
+            Self::Empty => Some(0),
+            Self::Whole(bytes) => Some(bytes.len() as u64),
+            Self::Pieces(_, left) => Some(*left),
+            Self::Growing(reader) => reader.size_hint().exact(),
+            Self::Part { take, .. } => Some(*take),
+            Self::Passing(body) => body.size_hint().exact(),
+        }
+    }
+}
+
 impl Delivery {
     /// A body to be counted by `finish` when it has ended.
     #[must_use]
@@ -158,14 +173,7 @@ impl Body for Delivery {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.content {
-            Content::Empty => SizeHint::with_exact(0),
-            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Pieces(_, left) => SizeHint::with_exact(*left),
-            Content::Growing(reader) => reader.size_hint(),
-            Content::Part { take, .. } => SizeHint::with_exact(*take),
-            Content::Passing(body) => body.size_hint(),
-        }
+        self.content.length().map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 

@@ -5,9 +5,9 @@
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::deliver::{Content, Delivery};
+use super::deliver::Content;
 use crate::caching::outcome::Reason;
 use crate::upstream::UpstreamError;
 
@@ -38,9 +38,14 @@ impl Failure {
     /// No route is configured for this host and path.
     pub const NO_ROUTE: Self = Self::new(StatusCode::NOT_FOUND, Reason::NoRoute);
 
-    /// The answer: plain text, never cacheable.
+    /// A precondition of the client does not hold for the stored response (RFC 9110 13.2.2).
+    pub const PRECONDITION: Self = Self::new(StatusCode::PRECONDITION_FAILED, Reason::PreconditionFailed);
+    /// The origin switched to a protocol that nobody asked for.
+    pub const UNASKED_UPGRADE: Self = Self::new(StatusCode::BAD_GATEWAY, Reason::OriginProtocol);
+
+    /// Fields and content of the answer: plain text, never cacheable.
     #[must_use]
-    pub fn response(self) -> Response<Delivery> {
+    pub fn answer(self) -> (HeaderMap, Content) {
         let text = format!(
             "{} {}\n{}: {}\n",
             self.status.as_u16(),
@@ -48,15 +53,13 @@ impl Failure {
             self.reason.code(),
             self.reason.title(),
         );
-        let mut response = Response::new(Delivery::of(Content::Whole(Bytes::from(text))));
-        *response.status_mut() = self.status;
-        let headers = response.headers_mut();
+        let mut headers = HeaderMap::with_capacity(8);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
-        response
+        (headers, Content::Whole(Bytes::from(text)))
     }
 }
 

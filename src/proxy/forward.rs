@@ -15,7 +15,7 @@ use super::asked::{Asked, Outcome};
 use super::deliver::Delivery;
 use super::error::Failure;
 use crate::caching::invalidation::{self, Invalidation};
-use crate::caching::outcome::{CacheResult, Forwarded, Reason};
+use crate::caching::outcome::{CacheResult, Reason};
 use crate::caching::storability;
 use crate::clock;
 use crate::observe::metrics::Cause;
@@ -30,8 +30,6 @@ pub(super) struct Forwarding<'a> {
     pub route: &'a Arc<Route>,
     /// Why it is not the cache's.
     pub reason: Reason,
-    /// The same in the words of RFC 9211.
-    pub forwarded: Forwarded,
     /// The content that follows the head.
     pub body: RequestBody,
     /// The client's connection, for a tunnel.
@@ -45,8 +43,8 @@ impl Proxy {
         mut asked: Asked,
         forwarding: Forwarding<'_>,
     ) -> Response<Delivery> {
-        let Forwarding { route, reason, forwarded, body, connection } = forwarding;
-        let mut outcome = Outcome::forwarded(CacheResult::Bypass, forwarded, Some(reason));
+        let Forwarding { route, reason, body, connection } = forwarding;
+        let mut outcome = Outcome::forwarded(CacheResult::Bypass, reason);
         let mut request = http::Request::new(body);
         let (head, to_client) = self.upstream_head(&mut asked, route, true);
         *request.method_mut() = head.method().clone();
@@ -65,7 +63,7 @@ impl Proxy {
         let took = clock::monotonic().saturating_duration_since(begun);
         self.shared.metrics.origin_answered(&upstream.name, took);
         outcome.origin = Some(took);
-        outcome.forward_status = Some(answer.head.status);
+        outcome.told.status = Some(answer.head.status);
         if answer.head.status == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(&asked, route, answer, to_client, connection, outcome);
         }

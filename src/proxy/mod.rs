@@ -34,9 +34,9 @@ use self::errand::{Errand, How, Landed, Obtained};
 use self::error::Failure;
 use self::forward::{Forwarding, request_body};
 use self::lookup::{Candidate, Found};
-use crate::caching::admission::{self, Admission, MethodClass, RequestFacts};
+use crate::caching::admission::{self, Admission, RequestFacts};
 use crate::caching::key::PrimaryKey;
-use crate::caching::outcome::{CacheResult, Forwarded, Reason};
+use crate::caching::outcome::{CacheResult, Reason};
 use crate::caching::reuse::{self, Reuse};
 use crate::caching::vary::variant_hash;
 use crate::clock;
@@ -69,22 +69,17 @@ impl Proxy {
         let policy = &route.policy;
         let facts = match admission::admit(asked.method(), asked.headers(), asked.has_body, upgrade, policy) {
             Admission::Lookup(facts) => facts,
-            Admission::Forward(reason, facts) => {
-                let forwarded = match facts.method {
-                    MethodClass::Other => Forwarded::Method,
-                    MethodClass::Get | MethodClass::Head => Forwarded::Bypass,
-                };
-                let body = request_body(body);
-                let forwarding = Forwarding { route, reason, forwarded, body, connection: &connection };
+            Admission::Forward(reason, _) => {
+                let forwarding = Forwarding { route, reason, body: request_body(body), connection: &connection };
                 return self.forward(asked, forwarding).await;
             }
         };
-        let forward_as_it_is = |asked: Asked, reason: Reason, forwarded: Forwarded| {
+        let forward_as_it_is = |asked: Asked, reason: Reason| {
             let body = crate::upstream::RequestBody::Empty;
-            self.forward(asked, Forwarding { route, reason, forwarded, body, connection: &connection })
+            self.forward(asked, Forwarding { route, reason, body, connection: &connection })
         };
         let Ok(key) = policy.key.key(Asked::SCHEME, asked.authority(), asked.target(), asked.headers()) else {
-            return forward_as_it_is(asked, Reason::KeyTooLong, Forwarded::Bypass).await;
+            return forward_as_it_is(asked, Reason::KeyTooLong).await;
         };
 
         // Look up and judge reuse: memory first, and Redis only when memory does not answer.
@@ -95,7 +90,7 @@ impl Proxy {
             found = found.or_better(remote);
             verdict = judge(&found, &facts, route, &asked);
         }
-        let (cause, forwarded, reason) = match verdict {
+        let (cause, reason) = match verdict {
             Verdict::Fresh => {
                 if let Some(candidate) = found.candidate() {
                     if reuse::refresh_early(&candidate.stored.head, policy, asked.now, fastrand::f64()) {
@@ -103,7 +98,7 @@ impl Proxy {
                     }
                     return self.reuse(&asked, &facts, route, candidate, CacheResult::Hit, None);
                 }
-                (Cause::Miss, Forwarded::Miss, Reason::NothingStored)
+                (Cause::Miss, Reason::NothingStored)
             }
             Verdict::StaleWhileRevalidate => {
                 if let Some(candidate) = found.candidate() {
@@ -111,10 +106,10 @@ impl Proxy {
                     let reason = Some(Reason::StaleWhileRevalidate);
                     return self.reuse(&asked, &facts, route, candidate, CacheResult::Stale, reason);
                 }
-                (Cause::Miss, Forwarded::Miss, Reason::NothingStored)
+                (Cause::Miss, Reason::NothingStored)
             }
-            Verdict::Validate(reason) => (Cause::Validate, forwarded_because(reason), reason),
-            Verdict::Fetch(reason) => (Cause::Miss, forwarded_because(reason), reason),
+            Verdict::Validate(reason) => (Cause::Validate, reason),
+            Verdict::Fetch(reason) => (Cause::Miss, reason),
         };
         if facts.only_if_cached() {
             let outcome = Outcome::new(CacheResult::Error, Some(Reason::OnlyIfCached));
@@ -132,11 +127,11 @@ impl Proxy {
         }
         let passes_by = matches!(found, Found::HitForMiss) && (facts.conditional || facts.range);
         if passes_by {
-            return forward_as_it_is(asked, Reason::HitForMiss, Forwarded::Miss).await;
+            return forward_as_it_is(asked, Reason::HitForMiss).await;
         }
 
         // Collapse and forward: one fetch, shared by all who may share it.
-        let mut outcome = Outcome::forwarded(CacheResult::Miss, forwarded, Some(reason));
+        let mut outcome = Outcome::forwarded(CacheResult::Miss, reason);
         let errand = self.errand(&asked, &facts, route, &key, &found, &params, cause);
         let obtained = self.obtain(&asked, route, errand, flight, &mut outcome).await;
 
@@ -146,7 +141,7 @@ impl Proxy {
             Got::Passed(passed) => {
                 outcome.result = CacheResult::Miss;
                 outcome.reason = Some(passed.reason);
-                outcome.forward_status = Some(passed.status);
+                outcome.told.status = Some(passed.status);
                 outcome.origin = Some(passed.took);
                 self.pass(&asked, route.index, passed.status, passed.headers, passed.body, outcome)
             }
@@ -179,7 +174,7 @@ impl Proxy {
     ) -> Response<Delivery> {
         let head = &candidate.stored.head;
         let mut outcome = Outcome::reused(result, candidate.tier, reason);
-        outcome.ttl = Some(head.remaining(asked.now).div_euclid(1000));
+        outcome.ttl = Some(head.remaining(asked.now));
         let age = Some(HeaderValue::from(head.current_age(asked.now) / 1000));
         let source = Source::Whole(candidate.stored.body.clone());
         self.answer(asked, facts, route.index, head, source, age, outcome)
@@ -201,14 +196,14 @@ impl Proxy {
         outcome.origin = landed.took;
         let age = match landed.how {
             How::Fetched => {
-                outcome.forward_status = Some(head.status);
-                outcome.stored = landed.stored;
-                if outcome.collapsed { Some(reused_age) } else { landed.origin_age.clone() }
+                outcome.told.status = Some(head.status);
+                outcome.told.stored = landed.stored;
+                if outcome.told.collapsed { Some(reused_age) } else { landed.origin_age.clone() }
             }
             How::Revalidated => {
                 outcome.result = CacheResult::Revalidated;
-                outcome.forward_status = Some(http::StatusCode::NOT_MODIFIED);
-                outcome.stored = landed.stored;
+                outcome.told.status = Some(http::StatusCode::NOT_MODIFIED);
+                outcome.told.stored = landed.stored;
                 Some(reused_age)
             }
             How::Found(tier) => {
@@ -216,7 +211,7 @@ impl Proxy {
                 Some(reused_age)
             }
         };
-        outcome.ttl = Some(head.remaining(now).div_euclid(1000));
+        outcome.ttl = Some(head.remaining(now));
         self.answer(asked, facts, route.index, head, source, age, outcome)
     }
 
@@ -284,7 +279,7 @@ impl Proxy {
             {
                 match Source::of(&landed.fill) {
                     Some(source) => {
-                        outcome.collapsed = true;
+                        outcome.told.collapsed = true;
                         Got::Landed(landed, source)
                     }
                     None => own(errand.start(None)).await,
@@ -336,18 +331,6 @@ fn judge(found: &Found, facts: &RequestFacts, route: &Route, asked: &Asked) -> V
                 Reuse::Unusable(reason) => Verdict::Fetch(reason),
             }
         }
-    }
-}
-
-/// The same reason in the words of RFC 9211 2.2.
-const fn forwarded_because(reason: Reason) -> Forwarded {
-    match reason {
-        Reason::NothingStored | Reason::Purged | Reason::HitForMiss => Forwarded::UriMiss,
-        Reason::NoVariantMatches => Forwarded::VaryMiss,
-        Reason::Stale | Reason::MustValidate => Forwarded::Stale,
-        Reason::RequestWantsValidation | Reason::RequestWantsFresher | Reason::ClientReload => Forwarded::Request,
-        Reason::PartMissing => Forwarded::Partial,
-        _ => Forwarded::Miss,
     }
 }
 
