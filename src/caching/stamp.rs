@@ -37,4 +37,18 @@ impl PurgeId {
     pub fn tag(tag: &[u8]) -> Self {
         Self(xxh3_64_with_seed(tag, 0x0074_6167))
     }
+
+    /// One cache group of one origin (RFC 9875 2): equal names of different origins are different
+    /// groups, and a group is never a tag, so that no origin's word reaches another's responses.
+    #[must_use]
+    pub fn group(scheme: &str, authority: &str, name: &[u8]) -> Self {
+        let mut text = Vec::with_capacity(scheme.len() + authority.len() + name.len() + 4);
+        text.extend_from_slice(scheme.as_bytes());
+        text.extend_from_slice(b"://");
+        text.extend_from_slice(authority.as_bytes());
+        text.make_ascii_lowercase();
+        text.push(b'/');
+        text.extend_from_slice(name);
+        Self(xxh3_64_with_seed(&text, 0x6772_6f75_7000))
+    }
 }

@@ -57,7 +57,9 @@ pub struct StoredHead {
     /// Final status.
     pub status: StatusCode,
     /// Fields as they go to clients, in the origin's order: without hop-by-hop and nominated fields,
-    /// `Age`, `Content-Length` and tag fields; several lines of one name stay several.
+    /// `Age`, `Content-Length` and tag fields; several lines of one name stay several. A
+    /// [`Traits::HEAD_ONLY`] response keeps its `Content-Length`: there is no body to count. A
+    /// stored part has no `Content-Range`: `part` says it.
     pub fields: Vec<(HeaderName, HeaderValue)>,
     /// Trailer fields that may be merged or sent again (RFC 9110 6.5).
     pub trailers: Vec<(HeaderName, HeaderValue)>,
