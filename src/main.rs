@@ -8,8 +8,8 @@ use forebay::cli::{self, Cli, Command};
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Check(args) => cli::check::run(&args),
-        command @ (Command::Run(_) | Command::Demo(_) | Command::ProductService(_)) => {
-            eprintln!("forebay: this build has no {command:?}");
+        Command::Run(_) | Command::Demo(_) | Command::ProductService(_) => {
+            eprintln!("forebay: this build only checks configurations");
             ExitCode::FAILURE
         }
     }

@@ -114,13 +114,13 @@ mod tests {
 
     #[test]
     fn the_definition_is_sound_and_every_command_has_an_example() {
-        let command = Cli::command();
+        let mut command = Cli::command();
         command.clone().debug_assert();
         for sub in command.get_subcommands() {
             let help = sub.clone().render_long_help().to_string();
             assert!(help.contains(&format!("  forebay {}", sub.get_name())), "{help}");
         }
-        assert!(command.clone().render_help().to_string().contains("Exit codes:"));
+        assert!(command.render_help().to_string().contains("Exit codes:"));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Configuration: a TOML text, read once, becomes [`Rules`] or the list of everything wrong with it.
 //!
 //! Decides: what a configuration may say. Never touches: what its settings do. In order:
-//! `schema` names every key and its default, `read` turns the text into typed values with their
-//! places, `compile` checks them against each other and resolves them, `reload` keeps the last good
+//! `schema` names every key and its default, `read` and `value` turn the text into typed values with
+//! their places, `compile` checks them against each other and resolves them, `reload` keeps the last good
 //! result of a file. Nothing half-valid leaves this module, and nothing is ever silently ignored.
 //!
 //! The text is walked by hand instead of through serde: a deserializer stops at the first value of
@@ -15,6 +15,7 @@ mod read;
 mod reload;
 mod schema;
 mod units;
+mod value;
 
 use toml::de::DeTable;
 

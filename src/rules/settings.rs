@@ -186,7 +186,8 @@ pub enum UpstreamHost {
     Name(String),
 }
 
-/// A credential: it compares and is handed out on request, and never shows in a log or a panic.
+/// A credential: it is handed out on request and never shows in a log or a panic. Comparing two tells
+/// reloads apart; a token from outside is compared in constant time by whoever checks it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 

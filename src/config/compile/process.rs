@@ -7,8 +7,9 @@ use ipnet::IpNet;
 use toml::de::DeTable;
 
 use crate::config::endpoint;
-use crate::config::read::{At, Reading, boolean, duration, number, size, text_as};
+use crate::config::read::{At, Reading};
 use crate::config::schema;
+use crate::config::value::{boolean, duration, number, size, text_as};
 use crate::rules::settings::{AdminSettings, MemorySettings, RedisSettings, Secret, ServerSettings};
 
 const MILLISECOND: Duration = Duration::from_millis(1);

@@ -7,8 +7,9 @@ use toml::de::DeTable;
 
 use crate::config::endpoint;
 use crate::config::problem::nearest;
-use crate::config::read::{At, Reading, Section, duration, number, text_as};
+use crate::config::read::{At, Reading, Section};
 use crate::config::schema;
+use crate::config::value::{duration, number, text_as};
 use crate::rules::settings::{ServerSettings, UpstreamHost, UpstreamServer, UpstreamSettings};
 
 /// Every upstream with the place of its name; the settings are `None` where they have been reported,
