@@ -39,7 +39,7 @@ pub enum Command {
     /// Run the proxy
     #[command(
         long_about = "Run the proxy.\n\nIt starts with Redis or an origin down, and says in one log line each which tiers and \
-                      listeners are live. SIGHUP loads the configuration again; SIGTERM lets requests under way finish.",
+                      listeners are live.",
         after_help = "Example:\n  forebay run --config proxy.toml"
     )]
     Run(RunArgs),
