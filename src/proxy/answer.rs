@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{AGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, IF_RANGE, LAST_MODIFIED};
+use http::header::{AGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, LAST_MODIFIED};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 
 use super::Proxy;
@@ -19,7 +19,7 @@ use crate::caching::outcome::CacheResult;
 use crate::caching::stored::StoredHead;
 use crate::collapse::fill::{Fill, FillReader};
 use crate::semantics::preconditions::{self, Precondition};
-use crate::semantics::range::{self, RangeVerdict};
+use crate::semantics::range::{self, ByteRange, ContentRange, Multipart, RangeVerdict, Representation};
 use crate::upstream::AnswerBody;
 
 /// Where a stored response's content is read from.
@@ -53,41 +53,53 @@ impl Source {
         }
     }
 
-    fn slice(self, first: u64, last: u64) -> Content {
+    fn slice(self, range: ByteRange) -> Content {
         match self {
-            Self::Whole(bytes) => Content::Whole(cut(&bytes, first, last)),
-            Self::Growing(from, _) => Content::Part { from, skip: first, take: last - first + 1 },
+            Self::Whole(bytes) => Content::Whole(cut(&bytes, range)),
+            Self::Growing(from, _) => Content::Part { from, skip: range.first, take: range.length() },
         }
     }
+}
+
+/// A stored response, as one client is answered from it.
+#[derive(Debug)]
+pub struct Reused<'a> {
+    /// Its head.
+    pub head: &'a StoredHead,
+    /// Fields for this client alone, where they differ from the stored ones: those it fetched itself.
+    pub own_fields: Option<&'a HeaderMap>,
+    /// Its content.
+    pub source: Source,
+    /// What `Age` says, if it is to be there.
+    pub age: Option<HeaderValue>,
 }
 
 /// The name of the header that says in one word how the cache answered.
 pub const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 
 impl Proxy {
-    /// Answers from a stored response, or from one that is being stored. `age` is what `Age` says,
-    /// if it is to be there.
+    /// Answers from a stored response, or from one that is being stored.
     pub(super) fn answer(
         self: &Arc<Self>,
         asked: &Asked,
         facts: &RequestFacts,
         route: usize,
-        head: &StoredHead,
-        source: Source,
-        age: Option<HeaderValue>,
+        reused: Reused<'_>,
         outcome: Outcome,
     ) -> Response<Delivery> {
+        let Reused { head, own_fields, source, age } = reused;
         let mut headers = HeaderMap::with_capacity(head.fields.len() + 6);
-        let (status, content) = if facts.conditional && head.status == StatusCode::OK {
-            match precondition(asked, head) {
-                Precondition::NotModified => {
-                    copy_for_304(head, &mut headers);
-                    (StatusCode::NOT_MODIFIED, Content::Empty)
-                }
-                Precondition::Failed => return self.fail(asked, Some(route), Failure::PRECONDITION, outcome),
-                Precondition::Proceed => select(asked, facts, head, source, &mut headers),
-            }
+        let not_modified = facts.conditional
+            && head.status == StatusCode::OK
+            && precondition(asked, head) == Precondition::NotModified;
+        let (status, content) = if not_modified {
+            copy_for_304(head, &mut headers);
+            (StatusCode::NOT_MODIFIED, Content::Empty)
         } else {
+            match own_fields {
+                Some(own) => headers.extend(own.clone()),
+                None => headers.extend(head.fields.iter().map(|(name, value)| (name.clone(), value.clone()))),
+            }
             select(asked, facts, head, source, &mut headers)
         };
         if let Some(age) = age {
@@ -187,51 +199,46 @@ fn select(
     source: Source,
     headers: &mut HeaderMap,
 ) -> (StatusCode, Content) {
-    for (name, value) in &head.fields {
-        headers.append(name.clone(), value.clone());
-    }
     if !facts.range || *asked.method() != Method::GET || head.status != StatusCode::OK {
         return (head.status, source.whole());
     }
     let Some(length) = source.length() else { return (head.status, source.whole()) };
-    let verdict = range::select(
-        asked.headers(),
+    let whole = Representation {
         length,
-        head.field(&ETAG),
-        head.field(&LAST_MODIFIED),
-        head.field(&DATE),
-    );
-    match (verdict, source) {
+        etag: head.field(&ETAG),
+        last_modified: head.field(&LAST_MODIFIED),
+        date: head.field(&DATE),
+    };
+    match (range::judge(asked.headers(), &whole, asked.now), source) {
         (RangeVerdict::Whole, source) => (head.status, source.whole()),
-        (RangeVerdict::Single { first, last }, source) => {
-            headers.insert(CONTENT_RANGE, range::content_range(first, last, length));
-            (StatusCode::PARTIAL_CONTENT, source.slice(first, last))
+        (RangeVerdict::Single(range), source) => {
+            headers.insert(CONTENT_RANGE, ContentRange::satisfied(range, length).to_value());
+            (StatusCode::PARTIAL_CONTENT, source.slice(range))
         }
         (RangeVerdict::Several(ranges), Source::Whole(body)) => {
-            let kind = headers.remove(CONTENT_TYPE);
-            let multipart = range::Multipart::new(kind.as_ref(), length);
+            let seed = u128::from(fastrand::u64(..)) << 64 | u128::from(fastrand::u64(..));
+            let multipart = Multipart::new(seed, headers.remove(CONTENT_TYPE), length, ranges);
             headers.insert(CONTENT_TYPE, multipart.content_type());
-            let mut pieces = Vec::with_capacity(ranges.len() * 2 + 1);
-            for (first, last) in ranges {
-                pieces.push(multipart.head(first, last));
-                pieces.push(cut(&body, first, last));
+            let mut pieces = Vec::with_capacity(multipart.ranges().len() * 2 + 1);
+            for (at, range) in multipart.ranges().iter().enumerate() {
+                pieces.extend(multipart.part_head(at));
+                pieces.push(cut(&body, *range));
             }
-            pieces.push(multipart.end());
-            let total = pieces.iter().map(|piece| piece.len() as u64).sum();
-            (StatusCode::PARTIAL_CONTENT, Content::Pieces(pieces.into_iter(), total))
+            pieces.push(multipart.tail());
+            (StatusCode::PARTIAL_CONTENT, Content::Pieces(pieces.into_iter(), multipart.content_length()))
         }
         // Several ranges of a body that is still growing would have to be held back: whole, then.
         (RangeVerdict::Several(_), source) => (head.status, source.whole()),
         (RangeVerdict::Unsatisfiable, _) => {
-            headers.insert(CONTENT_RANGE, range::unsatisfied(length));
+            headers.insert(CONTENT_RANGE, ContentRange::unsatisfied(length).to_value());
             (StatusCode::RANGE_NOT_SATISFIABLE, Content::Empty)
         }
     }
 }
 
-fn cut(body: &Bytes, first: u64, last: u64) -> Bytes {
+fn cut(body: &Bytes, range: ByteRange) -> Bytes {
     let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(body.len());
-    let (start, end) = (at(first), at(last.saturating_add(1)));
+    let (start, end) = (at(range.first), at(range.last.saturating_add(1)));
     body.slice(start..end.max(start))
 }
 

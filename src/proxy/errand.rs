@@ -12,28 +12,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AGE, ETAG};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::header::{CONTENT_LENGTH, ETAG, RANGE};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 use super::Proxy;
+use super::asked::Asked;
 use super::error::Failure;
 use super::lease::{Fleet, Held};
 use super::lookup::{Candidate, Found};
 use crate::caching::admission::RequestFacts;
+use crate::caching::invalidation::TargetUri;
 use crate::caching::key::PrimaryKey;
 use crate::caching::outcome::Reason;
 use crate::caching::reuse::{self, Reuse};
 use crate::caching::stamp::Stamp;
 use crate::caching::storability::{self, Exchange, Storability};
 use crate::caching::stored::{StoredHead, StoredResponse};
-use crate::caching::validation::{self, Freshened};
+use crate::caching::validation::{self, Answer as Kind, Asked as Conditions, Freshened};
 use crate::caching::vary::{NewVariant, VariantHash, VaryIndex, variant_hash};
 use crate::clock;
 use crate::collapse::fill::{Fill, FillReader, FillWriter, Pushed};
-use crate::collapse::flight::{Landing, Lead};
+use crate::collapse::flight::{FlightKey, Landing, Lead};
 use crate::observe::metrics::Cause;
 use crate::rules::Route;
 use crate::semantics::UnixMillis;
@@ -58,8 +60,9 @@ pub struct Landed {
     pub how: How,
     /// Whether it is being stored.
     pub stored: bool,
-    /// `Age` as the origin sent it, for the client that caused the fetch.
-    pub origin_age: Option<HeaderValue>,
+    /// The fields for the client that caused the fetch, where they differ from the stored ones
+    /// (qualified `private`, the origin's own `Age`).
+    pub own_fields: Option<HeaderMap>,
     /// From sending the request to the response head.
     pub took: Option<Duration>,
 }
@@ -114,10 +117,10 @@ pub struct Errand {
     pub facts: RequestFacts,
     /// Its key.
     pub key: PrimaryKey,
-    /// Its host, for invalidation by host.
-    pub host: String,
+    /// The authority it is for.
+    pub authority: String,
     /// Tags of the route, expanded.
-    pub tags: Vec<Bytes>,
+    pub tags: Vec<String>,
     /// What was found for it.
     pub found: Found,
     /// Why the origin is asked.
@@ -135,19 +138,17 @@ impl Errand {
         obtained
     }
 
-    async fn run(mut self, mut lead: Option<Leader>, mut reply: Reply) {
-        let shared = Arc::clone(&self.proxy.shared);
+    async fn run(self, mut lead: Option<Leader>, mut reply: Reply) {
         let mut held = Held::None;
         if lead.is_some() {
             if let Some(found) = self.look_again() {
                 return Self::land_found(found, &mut lead, &mut reply);
             }
-            let place = self.place(self.found.candidate().and_then(|candidate| candidate.variant));
-            match self.await_fleet(&place).await {
+            match self.await_fleet(&self.place(self.variant_sought())).await {
                 Fleet::Ours(lock) => held = lock,
                 Fleet::Theirs(found) => return Self::land_found(found, &mut lead, &mut reply),
                 Fleet::Alone => {
-                    // Another proxy learnt that nobody may share this.
+                    // Another proxy learnt that nobody may share this: nobody waits for it here.
                     if let Some(lead) = &mut lead {
                         lead.land(Landing::Alone);
                     }
@@ -155,164 +156,171 @@ impl Errand {
                 }
             }
         }
-        let stamp = match &lead {
-            Some(lead) => lead.stamp(),
-            None => shared.purges.stamp(clock::wall()),
-        };
-        let sent = clock::wall();
-        let begun = clock::monotonic();
-        shared.metrics.origin_fetch(&self.proxy.site.routes[self.route.index], self.cause);
-        let answer = self.ask().await;
-        let took = clock::monotonic().saturating_duration_since(begun);
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(error) => {
-                tracing::warn!(route = %self.route.name, error = %error, "the origin could not answer");
-                return self.failed(Failure::from(&error), &mut lead, &mut reply);
-            }
-        };
-        shared.metrics.origin_answered(&self.upstream().name, took);
-        let arrival = Arrival { stamp, sent, received: clock::wall(), begun, took };
-        self.settle(answer, arrival, lead, held, reply).await;
+        self.fetch(Permits { lead, held, reply }).await;
     }
 
-    /// Sends the request: unconditional, or with the stored validators (RFC 9111 4.3.1).
-    async fn ask(&mut self) -> Result<Answer, crate::upstream::UpstreamError> {
+    /// Asks the origin, and judges what it answers to the validators that were sent.
+    async fn fetch(self, mut permits: Permits) {
+        let stamp = match &permits.lead {
+            Some(lead) => lead.stamp(),
+            None => self.proxy.shared.purges.stamp(clock::wall()),
+        };
+        let (answer, arrival) = match self.ask(stamp, true).await {
+            Ok(answered) => answered,
+            Err(failure) => return self.failed(failure, permits).await,
+        };
+        match Kind::of(answer.head.status) {
+            Kind::Error if self.may_stand_in(arrival.received) => {
+                drop(answer);
+                self.failed(Failure::ORIGIN_ERROR, permits).await;
+            }
+            Kind::NotModified if arrival.conditions != Conditions::Nothing => {
+                if let Some(validated) = self.validated(&answer.head.headers, arrival.conditions)
+                {
+                    let verdict = self.freshen(&validated, &answer, arrival);
+                    if verdict != Freshened::Mismatch {
+                        return self.freshened(verdict, validated, arrival, permits).await;
+                    }
+                }
+                // The 304 is about nothing that is stored here: ask again, without conditions.
+                drop(answer);
+                match self.ask(stamp, false).await {
+                    Ok((answer, arrival)) => self.settle(answer, arrival, permits).await,
+                    Err(failure) => self.failed(failure, permits).await,
+                }
+            }
+            Kind::Error | Kind::NotModified | Kind::Full => self.settle(answer, arrival, permits).await,
+        }
+    }
+
+    /// Sends the request: with the stored validators (RFC 9111 4.3.1), or as an ordinary one.
+    async fn ask(&self, stamp: Stamp, validate: bool) -> Result<(Answer, Arrival), Failure> {
         let mut request = http::Request::new(RequestBody::Empty);
         *request.method_mut() = Method::GET;
         *request.uri_mut() = self.request.uri().clone();
         *request.headers_mut() = self.request.headers().clone();
-        let stored = self.found.candidate().map(|candidate| &candidate.stored.head);
-        validation::condition(stored, self.found.index().map(AsRef::as_ref), request.headers_mut());
-        self.proxy.upstreams[self.route.upstream].send(request).await
+        let conditions = if validate {
+            let selected = self.found.candidate().map(|candidate| &candidate.stored.head);
+            let others = match &self.found {
+                Found::NoVariant(index) => Some(index.etags()),
+                _ => None,
+            };
+            validation::condition(request.headers_mut(), selected, others.into_iter().flatten())
+        } else {
+            validation::remove_preconditions(request.headers_mut());
+            request.headers_mut().remove(RANGE);
+            Conditions::Nothing
+        };
+        let metrics = &self.proxy.shared.metrics;
+        metrics.origin_fetch(self.proxy.site.route_metrics(&self.route), self.cause);
+        let sent = clock::wall();
+        let begun = clock::monotonic();
+        match self.upstream().send(request).await {
+            Ok(answer) => {
+                let took = clock::monotonic().saturating_duration_since(begun);
+                metrics.origin_answered(self.upstream().name(), took);
+                let received = clock::wall();
+                Ok((answer, Arrival { stamp, sent, received, begun, took, conditions }))
+            }
+            Err(error) => {
+                tracing::warn!(route = %self.route.name, %error, "the origin could not answer");
+                Err(Failure::from(&error))
+            }
+        }
     }
 
-    /// Judges the response head, and acts on the verdict.
-    async fn settle(
-        self,
-        answer: Answer,
-        arrival: Arrival,
-        mut lead: Option<Leader>,
-        held: Held,
-        mut reply: Reply,
-    ) {
-        let proxy = Arc::clone(&self.proxy);
-        let flight = self.found.flight_key(&self.key, self.request.headers());
-        if answer.head.status.is_server_error() {
-            if self.may_stand_in(arrival.received) {
-                drop(answer);
-                held.release().await;
-                return self.failed(Failure::ORIGIN_ERROR, &mut lead, &mut reply);
-            }
-        } else {
-            proxy.shared.backoff.recovered(flight);
-        }
-        let Answer { head: response, body } = answer;
-        if response.status == StatusCode::NOT_MODIFIED
-            && let Some(validated) = self.validated(&response.headers)
-        {
-            return self.freshen(validated, &response, arrival, lead, held, reply).await;
-        }
-        let verdict = storability::judge(&self.exchange(&response, &body, arrival), &self.route.policy);
+    /// Judges whether the response may be stored, and acts on the verdict.
+    async fn settle(self, answer: Answer, arrival: Arrival, mut permits: Permits) {
+        let Answer { head: response, body, .. } = answer;
+        let length = http_body::Body::size_hint(&body).exact();
+        let verdict = storability::judge(&self.exchange(&response, length, arrival), &self.route.policy);
+        let mut headers = response.headers;
         match verdict {
             Storability::Store(head) => {
-                self.store(head, &response.headers, body, arrival, lead, held, reply).await;
+                self.proxy.shared.backoff.recovered(self.flight());
+                storability::client_fields(&mut headers, true, &self.route.policy);
+                headers.remove(CONTENT_LENGTH);
+                self.store(head, headers, body, arrival, permits).await;
             }
             Storability::Pass(reason) => {
-                proxy.shared.metrics.not_stored(&proxy.site.routes[self.route.index], reason);
+                let site = &self.proxy.site;
+                self.proxy.shared.metrics.not_stored(site.route_metrics(&self.route), reason);
                 self.mark(reason, response.status, arrival.received).await;
-                if let Some(lead) = &mut lead {
-                    lead.land(Landing::Alone);
-                }
-                held.release().await;
-                let headers = storability::client_fields(&response.headers, &self.route.policy);
-                reply.send(Obtained::Passed(Box::new(Passed {
-                    status: response.status,
+                permits.land(Landing::Alone);
+                storability::client_fields(&mut headers, false, &self.route.policy);
+                let status = response.status;
+                permits.reply.send(Obtained::Passed(Box::new(Passed {
+                    status,
                     headers,
                     body,
                     reason,
                     took: arrival.took,
                 })));
+                permits.release().await;
             }
         }
     }
 
     /// A response that may be stored: share it, fill it, store it.
-    #[expect(clippy::too_many_arguments, reason = "everything that ends with the fill is handed over")]
     async fn store(
         self,
         head: Box<StoredHead>,
-        response: &HeaderMap,
+        own_fields: HeaderMap,
         body: AnswerBody,
         arrival: Arrival,
-        mut lead: Option<Leader>,
-        held: Held,
-        mut reply: Reply,
+        mut permits: Permits,
     ) {
         let length = http_body::Body::size_hint(&body).exact();
         let (writer, fill) = Fill::start(length, self.route.policy.max_object_size);
         let reader = fill.read();
-        let landed = Arc::new(Landed {
-            variant: variant_hash(&head.vary, self.request.headers()),
-            head: *head,
-            fill,
-            how: How::Fetched,
-            stored: true,
-            origin_age: response.get(AGE).cloned(),
-            took: Some(arrival.took),
-        });
-        self.share(&landed, &mut lead, arrival.received);
-        reply.send(Obtained::Landed(Arc::clone(&landed), reader));
-        let Some(body) = pour(body, writer, lead.as_ref()).await else {
-            // Broken off, or too large to keep: every reader knows; nothing is stored.
-            drop(lead);
-            return held.release().await;
-        };
-        let mut head = landed.head.clone();
-        head.cost = millis(clock::monotonic().saturating_duration_since(arrival.begun));
-        self.keep(StoredResponse { head, body }, landed.variant).await;
-        drop(lead);
-        held.release().await;
+        let mut landed = self.landed(*head, fill, How::Fetched, true, arrival);
+        landed.own_fields = Some(own_fields);
+        let landed = Arc::new(landed);
+        self.share(&landed, &mut permits, arrival.received);
+        permits.reply.send(Obtained::Landed(Arc::clone(&landed), reader));
+        if let Some(poured) = pour(body, writer, permits.lead.as_ref()).await {
+            let mut head = landed.head.clone();
+            head.cost = millis(clock::monotonic().saturating_duration_since(arrival.begun));
+            head.trailers = poured.trailers;
+            self.keep(StoredResponse { head, body: poured.body }, landed.variant).await;
+        }
+        // Broken off, or too large to keep: every reader knows, and nothing is stored.
+        permits.release().await;
     }
 
-    /// The origin confirmed a stored response (RFC 9111 4.3.4).
-    async fn freshen(
-        self,
-        validated: Candidate,
-        response: &http::response::Parts,
-        arrival: Arrival,
-        mut lead: Option<Leader>,
-        held: Held,
-        mut reply: Reply,
-    ) {
-        let empty = AnswerBody::empty();
-        let exchange = self.exchange(response, &empty, arrival);
-        let head = match validation::freshen(&validated.stored.head, &exchange, &self.route.policy) {
-            Freshened::Store(head) => *head,
-            Freshened::Pass(reason, head) => {
-                // Confirmed, but not to be kept any longer: good for this client only.
-                self.proxy.shared.metrics.not_stored(&self.proxy.site.routes[self.route.index], reason);
-                self.forget().await;
-                if let Some(lead) = &mut lead {
-                    lead.land(Landing::Alone);
-                }
-                held.release().await;
-                let fill = Fill::ready(validated.stored.body.clone());
-                let reader = fill.read();
-                let landed = self.landed(*head, fill, How::Revalidated, false, arrival);
-                return reply.send(Obtained::Landed(Arc::new(landed), reader));
-            }
-        };
-        let fill = Fill::ready(validated.stored.body.clone());
+    /// Judges a 304 about a stored response (RFC 9111 4.3.4).
+    fn freshen(&self, validated: &Candidate, answer: &Answer, arrival: Arrival) -> Freshened {
+        let exchange = self.exchange(&answer.head, Some(0), arrival);
+        validation::freshen(&validated.stored.head, arrival.conditions, &exchange, &self.route.policy)
+    }
+
+    /// The origin confirmed a stored response.
+    async fn freshened(self, verdict: Freshened, validated: Candidate, arrival: Arrival, mut permits: Permits) {
+        self.proxy.shared.backoff.recovered(self.flight());
+        let body = validated.stored.body.clone();
+        let fill = Fill::ready(body.clone());
         let reader = fill.read();
-        let landed = Arc::new(self.landed(head, fill, How::Revalidated, true, arrival));
-        self.share(&landed, &mut lead, arrival.received);
-        reply.send(Obtained::Landed(Arc::clone(&landed), reader));
-        let mut head = landed.head.clone();
-        head.cost = validated.stored.head.cost;
-        self.keep(StoredResponse { head, body: validated.stored.body.clone() }, landed.variant).await;
-        drop(lead);
-        held.release().await;
+        match verdict {
+            Freshened::Store(mut head) => {
+                head.cost = validated.stored.head.cost;
+                let landed = Arc::new(self.landed((*head).clone(), fill, How::Revalidated, true, arrival));
+                self.share(&landed, &mut permits, arrival.received);
+                permits.reply.send(Obtained::Landed(Arc::clone(&landed), reader));
+                self.keep(StoredResponse { head: *head, body }, landed.variant).await;
+            }
+            Freshened::Serve(head, reason) => {
+                // Confirmed, but not to be kept any longer: for this client only.
+                let site = &self.proxy.site;
+                self.proxy.shared.metrics.not_stored(site.route_metrics(&self.route), reason);
+                self.forget().await;
+                permits.land(Landing::Alone);
+                let landed = self.landed(*head, fill, How::Revalidated, false, arrival);
+                permits.reply.send(Obtained::Landed(Arc::new(landed), reader));
+            }
+            // Judged before: a mismatch never comes here, and if it did nobody would be answered wrongly.
+            Freshened::Mismatch => permits.land(Landing::Alone),
+        }
+        permits.release().await;
     }
 
     fn landed(&self, head: StoredHead, fill: Arc<Fill>, how: How, stored: bool, arrival: Arrival) -> Landed {
@@ -322,20 +330,19 @@ impl Errand {
             fill,
             how,
             stored,
-            origin_age: None,
+            own_fields: None,
             took: Some(arrival.took),
         }
     }
 
     /// Shares what landed with those who wait, if a later request could have reused it as it is;
     /// what must be validated each time is stored, and everybody asks for himself.
-    fn share(&self, landed: &Arc<Landed>, lead: &mut Option<Leader>, now: UnixMillis) {
-        let Some(lead) = lead else { return };
+    fn share(&self, landed: &Arc<Landed>, permits: &mut Permits, now: UnixMillis) {
         let shareable = matches!(
             reuse::judge(&landed.head, &RequestFacts::default(), &self.route.policy, now),
             Reuse::Fresh | Reuse::StaleWhileRevalidate
         );
-        lead.land(if shareable { Landing::Shared(Arc::clone(landed)) } else { Landing::Alone });
+        permits.land(if shareable { Landing::Shared(Arc::clone(landed)) } else { Landing::Alone });
     }
 
     /// Puts a complete response into both tiers; the memory tier first, so that this process has no
@@ -382,11 +389,7 @@ impl Errand {
         }
         let lasting = if status.is_server_error() { ERROR_MARKER } else { HIT_FOR_MISS };
         let until = now.plus(lasting);
-        let variant = match self.found.flight_key(&self.key, self.request.headers()).1 {
-            0 => None,
-            hash => Some(VariantHash(hash)),
-        };
-        let place = self.place(variant);
+        let place = self.place(self.variant_sought());
         self.proxy.shared.memory.insert(&place, Record::HitForMiss { until }, now);
         if let Some(redis) = &self.proxy.redis {
             redis.put(place, Record::HitForMiss { until }, now).await;
@@ -402,15 +405,13 @@ impl Errand {
         }
     }
 
-    fn failed(&self, failure: Failure, lead: &mut Option<Leader>, reply: &mut Reply) {
-        let flight = self.found.flight_key(&self.key, self.request.headers());
+    async fn failed(&self, failure: Failure, mut permits: Permits) {
         if self.found.candidate().is_some() {
-            self.proxy.shared.backoff.failed(flight, clock::wall());
+            self.proxy.shared.backoff.failed(self.flight(), clock::wall());
         }
-        if let Some(lead) = lead {
-            lead.land(Landing::Failed(failure));
-        }
-        reply.send(Obtained::Failed(failure));
+        permits.land(Landing::Failed(failure));
+        permits.reply.send(Obtained::Failed(failure));
+        permits.release().await;
     }
 
     /// Whether the stored response may stand in for a failing origin (RFC 5861 4).
@@ -420,10 +421,10 @@ impl Errand {
         })
     }
 
-    /// Which stored response a 304 confirms: the one at hand, or the variant that its validator names.
-    fn validated(&self, headers: &HeaderMap) -> Option<Candidate> {
+    /// Which stored response a 304 is about: the one at hand, or the variant that its tag names.
+    fn validated(&self, headers: &HeaderMap, conditions: Conditions) -> Option<Candidate> {
         if let Some(candidate) = self.found.candidate() {
-            return validation::confirms(&candidate.stored.head, headers).then(|| candidate.clone());
+            return validation::selects(&candidate.stored.head, headers, conditions).then(|| candidate.clone());
         }
         let Found::NoVariant(index) = &self.found else { return None };
         let variant = index.by_etag(headers.get(ETAG)?.as_bytes())?.hash;
@@ -432,7 +433,7 @@ impl Errand {
         Some(Candidate {
             stored,
             tier: Tier::Memory,
-            soft_purged: false,
+            soft_purged: None,
             variant: Some(variant),
             index: Some(Arc::clone(index)),
         })
@@ -456,7 +457,7 @@ impl Errand {
             reuse::judge(&candidate.stored.head, &self.facts, &self.route.policy, now),
             Reuse::Fresh
         );
-        (newer && fresh && !candidate.soft_purged).then_some(candidate)
+        (newer && fresh && candidate.soft_purged.is_none()).then_some(candidate)
     }
 
     fn land_found(candidate: Candidate, lead: &mut Option<Leader>, reply: &mut Reply) {
@@ -468,7 +469,7 @@ impl Errand {
             fill,
             how: How::Found(candidate.tier),
             stored: false,
-            origin_age: None,
+            own_fields: None,
             took: None,
         });
         if let Some(lead) = lead {
@@ -480,22 +481,38 @@ impl Errand {
     fn exchange<'a>(
         &'a self,
         response: &'a http::response::Parts,
-        body: &AnswerBody,
+        content_length: Option<u64>,
         arrival: Arrival,
     ) -> Exchange<'a> {
         Exchange {
             method: &Method::GET,
             facts: &self.facts,
             request: self.request.headers(),
-            status: response.status,
-            response: &response.headers,
-            length: http_body::Body::size_hint(body).exact(),
-            sent: arrival.sent,
-            received: arrival.received,
-            stamp: arrival.stamp,
-            key: self.key.hash,
-            host: &self.host,
+            target: TargetUri {
+                scheme: Asked::SCHEME,
+                authority: &self.authority,
+                path_and_query: self.request.uri().path_and_query().map_or("/", PathAndQuery::as_str),
+            },
+            host: host_of(&self.authority),
+            primary: self.key.hash,
             tags: &self.tags,
+            status: response.status,
+            headers: &response.headers,
+            content_length,
+            request_sent: arrival.sent,
+            response_received: arrival.received,
+            stamp: arrival.stamp,
+        }
+    }
+
+    fn flight(&self) -> FlightKey {
+        self.found.flight_key(&self.key, self.request.headers())
+    }
+
+    fn variant_sought(&self) -> Option<VariantHash> {
+        match self.flight().1 {
+            0 => None,
+            hash => Some(VariantHash(hash)),
         }
     }
 
@@ -516,6 +533,28 @@ struct Arrival {
     received: UnixMillis,
     begun: std::time::Instant,
     took: Duration,
+    conditions: Conditions,
+}
+
+/// What an errand must let go of when it ends: its flight, the fleet's lock, its client.
+struct Permits {
+    lead: Option<Leader>,
+    held: Held,
+    reply: Reply,
+}
+
+impl Permits {
+    fn land(&mut self, landing: Landing<Arc<Landed>, Failure>) {
+        if let Some(lead) = &mut self.lead {
+            lead.land(landing);
+        }
+    }
+
+    /// The flight first: who comes now finds the store; then the lock, for the other proxies.
+    async fn release(self) {
+        drop(self.lead);
+        self.held.release().await;
+    }
 }
 
 /// The end of the channel to the client that caused the errand; it may be gone.
@@ -530,9 +569,15 @@ impl Reply {
     }
 }
 
+/// A body that has been poured to its end.
+struct Poured {
+    body: Bytes,
+    trailers: Vec<(HeaderName, HeaderValue)>,
+}
+
 /// Pours an answer's body into a fill, to its end; `None` when it broke off, outgrew what may be
 /// kept, or lost its last reader after that.
-async fn pour(mut body: AnswerBody, writer: FillWriter, lead: Option<&Leader>) -> Option<Bytes> {
+async fn pour(mut body: AnswerBody, writer: FillWriter, lead: Option<&Leader>) -> Option<Poured> {
     let mut trailers = None;
     while let Some(frame) = body.frame().await {
         match frame.ok()?.into_data() {
@@ -550,7 +595,16 @@ async fn pour(mut body: AnswerBody, writer: FillWriter, lead: Option<&Leader>) -
             Err(frame) => trailers = frame.into_trailers().ok(),
         }
     }
-    writer.complete(trailers)
+    let kept = trailers.as_ref().map(storability::trailer_fields).unwrap_or_default();
+    writer.complete(trailers).map(|body| Poured { body, trailers: kept })
+}
+
+/// The host of an authority, without its port.
+fn host_of(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    }
 }
 
 fn millis(took: Duration) -> u64 {

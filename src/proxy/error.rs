@@ -38,8 +38,6 @@ impl Failure {
     /// No route is configured for this host and path.
     pub const NO_ROUTE: Self = Self::new(StatusCode::NOT_FOUND, Reason::NoRoute);
 
-    /// A precondition of the client does not hold for the stored response (RFC 9110 13.2.2).
-    pub const PRECONDITION: Self = Self::new(StatusCode::PRECONDITION_FAILED, Reason::PreconditionFailed);
     /// The origin switched to a protocol that nobody asked for.
     pub const UNASKED_UPGRADE: Self = Self::new(StatusCode::BAD_GATEWAY, Reason::OriginProtocol);
 

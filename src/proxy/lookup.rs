@@ -38,8 +38,8 @@ pub struct Candidate {
     pub stored: Arc<StoredResponse>,
     /// Where it came from.
     pub tier: Tier,
-    /// Soft-purged: to be treated as stale.
-    pub soft_purged: bool,
+    /// When it was soft-purged, if it was: stale from then on.
+    pub soft_purged: Option<UnixMillis>,
     /// Its variant, when the key varies.
     pub variant: Option<VariantHash>,
     /// The index that led to it.
@@ -87,7 +87,7 @@ impl Found {
         match (&self, &other) {
             (Self::Response(mine), Self::Response(theirs)) => {
                 let newer = theirs.stored.head.received > mine.stored.head.received;
-                if newer || (mine.soft_purged && !theirs.soft_purged) { other } else { self }
+                if newer || (mine.soft_purged.is_some() && theirs.soft_purged.is_none()) { other } else { self }
             }
             (Self::Response(_), _) | (_, Self::Nothing) => self,
             _ => other,
@@ -122,7 +122,7 @@ impl Proxy {
         let found = match first {
             None => Found::Nothing,
             Some(Record::Index(index)) => {
-                let Some(variant) = index.select(headers, now).most_recent().map(|variant| variant.hash)
+                let Some(variant) = index.select(headers, now).first().map(|variant| variant.hash)
                 else {
                     return Found::NoVariant(index);
                 };
@@ -198,7 +198,7 @@ fn selected(
         }
         Some((Record::Response(stored), validity)) => Found::response(stored, validity, None, None),
         Some((Record::Index(index), _)) => {
-            let Some(variant) = index.select(headers, now).most_recent().map(|variant| variant.hash)
+            let Some(variant) = index.select(headers, now).first().map(|variant| variant.hash)
             else {
                 return unselected(&index, headers, now, get);
             };

@@ -27,13 +27,14 @@ use hyper::body::Incoming;
 
 pub use site::{Proxy, Shared, Site};
 
-use self::answer::Source;
+use self::answer::{Reused, Source};
 use self::asked::{Asked, Outcome};
 use self::deliver::Delivery;
 use self::errand::{Errand, How, Landed, Obtained};
 use self::error::Failure;
 use self::forward::{Forwarding, request_body};
 use self::lookup::{Candidate, Found};
+use crate::caching::age::age_seconds;
 use crate::caching::admission::{self, Admission, RequestFacts};
 use crate::caching::key::PrimaryKey;
 use crate::caching::outcome::{CacheResult, Reason};
@@ -175,9 +176,9 @@ impl Proxy {
         let head = &candidate.stored.head;
         let mut outcome = Outcome::reused(result, candidate.tier, reason);
         outcome.ttl = Some(head.remaining(asked.now));
-        let age = Some(HeaderValue::from(head.current_age(asked.now) / 1000));
+        let age = Some(HeaderValue::from(age_seconds(head.current_age(asked.now))));
         let source = Source::Whole(candidate.stored.body.clone());
-        self.answer(asked, facts, route.index, head, source, age, outcome)
+        self.answer(asked, facts, route.index, Reused { head, own_fields: None, source, age }, outcome)
     }
 
     /// Answers with what a fetch came to.
@@ -192,7 +193,7 @@ impl Proxy {
     ) -> Response<Delivery> {
         let head = &landed.head;
         let now = clock::wall();
-        let reused_age = HeaderValue::from(head.current_age(now) / 1000);
+        let reused_age = HeaderValue::from(age_seconds(head.current_age(now)));
         outcome.origin = landed.took;
         let age = match landed.how {
             How::Fetched => {
@@ -212,7 +213,8 @@ impl Proxy {
             }
         };
         outcome.ttl = Some(head.remaining(now));
-        self.answer(asked, facts, route.index, head, source, age, outcome)
+        let own_fields = landed.own_fields.as_ref().filter(|_| !outcome.told.collapsed);
+        self.answer(asked, facts, route.index, Reused { head, own_fields, source, age }, outcome)
     }
 
     /// Renews a response in the background; whoever asked is answered already. One per flight.

@@ -9,6 +9,7 @@ use crate::collapse::flight::Flights;
 use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::{Metrics, NO_ROUTE, RouteMetrics};
 use crate::rules::Rules;
+use crate::rules::route::Route;
 use crate::store::memory::MemoryTier;
 use crate::store::purges::PurgeTable;
 use crate::store::redis::RedisStore;
@@ -48,6 +49,14 @@ impl Site {
     pub fn new(rules: Rules, metrics: &Metrics) -> Self {
         let routes = rules.routes.iter().map(|route| metrics.route(&route.name)).collect();
         Self { rules, routes, no_route: metrics.route(NO_ROUTE) }
+    }
+}
+
+impl Site {
+    /// The metric handles of a route of this site.
+    #[must_use]
+    pub fn route_metrics(&self, route: &Route) -> &RouteMetrics {
+        self.routes.get(route.index).unwrap_or(&self.no_route)
     }
 }
 
