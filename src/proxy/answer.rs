@@ -121,6 +121,17 @@ impl Proxy {
         self.finish(asked, Some(route), status, headers, Content::Passing(Box::new(body)), outcome)
     }
 
+    /// Tells the client that both sides now speak another protocol.
+    pub(super) fn switching(
+        self: &Arc<Self>,
+        asked: &Asked,
+        route: usize,
+        headers: HeaderMap,
+        outcome: Outcome,
+    ) -> Response<Delivery> {
+        self.finish(asked, Some(route), StatusCode::SWITCHING_PROTOCOLS, headers, Content::Empty, outcome)
+    }
+
     /// Tells the client that no response could be had.
     pub(super) fn fail(
         self: &Arc<Self>,

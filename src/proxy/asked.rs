@@ -5,22 +5,25 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use http::header::HOST;
-use http::{HeaderMap, Method, StatusCode, Version};
+use http::header::{CONNECTION, HOST};
+use http::{HeaderMap, Method};
 
 use crate::caching::outcome::{CacheResult, CacheStatus, Forwarded, Fwd, Reason};
-use crate::semantics::UnixMillis;
+use crate::clock;
+use crate::semantics::{UnixMillis, fields};
 use crate::store::Tier;
+use crate::upstream::request;
 
-/// A request, received: end-to-end fields only.
+/// A request, received.
 #[derive(Debug)]
 pub struct Asked {
-    /// Method, target and fields; hop-by-hop and nominated fields are gone.
+    /// Method, target and fields as they came.
     pub head: http::request::Parts,
+    /// The fields less what `Connection` nominates, where it nominates any: nothing about caching is
+    /// decided by a field that the origin does not see (RFC 9110 7.6.1).
+    end_to_end: Option<HeaderMap>,
     /// The client's address.
     pub client: IpAddr,
-    /// The protocol the client asked to switch to, if it did.
-    pub upgrade: Option<http::HeaderValue>,
     /// Whether a body follows the head.
     pub has_body: bool,
     /// Wall clock at receipt: the `now` of every verdict on this request.
@@ -32,6 +35,23 @@ pub struct Asked {
 impl Asked {
     /// `http`: TLS towards clients ends before forebay.
     pub const SCHEME: &'static str = "http";
+
+    /// Takes down a request that has just been received.
+    #[must_use]
+    pub fn receive(head: http::request::Parts, client: IpAddr, has_body: bool) -> Self {
+        let end_to_end = nominates(&head.headers).then(|| {
+            let mut headers = head.headers.clone();
+            fields::remove_hop_by_hop(&mut headers);
+            headers
+        });
+        Self { head, end_to_end, client, has_body, now: clock::wall(), started: clock::monotonic() }
+    }
+
+    /// Whether the client asks to leave HTTP.
+    #[must_use]
+    pub fn upgrades(&self) -> bool {
+        request::asks_for_upgrade(self.head.version, &self.head.headers)
+    }
 
     /// The authority the request is for: that of an absolute-form target, else `Host`, byte for byte.
     #[must_use]
@@ -54,10 +74,10 @@ impl Asked {
         self.head.uri.path()
     }
 
-    /// The request's fields.
+    /// The request's end-to-end fields.
     #[must_use]
-    pub const fn headers(&self) -> &HeaderMap {
-        &self.head.headers
+    pub fn headers(&self) -> &HeaderMap {
+        self.end_to_end.as_ref().unwrap_or(&self.head.headers)
     }
 
     /// The request's method.
@@ -65,12 +85,14 @@ impl Asked {
     pub const fn method(&self) -> &Method {
         &self.head.method
     }
+}
 
-    /// Whether the client speaks HTTP/1.0, and so knows neither chunks nor 1xx.
-    #[must_use]
-    pub fn is_http_10(&self) -> bool {
-        self.head.version == Version::HTTP_10
-    }
+/// Whether `Connection` names anything beyond its two plain options.
+fn nominates(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(CONNECTION)
+        .iter()
+        .any(|value| !matches!(value.as_bytes(), b"keep-alive" | b"close" | b"Keep-Alive" | b"Close"))
 }
 
 /// How a request was answered: what Cache-Status, X-Cache, the log line and the metrics all read.

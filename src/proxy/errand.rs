@@ -37,10 +37,10 @@ use crate::clock;
 use crate::collapse::fill::{Fill, FillReader, FillWriter, Pushed};
 use crate::collapse::flight::{FlightKey, Landing, Lead};
 use crate::observe::metrics::Cause;
-use crate::rules::Route;
+use crate::rules::route::Route;
 use crate::semantics::UnixMillis;
 use crate::store::{Record, StoreKey, Tier};
-use crate::upstream::{Answer, AnswerBody, RequestBody};
+use crate::upstream::{Answer, AnswerBody, RequestBody, SendOptions, Upstream, response};
 
 /// How long an answer that may not be shared keeps others from queueing for it.
 const HIT_FOR_MISS: u64 = 120_000;
@@ -112,7 +112,7 @@ pub struct Errand {
     /// The route it belongs to.
     pub route: Arc<Route>,
     /// The request that caused it, as it goes upstream.
-    pub request: http::Request<()>,
+    pub request: http::request::Parts,
     /// What it asks.
     pub facts: RequestFacts,
     /// Its key.
@@ -195,10 +195,7 @@ impl Errand {
 
     /// Sends the request: with the stored validators (RFC 9111 4.3.1), or as an ordinary one.
     async fn ask(&self, stamp: Stamp, validate: bool) -> Result<(Answer, Arrival), Failure> {
-        let mut request = http::Request::new(RequestBody::Empty);
-        *request.method_mut() = Method::GET;
-        *request.uri_mut() = self.request.uri().clone();
-        *request.headers_mut() = self.request.headers().clone();
+        let mut request = http::Request::from_parts(self.request.clone(), RequestBody::Empty);
         let conditions = if validate {
             let selected = self.found.candidate().map(|candidate| &candidate.stored.head);
             let others = match &self.found {
@@ -215,8 +212,9 @@ impl Errand {
         metrics.origin_fetch(self.proxy.site.route_metrics(&self.route), self.cause);
         let sent = clock::wall();
         let begun = clock::monotonic();
-        match self.upstream().send(request).await {
-            Ok(answer) => {
+        match self.upstream().send(request, &SendOptions::default()).await {
+            Ok(mut answer) => {
+                response::clean(&mut answer.head, &self.proxy.via);
                 let took = clock::monotonic().saturating_duration_since(begun);
                 metrics.origin_answered(self.upstream().name(), took);
                 let received = clock::wall();
@@ -325,7 +323,7 @@ impl Errand {
 
     fn landed(&self, head: StoredHead, fill: Arc<Fill>, how: How, stored: bool, arrival: Arrival) -> Landed {
         Landed {
-            variant: variant_hash(&head.vary, self.request.headers()),
+            variant: variant_hash(&head.vary, &self.request.headers),
             head,
             fill,
             how,
@@ -442,7 +440,7 @@ impl Errand {
     /// What was stored between the look-up and taking the lead.
     fn look_again(&self) -> Option<Candidate> {
         let now = clock::wall();
-        let found = self.proxy.look_in_memory(&self.key, self.request.headers(), now);
+        let found = self.proxy.look_in_memory(&self.key, &self.request.headers, now);
         self.reusable(found, now)
     }
 
@@ -487,11 +485,11 @@ impl Errand {
         Exchange {
             method: &Method::GET,
             facts: &self.facts,
-            request: self.request.headers(),
+            request: &self.request.headers,
             target: TargetUri {
                 scheme: Asked::SCHEME,
                 authority: &self.authority,
-                path_and_query: self.request.uri().path_and_query().map_or("/", PathAndQuery::as_str),
+                path_and_query: self.request.uri.path_and_query().map_or("/", PathAndQuery::as_str),
             },
             host: host_of(&self.authority),
             primary: self.key.hash,
@@ -506,7 +504,7 @@ impl Errand {
     }
 
     fn flight(&self) -> FlightKey {
-        self.found.flight_key(&self.key, self.request.headers())
+        self.found.flight_key(&self.key, &self.request.headers)
     }
 
     fn variant_sought(&self) -> Option<VariantHash> {
@@ -520,8 +518,8 @@ impl Errand {
         StoreKey { primary: self.key.hash, variant, text: self.key.text.clone() }
     }
 
-    fn upstream(&self) -> &crate::upstream::Upstream {
-        &self.proxy.upstreams[self.route.upstream]
+    fn upstream(&self) -> &Upstream {
+        self.proxy.upstream(&self.route)
     }
 }
 

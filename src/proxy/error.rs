@@ -38,6 +38,8 @@ impl Failure {
     /// No route is configured for this host and path.
     pub const NO_ROUTE: Self = Self::new(StatusCode::NOT_FOUND, Reason::NoRoute);
 
+    /// The target has no path that could be forwarded.
+    pub const UNFORWARDABLE: Self = Self::new(StatusCode::BAD_REQUEST, Reason::BadRequest);
     /// The origin switched to a protocol that nobody asked for.
     pub const UNASKED_UPGRADE: Self = Self::new(StatusCode::BAD_GATEWAY, Reason::OriginProtocol);
 

@@ -6,15 +6,17 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, Response, StatusCode};
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
 use super::Proxy;
 use super::asked::{Asked, Outcome};
 use super::deliver::Delivery;
 use super::error::Failure;
-use crate::caching::invalidation::{self, Invalidation};
+use crate::caching::invalidation::{self, Invalidation, TargetUri};
 use crate::caching::outcome::{CacheResult, Reason};
 use crate::caching::storability;
 use crate::clock;
@@ -22,7 +24,8 @@ use crate::observe::metrics::Cause;
 use crate::rules::Route;
 use crate::server::Connection;
 use crate::store::StoreKey;
-use crate::upstream::{RequestBody, Tunnel};
+use crate::upstream::request::{self, Hop, Unforwardable};
+use crate::upstream::{Answer, RequestBody, SendOptions, response};
 
 /// What is forwarded, and what for.
 pub(super) struct Forwarding<'a> {
@@ -45,31 +48,45 @@ impl Proxy {
     ) -> Response<Delivery> {
         let Forwarding { route, reason, body, connection } = forwarding;
         let mut outcome = Outcome::forwarded(CacheResult::Bypass, reason);
-        let mut request = http::Request::new(body);
-        let (head, to_client) = self.upstream_head(&mut asked, route, true);
-        *request.method_mut() = head.method().clone();
-        *request.uri_mut() = head.uri().clone();
-        *request.headers_mut() = head.headers().clone();
-        self.shared.metrics.origin_fetch(&self.site.routes[route.index], Cause::Bypass);
+        let to_client = asked.upgrades().then(|| asked.head.extensions.remove::<OnUpgrade>()).flatten();
+        let Ok(head) = self.upstream_head(&asked, asked.method().clone()) else {
+            return self.fail(&asked, Some(route.index), Failure::UNFORWARDABLE, outcome);
+        };
+        let upstream = self.upstream(route);
+        self.shared.metrics.origin_fetch(self.site.route_metrics(route), Cause::Bypass);
         let begun = clock::monotonic();
-        let upstream = &self.upstreams[route.upstream];
-        let answer = match upstream.send(request).await {
+        let sent = upstream.send(Request::from_parts(head, body), &SendOptions::default()).await;
+        let mut answer = match sent {
             Ok(answer) => answer,
             Err(error) => {
-                tracing::warn!(route = %route.name, error = %error, "the origin could not answer");
+                tracing::warn!(route = %route.name, %error, "the origin could not answer");
                 return self.fail(&asked, Some(route.index), Failure::from(&error), outcome);
             }
         };
         let took = clock::monotonic().saturating_duration_since(begun);
-        self.shared.metrics.origin_answered(&upstream.name, took);
+        self.shared.metrics.origin_answered(upstream.name(), took);
         outcome.origin = Some(took);
         outcome.told.status = Some(answer.head.status);
         if answer.head.status == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(&asked, route, answer, to_client, connection, outcome);
         }
+        response::clean(&mut answer.head, &self.via);
         self.invalidate(&asked, route, answer.head.status, &answer.head.headers).await;
-        let headers = storability::client_fields(&answer.head.headers, &route.policy);
+        let mut headers = answer.head.headers;
+        storability::client_fields(&mut headers, false, &route.policy);
         self.pass(&asked, route.index, answer.head.status, headers, answer.body, outcome)
+    }
+
+    /// The head that goes upstream for this request.
+    pub(super) fn upstream_head(&self, asked: &Asked, method: Method) -> Result<Parts, Unforwardable> {
+        let trusted = &self.site.rules.server.trusted_proxies;
+        let hop = Hop {
+            peer: asked.client,
+            trusted: request::is_trusted(asked.client, trusted),
+            tls: false,
+            via: &self.via,
+        };
+        request::forwarded(method, &asked.head.uri, asked.head.version, asked.head.headers.clone(), &hop)
     }
 
     /// 101 that the client asked for: from here on both sides exchange bytes that are not HTTP.
@@ -77,21 +94,21 @@ impl Proxy {
         self: &Arc<Self>,
         asked: &Asked,
         route: &Arc<Route>,
-        answer: crate::upstream::Answer,
-        to_client: Option<hyper::upgrade::OnUpgrade>,
+        answer: Answer,
+        to_client: Option<OnUpgrade>,
         connection: &Connection,
         outcome: Outcome,
     ) -> Response<Delivery> {
-        let (Some(to_client), Some(Tunnel { upgrade, fields })) = (to_client, answer.tunnel) else {
+        let (Some(to_client), Some(tunnel)) = (to_client, answer.tunnel) else {
             return self.fail(asked, Some(route.index), Failure::UNASKED_UPGRADE, outcome);
         };
         connection.tunnel();
         let idle = self.site.rules.server.idle_timeout;
         tokio::spawn(async move {
-            let (Ok(client), Ok(origin)) = tokio::join!(to_client, upgrade) else { return };
-            super::tunnel::relay(TokioIo::new(client), TokioIo::new(origin), idle).await;
+            let (Ok(client), Ok(origin)) = tokio::join!(to_client, tunnel.open()) else { return };
+            super::tunnel::relay(TokioIo::new(client), origin, idle).await;
         });
-        self.switching(asked, route.index, fields, outcome)
+        self.switching(asked, route.index, answer.head.headers, outcome)
     }
 
     /// Carries out what a successful unsafe method invalidates (RFC 9111 4.4).
@@ -102,8 +119,13 @@ impl Proxy {
         status: StatusCode,
         response: &HeaderMap,
     ) {
-        let Invalidation { targets, tags } =
-            invalidation::targets(asked.method(), status, Asked::SCHEME, asked.authority(), asked.target(), response);
+        let target = TargetUri {
+            scheme: Asked::SCHEME,
+            authority: asked.authority(),
+            path_and_query: asked.target(),
+        };
+        let Invalidation { targets, groups } =
+            invalidation::targets(asked.method(), status, target, response);
         for target in targets {
             // The target may belong to another route, with another recipe for its key.
             let path = target.split('?').next().unwrap_or_default();
@@ -119,9 +141,9 @@ impl Proxy {
                 self.invalidate_key(&StoreKey { primary: key.hash, variant: None, text: key.text }).await;
             }
         }
-        if !tags.is_empty() {
-            self.shared.purges.purge_hard(&tags, clock::wall());
-            self.shared.metrics.purge("tag", "unsafe_method");
+        if !groups.is_empty() {
+            self.shared.purges.purge_hard(&groups, clock::wall());
+            self.shared.metrics.purge("group", "unsafe_method");
         }
     }
 
@@ -139,5 +161,5 @@ impl Proxy {
 
 /// The body of a client's request as it goes upstream.
 pub(super) fn request_body(incoming: Incoming) -> RequestBody {
-    if http_body::Body::is_end_stream(&incoming) { RequestBody::Empty } else { RequestBody::streaming(incoming) }
+    if http_body::Body::is_end_stream(&incoming) { RequestBody::Empty } else { RequestBody::Incoming(incoming) }
 }

@@ -14,6 +14,7 @@ use crate::store::memory::MemoryTier;
 use crate::store::purges::PurgeTable;
 use crate::store::redis::RedisStore;
 use crate::upstream::Upstream;
+use crate::upstream::request::Via;
 
 /// Shared by all workers of the process.
 #[derive(Debug)]
@@ -67,8 +68,18 @@ pub struct Proxy {
     pub shared: Arc<Shared>,
     /// The configuration.
     pub site: Arc<Site>,
-    /// This worker's connections to each upstream, by upstream index.
+    /// This worker's connections to each upstream, by upstream index; never empty where a route is.
     pub upstreams: Vec<Upstream>,
+    /// Our element of `Via`.
+    pub via: Via,
     /// This worker's connection to Redis.
     pub redis: Option<Arc<RedisStore>>,
+}
+
+impl Proxy {
+    /// The upstream of a route.
+    pub(super) fn upstream(&self, route: &Route) -> &Upstream {
+        // Rules are compiled with their upstreams: the index holds for the life of the site.
+        &self.upstreams[route.upstream]
+    }
 }
