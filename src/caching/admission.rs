@@ -5,8 +5,8 @@
 //! responses, keys, time.
 
 use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, COOKIE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
-    IF_UNMODIFIED_SINCE, PRAGMA, RANGE,
+    AUTHORIZATION, CACHE_CONTROL, COOKIE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE,
+    PRAGMA, RANGE,
 };
 use http::{HeaderMap, Method};
 
@@ -154,22 +154,16 @@ fn refusal(facts: &RequestFacts, has_body: bool, upgrade: bool, policy: &Policy)
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue};
-
     use super::*;
+    use crate::caching::testing::map;
 
-    fn map(lines: &[(&str, &str)]) -> HeaderMap {
-        let mut map = HeaderMap::new();
-        for (name, value) in lines {
-            map.append(
-                HeaderName::from_bytes(name.as_bytes()).unwrap(),
-                HeaderValue::from_bytes(value.as_bytes()).unwrap(),
-            );
-        }
-        map
-    }
-
-    fn verdict(method: &str, lines: &[(&str, &str)], body: bool, upgrade: bool, policy: &Policy) -> Option<Reason> {
+    fn verdict(
+        method: &str,
+        lines: &[(&str, &str)],
+        body: bool,
+        upgrade: bool,
+        policy: &Policy,
+    ) -> Option<Reason> {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         match admit(&method, &map(lines), body, upgrade, policy) {
             Admission::Lookup(_) => None,
@@ -235,6 +229,9 @@ mod tests {
         let facts = RequestFacts::read(&Method::HEAD, &map(&lines), &Policy::default());
         assert_eq!(facts.method, MethodClass::Head);
         assert!(facts.has_authorization && facts.has_cookie && facts.range && facts.conditional);
-        assert_eq!(RequestFacts::read(&Method::GET, &map(&[("if-range", "\"a\"")]), &Policy::default()), RequestFacts::default());
+        assert_eq!(
+            RequestFacts::read(&Method::GET, &map(&[("if-range", "\"a\"")]), &Policy::default()),
+            RequestFacts::default()
+        );
     }
 }

@@ -3,8 +3,8 @@
 //! Decides: the origination time, the corrected initial age, the `Age` a reused response carries.
 //! Never touches: how long it may be used (`freshness`), clocks.
 
-use http::header::{AGE, DATE};
 use http::HeaderMap;
+use http::header::{AGE, DATE};
 
 use super::cache_control::DeltaSeconds;
 use crate::semantics::{UnixMillis, fields, http_date};
@@ -15,7 +15,7 @@ use crate::semantics::{UnixMillis, fields, http_date};
 /// several the earliest: it makes the response oldest.
 #[must_use]
 pub fn date_value(headers: &HeaderMap, received: UnixMillis) -> UnixMillis {
-    let dates = headers.get_all(DATE).iter().filter_map(|line| http_date::parse(line.as_bytes(), received));
+    let dates = headers.get_all(DATE).iter().filter_map(|line| http_date::parse_value(line, received));
     dates.min().unwrap_or(received)
 }
 
@@ -50,24 +50,13 @@ pub const fn age_seconds(current_age: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue};
     use proptest::prelude::*;
 
     use super::*;
+    use crate::caching::testing::map;
 
     /// Sun, 06 Nov 1994 08:49:37 GMT
     const DATE_MS: u64 = 784_111_777_000;
-
-    fn map(lines: &[(&str, &str)]) -> HeaderMap {
-        let mut map = HeaderMap::new();
-        for (name, value) in lines {
-            map.append(
-                HeaderName::from_bytes(name.as_bytes()).unwrap(),
-                HeaderValue::from_bytes(value.as_bytes()).unwrap(),
-            );
-        }
-        map
-    }
 
     #[test]
     fn rfc_9111_5_1_age_values() {

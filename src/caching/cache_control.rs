@@ -320,14 +320,9 @@ fn read_member(member: &[u8], intact: bool, take: &mut impl FnMut(&[u8], &Argume
 fn read_argument(text: &[u8]) -> (Argument<'_>, &[u8]) {
     let Some((b'=', value)) = text.split_first() else { return (Argument::Absent, text) };
     if value.first() == Some(&b'"') {
-        // Inside one member a quoted string ends at its closing quote; the splitter kept it whole.
-        let end = closing_quote(value);
-        return match value.split_at_checked(end) {
-            Some((quoted, after)) => {
-                (fields::unquote(quoted).map_or(Argument::Malformed, Argument::Text), after)
-            }
-            None => (Argument::Malformed, &[]),
-        };
+        // One that never closes is left behind as a byte, so that nothing hides in it.
+        let (quoted, after) = value.split_at(closing_quote(value).unwrap_or(1));
+        return (fields::unquote(quoted).map_or(Argument::Malformed, Argument::Text), after);
     }
     let (token, after) = split_token(value);
     if token.is_empty() {
@@ -337,18 +332,15 @@ fn read_argument(text: &[u8]) -> (Argument<'_>, &[u8]) {
     }
 }
 
-/// Length of the quoted string at the start of `text`, or of all of it when it never closes.
-fn closing_quote(text: &[u8]) -> usize {
+/// Length of the quoted string `text` begins with; `None` when it never closes.
+fn closing_quote(text: &[u8]) -> Option<usize> {
     let mut escaped = true; // the opening quote
-    for (at, &byte) in text.iter().enumerate() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => return at + 1,
-            _ => {}
-        }
-    }
-    text.len()
+    let end = text.iter().position(|&byte| {
+        let closes = !escaped && byte == b'"';
+        escaped = !escaped && byte == b'\\';
+        closes
+    })?;
+    Some(end + 1)
 }
 
 fn split_token(text: &[u8]) -> (&[u8], &[u8]) {
@@ -509,6 +501,7 @@ mod tests {
             "a\"b, no-store, c\"d, no-store",
             "\"\", no-store",
             "public no-store",
+            "x=\"y; no-store",
             "\"no-store\"",
         ] {
             assert!(response(line).no_store, "{line:?}");

@@ -14,7 +14,7 @@ use http::{HeaderMap, StatusCode};
 use super::cache_control::{DeltaSeconds, ResponseDirectives};
 use super::outcome::Reason;
 use super::policy::{OriginCacheControl, Policy};
-use super::targeted;
+use super::targeted::{self, Governing};
 use crate::semantics::{UnixMillis, http_date};
 
 /// RFC 9111 4.2.2 suggests a tenth of the time since modification; never more than this.
@@ -33,10 +33,8 @@ impl Word {
     /// Reads a response's directives, once.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Self {
-        match targeted::parse(headers) {
-            Some(directives) => Self { directives, targeted: true },
-            None => Self { directives: ResponseDirectives::parse(headers), targeted: false },
-        }
+        let (field, directives) = targeted::governing(headers);
+        Self { directives, targeted: matches!(field, Governing::Targeted(_)) }
     }
 }
 
@@ -154,9 +152,10 @@ fn stated(headers: &HeaderMap, word: &Word, date: UnixMillis) -> Option<(u64, So
         return None;
     }
     // Several lines: the earliest; one that is no HTTP-date lies in the past (RFC 9111 5.3).
-    let expires = headers.get_all(EXPIRES).iter().map(|line| {
-        http_date::parse(line.as_bytes(), date).map_or(0, |expires| expires.since(date))
-    });
+    let expires = headers
+        .get_all(EXPIRES)
+        .iter()
+        .map(|line| http_date::parse_value(line, date).map_or(0, |expires| expires.since(date)));
     let most = DeltaSeconds::Seconds(DeltaSeconds::MAX).millis();
     expires.min().map(|lifetime| (lifetime.min(most), Source::Expires))
 }
@@ -182,32 +181,22 @@ fn heuristic(
         return None;
     }
     let modified = headers.get_all(LAST_MODIFIED).iter();
-    let modified = modified.filter_map(|line| http_date::parse(line.as_bytes(), date)).max()?;
+    let modified = modified.filter_map(|line| http_date::parse_value(line, date)).max()?;
     Some((date.since(modified) / 10).min(HEURISTIC_MOST))
 }
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue};
+    use http::HeaderValue;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::caching::testing::map;
 
     /// Sun, 06 Nov 1994 08:49:37 GMT
     const DATE: UnixMillis = UnixMillis(784_111_777_000);
     const HOUR_LATER: &str = "Sun, 06 Nov 1994 09:49:37 GMT";
     const HOUR: u64 = 3_600_000;
-
-    fn map(lines: &[(&str, &str)]) -> HeaderMap {
-        let mut map = HeaderMap::new();
-        for (name, value) in lines {
-            map.append(
-                HeaderName::from_bytes(name.as_bytes()).unwrap(),
-                HeaderValue::from_bytes(value.as_bytes()).unwrap(),
-            );
-        }
-        map
-    }
 
     fn judged(status: u16, lines: &[(&str, &str)], policy: &Policy) -> Result<(u64, Source), Reason> {
         let headers = map(lines);
@@ -221,9 +210,17 @@ mod tests {
         let cc = |value| ("cache-control", value);
         let rows: &[(&[(&str, &str)], u64, Source)] = &[
             (&[("cdn-cache-control", "max-age=1"), cc("s-maxage=2, max-age=3")], 1_000, Source::Targeted),
-            (&[("forebay-cache-control", "max-age=9"), ("cdn-cache-control", "max-age=1")], 9_000, Source::Targeted),
+            (
+                &[("forebay-cache-control", "max-age=9"), ("cdn-cache-control", "max-age=1")],
+                9_000,
+                Source::Targeted,
+            ),
             (&[("cdn-cache-control", "max-age=\""), cc("s-maxage=2")], 2_000, Source::SMaxage),
-            (&[("cdn-cache-control", "public"), cc("max-age=2"), ("expires", HOUR_LATER)], 7_000, Source::RouteTtl),
+            (
+                &[("cdn-cache-control", "public"), cc("max-age=2"), ("expires", HOUR_LATER)],
+                7_000,
+                Source::RouteTtl,
+            ),
             (&[cc("s-maxage=2, max-age=3"), ("expires", HOUR_LATER)], 2_000, Source::SMaxage),
             (&[cc("max-age=3"), ("expires", HOUR_LATER)], 3_000, Source::MaxAge),
             (&[cc("public"), ("expires", HOUR_LATER)], HOUR, Source::Expires),
@@ -242,7 +239,8 @@ mod tests {
 
     #[test]
     fn rfc_9110_15_1_where_the_routes_ttl_applies() {
-        let policy = Policy { ttl: Some(7_000), ttl_by_status: vec![(404, 1_000), (503, 2_000)], ..Policy::default() };
+        let policy =
+            Policy { ttl: Some(7_000), ttl_by_status: vec![(404, 1_000), (503, 2_000)], ..Policy::default() };
         let rows = [
             (200, Ok((7_000, Source::RouteTtl))),
             (404, Ok((1_000, Source::StatusTtl))),
@@ -265,11 +263,17 @@ mod tests {
         let modified = ("last-modified", "Sun, 06 Nov 1994 07:49:37 GMT");
         assert_eq!(judged(200, &[modified], &Policy::default()), Err(Reason::NoFreshness));
         assert_eq!(judged(200, &[modified], &on), Ok((HOUR / 10, Source::Heuristic)));
-        assert_eq!(judged(200, &[("last-modified", "Sun, 06 Nov 1974 07:49:37 GMT")], &on), Ok((HEURISTIC_MOST, Source::Heuristic)));
+        assert_eq!(
+            judged(200, &[("last-modified", "Wed, 06 Nov 1974 07:49:37 GMT")], &on),
+            Ok((HEURISTIC_MOST, Source::Heuristic))
+        );
         assert_eq!(judged(200, &[("last-modified", HOUR_LATER)], &on), Ok((0, Source::Heuristic)));
         assert_eq!(judged(200, &[modified, ("expires", "0")], &on), Ok((0, Source::Expires)));
         assert_eq!(judged(500, &[modified], &on), Err(Reason::NoFreshness));
-        assert_eq!(judged(599, &[modified, ("cache-control", "public")], &on), Ok((HOUR / 10, Source::Heuristic)));
+        assert_eq!(
+            judged(599, &[modified, ("cache-control", "public")], &on),
+            Ok((HOUR / 10, Source::Heuristic))
+        );
         assert_eq!(judged(200, &[("last-modified", "soon")], &on), Err(Reason::NoFreshness));
     }
 
@@ -323,8 +327,7 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert("cache-control", HeaderValue::from_str(&value.join(", ")).unwrap());
             if let Some(expires) = expires {
-                let text = http_date::format(DATE.plus(expires * 1000));
-                headers.insert(EXPIRES, HeaderValue::from_bytes(text.as_ref()).unwrap());
+                headers.insert(EXPIRES, http_date::format(DATE.plus(expires * 1000)));
             }
             let found = lifetime(StatusCode::OK, &headers, &Word::of(&headers), DATE, &Policy::default());
             let strongest = s_maxage.or(max_ages.iter().min().copied()).map(u64::from).or(expires);

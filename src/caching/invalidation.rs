@@ -128,7 +128,9 @@ fn scheme(reference: &str) -> Option<(&str, &str)> {
 /// is no part of an origin, and no reference of ours has it.
 fn same_authority(scheme: &str, one: &str, other: &str) -> bool {
     let default = if scheme.eq_ignore_ascii_case("https") { ":443" } else { ":80" };
-    let bare = |authority| str::strip_suffix(authority, default).or(str::strip_suffix(authority, ":")).unwrap_or(authority);
+    let bare = |authority| {
+        str::strip_suffix(authority, default).or(str::strip_suffix(authority, ":")).unwrap_or(authority)
+    };
     bare(one).eq_ignore_ascii_case(bare(other))
 }
 
@@ -165,24 +167,13 @@ fn without_dot_segments(path_and_query: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue};
     use proptest::prelude::*;
 
     use super::*;
+    use crate::caching::testing::map;
 
     const BASE: TargetUri<'static> =
         TargetUri { scheme: "http", authority: "a.example", path_and_query: "/b/c/d?q" };
-
-    fn map(lines: &[(&str, &str)]) -> HeaderMap {
-        let mut map = HeaderMap::new();
-        for (name, value) in lines {
-            map.append(
-                HeaderName::from_bytes(name.as_bytes()).unwrap(),
-                HeaderValue::from_bytes(value.as_bytes()).unwrap(),
-            );
-        }
-        map
-    }
 
     #[test]
     fn rfc_9111_4_4_which_responses_invalidate() {
@@ -265,7 +256,10 @@ mod tests {
     fn rfc_9875_3_groups_of_unsafe_responses_alone() {
         let response = map(&[("cache-group-invalidation", "\"a\", \"b\"")]);
         let found = targets(&Method::POST, StatusCode::OK, BASE, &response).groups;
-        assert_eq!(found, [PurgeId::group("http", "a.example", b"a"), PurgeId::group("http", "a.example", b"b")]);
+        assert_eq!(
+            found,
+            [PurgeId::group("http", "a.example", b"a"), PurgeId::group("http", "a.example", b"b")]
+        );
         assert!(targets(&Method::GET, StatusCode::OK, BASE, &response).groups.is_empty());
         assert!(targets(&Method::POST, StatusCode::BAD_REQUEST, BASE, &response).groups.is_empty());
     }

@@ -86,59 +86,6 @@ pub const TRACKING: &[&str] = &[
 /// The longest key, in bytes of text. Longer ones are refused, never cut.
 pub const MAX_KEY: usize = 16 << 10;
 
-/// Query parameters that tell advertisers where a visitor came from and origins nothing: what
-/// `@tracking` in `query_exclude` stands for. A trailing `*` matches any ending.
-pub const TRACKING: &[&str] = &[
-    "utm_*",
-    "gclid",
-    "gclsrc",
-    "dclid",
-    "gbraid",
-    "wbraid",
-    "gad_source",
-    "gad_campaignid",
-    "_ga",
-    "_gl",
-    "fbclid",
-    "fb_action_ids",
-    "fb_action_types",
-    "fb_source",
-    "igshid",
-    "igsh",
-    "msclkid",
-    "ttclid",
-    "twclid",
-    "li_fat_id",
-    "yclid",
-    "ysclid",
-    "_openstat",
-    "mc_cid",
-    "mc_eid",
-    "mkt_tok",
-    "_hsenc",
-    "_hsmi",
-    "__hssc",
-    "__hstc",
-    "__hsfp",
-    "hsCtaTracking",
-    "_kx",
-    "vero_conv",
-    "vero_id",
-    "oly_anon_id",
-    "oly_enc_id",
-    "s_kwcid",
-    "ef_id",
-    "epik",
-    "srsltid",
-    "rb_clickid",
-    "wickedid",
-    "irclickid",
-    "pk_*",
-    "piwik_*",
-    "mtm_*",
-    "matomo_*",
-];
-
 /// The primary key of a request: readable text, and its 128-bit hash under which records live.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PrimaryKey {

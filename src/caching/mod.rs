@@ -22,3 +22,6 @@ pub mod tags;
 pub mod targeted;
 pub mod validation;
 pub mod vary;
+
+#[cfg(test)]
+mod testing;

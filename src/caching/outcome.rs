@@ -19,7 +19,7 @@ use http::header::{CACHE_STATUS, HeaderMap, HeaderValue};
 
 /// Writes the enum and the lookups from one table, so that no reason can lack a part.
 macro_rules! reasons {
-    ($($(#[doc = $group:literal])* $name:ident, $code:literal, $rfc:literal, $title:literal, $fix:literal;)*) => {
+    ($($name:ident, $code:literal, $rfc:literal, $title:literal, $fix:literal;)*) => {
         /// Why a request was answered, forwarded, not stored or refused the way it was.
         ///
         /// The list is closed: each reason has a code (metric label, Cache-Status `detail`, log field,

@@ -56,7 +56,8 @@ pub fn part(headers: &HeaderMap, content_length: Option<u64>) -> Option<Part> {
     let (first, last) = range.split_once('-')?;
     let number = |text: &str| fields::digits(text.as_bytes()).filter(|n| *n < 1 << 62);
     let part = Part { first: number(first)?, last: number(last)?, complete: number(complete)? };
-    let consistent = unit.eq_ignore_ascii_case("bytes") && part.first <= part.last && part.last < part.complete;
+    let consistent =
+        unit.eq_ignore_ascii_case("bytes") && part.first <= part.last && part.last < part.complete;
     (consistent && content_length.is_none_or(|length| length == part.len())).then_some(part)
 }
 
@@ -131,7 +132,8 @@ pub fn join(older: &StoredHead, newer: &StoredHead) -> Option<Join> {
     let overlap = front.last.saturating_add(1) - back.first;
     let joined = Part { first: front.first, last: back.last, complete: a.complete };
     let mut head = newer.clone();
-    head.fields = replace_fields(&older.fields, &newer.fields.iter().map(|(n, v)| (n, v)).collect::<Vec<_>>());
+    head.fields =
+        replace_fields(&older.fields, &newer.fields.iter().map(|(n, v)| (n, v)).collect::<Vec<_>>());
     head.ids.extend_from_slice(&older.ids);
     head.ids.sort_unstable();
     head.ids.dedup();
@@ -141,4 +143,102 @@ pub fn join(older: &StoredHead, newer: &StoredHead) -> Option<Join> {
         head.status = StatusCode::OK;
     }
     Some(Join { head: Box::new(head), order, overlap })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::caching::stamp::{PurgeId, Stamp};
+    use crate::caching::testing::{Case, map};
+
+    fn held(tag: &str, range: &str, extra: (&str, &str)) -> StoredHead {
+        let lines = [("cache-control", "max-age=60"), ("etag", tag), ("content-range", range), extra];
+        Case::new(206, &lines).request(&[("range", "bytes=0-")]).stored()
+    }
+
+    #[test]
+    fn rfc_9110_14_4_content_range() {
+        let found = |value| part(&map(&[("content-range", value)]), None);
+        assert_eq!(found("bytes 2-5/10"), Some(Part { first: 2, last: 5, complete: 10 }));
+        assert_eq!(found("Bytes 0-0/1"), Some(Part { first: 0, last: 0, complete: 1 }));
+        for invalid in [
+            "",
+            "bytes",
+            "bytes 2-5",
+            "bytes 5-2/10",
+            "bytes 2-10/10",
+            "bytes */10",
+            "bytes 2-5/*",
+            "bytes 2-5/+10",
+            "bytes 2 -5/10",
+        ] {
+            assert_eq!(found(invalid), None, "{invalid}");
+        }
+        let twice = [("content-range", "bytes 0-1/9"), ("content-range", "bytes 0-1/9")];
+        assert_eq!(part(&map(&twice), None), None);
+        let multipart =
+            [("content-range", "bytes 0-1/9"), ("content-type", "Multipart/ByteRanges; boundary=x")];
+        assert_eq!(part(&map(&multipart), None), None);
+    }
+
+    #[test]
+    fn rfc_9111_3_4_parts_are_joined() {
+        let x = ("x", "1");
+        let rows = [
+            ("bytes 0-4/10", "bytes 5-9/10", Some((Order::OlderFirst, 0, None))),
+            ("bytes 5-9/10", "bytes 0-4/10", Some((Order::NewerFirst, 0, None))),
+            ("bytes 0-4/10", "bytes 3-7/10", Some((Order::OlderFirst, 2, Some((0, 7))))),
+            ("bytes 2-4/10", "bytes 5-6/10", Some((Order::OlderFirst, 0, Some((2, 6))))),
+            ("bytes 0-4/10", "bytes 6-9/10", None),
+            ("bytes 0-4/10", "bytes 1-3/10", None),
+            ("bytes 1-3/10", "bytes 0-4/10", None),
+            ("bytes 0-4/10", "bytes 5-9/11", None),
+        ];
+        for (older, newer, expected) in rows {
+            let joined = join(&held("\"a\"", older, x), &held("\"a\"", newer, x));
+            let found = joined.as_ref().map(|j| (j.order, j.overlap, j.head.part.map(|p| (p.first, p.last))));
+            assert_eq!(found, expected, "{older} and {newer}");
+            if let Some(join) = joined {
+                let status =
+                    if join.head.part.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
+                assert_eq!(join.head.status, status);
+            }
+        }
+    }
+
+    #[test]
+    fn rfc_9111_3_4_only_with_one_strong_validator() {
+        let x = ("x", "1");
+        let (first, second) = ("bytes 0-4/10", "bytes 5-9/10");
+        assert!(join(&held("\"a\"", first, x), &held("\"b\"", second, x)).is_none());
+        assert!(join(&held("W/\"a\"", first, x), &held("W/\"a\"", second, x)).is_none());
+        assert!(join(&held("a", first, x), &held("a", second, x)).is_none());
+        assert!(join(&held("\"a\"", first, x), &held("\"a\"", second, ("vary", "x"))).is_none());
+    }
+
+    #[test]
+    fn rfc_9111_3_4_the_newer_fields_and_every_id_of_both() {
+        let mut older = held("\"a\"", "bytes 0-4/10", ("x", "old"));
+        older.stamp = Stamp(3);
+        older.ids.push(PurgeId::tag(b"old"));
+        let join = join(&older, &held("\"a\"", "bytes 5-9/10", ("x", "new"))).unwrap();
+        let x: Vec<_> = join.head.fields.iter().filter(|(n, _)| n == "x").collect();
+        assert_eq!(x.len(), 1);
+        assert_eq!(x[0].1, "new");
+        assert!(join.head.ids.contains(&PurgeId::tag(b"old")));
+        assert_eq!(join.head.stamp, Stamp(3));
+    }
+
+    #[test]
+    fn rfc_9111_3_4_what_is_missing_is_asked_for_once() {
+        let x = ("x", "1");
+        let range =
+            |tag, range| completion(&held(tag, range, x)).map(|c| c.range.to_str().unwrap().to_owned());
+        assert_eq!(range("\"a\"", "bytes 0-4/10").as_deref(), Some("bytes=5-"));
+        assert_eq!(range("\"a\"", "bytes 5-9/10").as_deref(), Some("bytes=0-4"));
+        assert_eq!(range("\"a\"", "bytes 2-5/10"), None);
+        assert_eq!(range("W/\"a\"", "bytes 0-4/10"), None);
+        assert!(Part { first: 2, last: 5, complete: 10 }.covers(3, 5));
+        assert!(!Part { first: 2, last: 5, complete: 10 }.covers(3, 6));
+    }
 }

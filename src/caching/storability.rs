@@ -30,7 +30,7 @@ use super::policy::{CookiePolicy, Policy, SetCookiePolicy};
 use super::stamp::{PurgeId, Stamp};
 use super::stored::{Part, StoredHead, Traits};
 use super::tags;
-use super::vary::{self, Nominated};
+use super::vary;
 use crate::semantics::{UnixMillis, fields, http_date};
 
 /// One exchange with the origin: everything the verdict depends on.
@@ -127,7 +127,7 @@ fn head_of(x: &Exchange<'_>, policy: &Policy) -> Result<StoredHead, Reason> {
     let word = Word::of(&headers);
     let initial_age = age::corrected_initial_age(&headers, x.request_sent, x.response_received);
     let mut numbers = numbers(x, status, &headers, &word, initial_age, policy)?;
-    let Nominated::Names(vary) = vary::nominated(&headers) else { return Err(Reason::VaryAny) };
+    let vary = vary::nominated(&headers)?;
     if x.content_length.is_some_and(|length| length > policy.max_object_size) && x.method != Method::HEAD {
         return Err(Reason::TooLarge);
     }
@@ -166,8 +166,10 @@ fn request_allows(x: &Exchange<'_>, policy: &Policy) -> Result<(), Reason> {
     }
     // RFC 9110 9.3.3: a POST's answer that describes its own target is what a GET would be given.
     // Explicit freshness is asked of it below.
-    if !matches!(*x.method, Method::GET | Method::HEAD) && !(*x.method == Method::POST && describes_target(x)) {
-        return Err(Reason::RequestMethod);
+    match *x.method {
+        Method::GET | Method::HEAD => {}
+        Method::POST if describes_target(x) => {}
+        _ => return Err(Reason::RequestMethod),
     }
     if x.facts.has_cookie && policy.cookies == CookiePolicy::Bypass {
         return Err(Reason::CookieBypass);
@@ -180,7 +182,8 @@ fn request_allows(x: &Exchange<'_>, policy: &Policy) -> Result<(), Reason> {
 
 fn describes_target(x: &Exchange<'_>) -> bool {
     let location = fields::sole(x.headers, &CONTENT_LOCATION).and_then(|value| value.to_str().ok());
-    x.status == StatusCode::OK && location.is_some_and(|reference| invalidation::is_target(x.target, reference))
+    x.status == StatusCode::OK
+        && location.is_some_and(|reference| invalidation::is_target(x.target, reference))
 }
 
 /// The status a response is stored with, and the range it holds.
@@ -213,8 +216,9 @@ pub(super) fn numbers(
     if !overridden {
         origin_allows(status, word)?;
     }
-    let shared_with_authorization =
-        directives.public || directives.must_revalidate || matches!(directives.s_maxage, Some(DeltaSeconds::Seconds(_)));
+    let shared_with_authorization = directives.public
+        || directives.must_revalidate
+        || matches!(directives.s_maxage, Some(DeltaSeconds::Seconds(_)));
     if (x.facts.has_authorization || x.request.contains_key(AUTHORIZATION)) && !shared_with_authorization {
         return Err(Reason::Authorization);
     }
@@ -236,7 +240,7 @@ pub(super) fn numbers(
     let (lifetime, source) = match found {
         Ok(freshness) => (freshness.lifetime, Some(freshness.source)),
         // Kept for validation alone; see the module's docs.
-        Err(_) if validator && (no_cache || directives.public) => (0, None),
+        Err(_) if no_cache || (validator && directives.public) => (0, None),
         Err(reason) => return Err(reason),
     };
     if !source.is_some_and(Source::is_explicit) {
@@ -284,7 +288,8 @@ pub(super) fn numbers(
         (shared_with_authorization, Traits::SHARED_WITH_AUTHORIZATION),
         (source == Some(Source::Heuristic), Traits::HEURISTIC),
     ];
-    let traits = traits.iter().filter(|(set, _)| *set).fold(Traits::default(), |all, (_, one)| all.with(*one));
+    let traits =
+        traits.iter().filter(|(set, _)| *set).fold(Traits::default(), |all, (_, one)| all.with(*one));
     Ok(Numbers { lifetime, stale_while_revalidate, stale_if_error, traits })
 }
 
@@ -304,10 +309,10 @@ fn origin_allows(status: StatusCode, word: &Word) -> Result<(), Reason> {
 fn has_validator(headers: &HeaderMap) -> bool {
     let modified = fields::sole(headers, &LAST_MODIFIED);
     fields::sole(headers, &ETAG).is_some_and(|tag| !tag.is_empty())
-        || modified.is_some_and(|date| http_date::parse(date.as_bytes(), UnixMillis(0)).is_some())
+        || modified.is_some_and(|date| http_date::parse_value(date, UnixMillis(0)).is_some())
 }
 
-const SET_COOKIE2: HeaderName = HeaderName::from_static("set-cookie2");
+pub(super) const SET_COOKIE2: HeaderName = HeaderName::from_static("set-cookie2");
 
 fn has_set_cookie(headers: &HeaderMap) -> bool {
     headers.contains_key(SET_COOKIE) || headers.contains_key(SET_COOKIE2)
@@ -346,9 +351,461 @@ pub(super) fn stored_fields(
     fields.extend(headers.iter().filter(|(name, _)| kept(name)).map(|(n, v)| (n.clone(), v.clone())));
     // RFC 9110 6.6.1: a response without Date is stored with the time it was received.
     if !headers.contains_key(DATE) {
-        if let Ok(date) = HeaderValue::from_bytes(http_date::format(x.response_received).as_ref()) {
-            fields.push((DATE, date));
-        }
+        fields.push((DATE, http_date::format(x.response_received)));
     }
     fields
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header::CACHE_CONTROL;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::caching::policy::OriginCacheControl;
+    use crate::caching::testing::{
+        Case, HOUR_AGO, HOUR_LATER, Lines, NOW, NOW_TEXT, map, respecting_clients,
+    };
+
+    const FRESH: (&str, &str) = ("cache-control", "max-age=60");
+
+    fn reason(case: &Case) -> Option<Reason> {
+        match case.judge() {
+            Storability::Store(_) => None,
+            Storability::Pass(reason) => Some(reason),
+        }
+    }
+
+    fn names(head: &StoredHead) -> Vec<&str> {
+        head.fields.iter().map(|(name, _)| name.as_str()).collect()
+    }
+
+    #[test]
+    fn rfc_9111_3_statuses() {
+        let explicit_only = [
+            201, 202, 205, 226, 299, 302, 303, 305, 307, 400, 401, 403, 409, 418, 425, 451, 499, 500, 502,
+            503, 504, 599, 799,
+        ];
+        for status in explicit_only {
+            assert_eq!(reason(&Case::new(status, &[FRESH])), None, "{status}");
+            let ttl = Policy { ttl: Some(60_000), ..Policy::default() };
+            assert_eq!(
+                reason(&Case::new(status, &[]).policy(&ttl)),
+                Some(Reason::StatusNotCacheable),
+                "{status}"
+            );
+        }
+        for status in [200, 203, 204, 300, 301, 308, 404, 410, 501] {
+            let ttl = Policy { ttl: Some(60_000), ..Policy::default() };
+            assert_eq!(reason(&Case::new(status, &[]).policy(&ttl)), None, "{status}");
+            assert_eq!(reason(&Case::new(status, &[])), Some(Reason::NoFreshness), "{status}");
+        }
+        for status in [100, 101, 103, 304, 407, 412, 416, 421, 428, 429, 431, 511] {
+            let every = Policy { ttl_by_status: vec![(status, 60_000)], ..Policy::default() };
+            assert_eq!(
+                reason(&Case::new(status, &[FRESH]).policy(&every)),
+                Some(Reason::StatusNotCacheable),
+                "{status}"
+            );
+        }
+        for status in [400, 405, 414] {
+            let every =
+                Policy { ttl: Some(1_000), ttl_by_status: vec![(status, 60_000)], ..Policy::default() };
+            assert_eq!(
+                reason(&Case::new(status, &[]).policy(&every)),
+                Some(Reason::ReflectsRequest),
+                "{status}"
+            );
+            assert_eq!(reason(&Case::new(status, &[FRESH]).policy(&every)), None, "{status}");
+        }
+    }
+
+    #[test]
+    fn rfc_9111_3_and_5_2_2_directives() {
+        let cc = |value| Case::new(200, &[("cache-control", value)]);
+        let rows = [
+            ("max-age=60", None),
+            ("no-store, max-age=60", Some(Reason::NoStore)),
+            ("max-age=60, nO-StOrE", Some(Reason::NoStore)),
+            ("PRIVATE, max-age=60", Some(Reason::Private)),
+            ("private=\"x-user\", max-age=60", None),
+            ("max-age=0", Some(Reason::TtlZero)),
+            ("max-age=x", Some(Reason::TtlZero)),
+            ("no-cache, max-age=60", Some(Reason::TtlZero)),
+            ("public", Some(Reason::NoFreshness)),
+            ("must-understand, no-store, max-age=60", None),
+            ("must-understand, private, max-age=60", Some(Reason::Private)),
+            ("max-age=0, stale-while-revalidate=5", None),
+        ];
+        for (value, expected) in rows {
+            assert_eq!(reason(&cc(value)), expected, "{value}");
+        }
+        let unknown = Case::new(599, &[("cache-control", "must-understand, no-store, max-age=60")]);
+        assert_eq!(reason(&unknown), Some(Reason::StatusNotUnderstood));
+    }
+
+    #[test]
+    fn rfc_9111_3_for_validation_alone() {
+        let rows: &[(Lines<'_>, Option<Reason>)] = &[
+            (&[("etag", "\"a\"")], Some(Reason::NoFreshness)),
+            (&[("etag", "\"a\""), ("cache-control", "public")], None),
+            (&[("etag", "\"a\""), ("cache-control", "no-cache")], None),
+            (&[("etag", "\"a\""), ("cache-control", "max-age=0")], None),
+            (&[("etag", "\"a\""), ("expires", "0")], None),
+            (&[("last-modified", HOUR_AGO), ("cache-control", "no-cache")], None),
+            (&[("last-modified", "junk"), ("cache-control", "no-cache")], Some(Reason::TtlZero)),
+            (&[("etag", ""), ("cache-control", "no-cache")], Some(Reason::TtlZero)),
+        ];
+        for (lines, expected) in rows {
+            assert_eq!(reason(&Case::new(200, lines)), *expected, "{lines:?}");
+        }
+        let none_kept = Policy { keep: 0, ..Policy::default() };
+        let case = Case::new(200, &[("etag", "\"a\""), ("cache-control", "max-age=0")]).policy(&none_kept);
+        assert_eq!(reason(&case), Some(Reason::TtlZero));
+        let head = Case::new(200, &[("etag", "\"a\""), ("cache-control", "no-cache, max-age=60")]).stored();
+        assert!(head.traits.has(Traits::NO_CACHE.with(Traits::HAS_VALIDATOR)));
+    }
+
+    #[test]
+    fn rfc_9111_4_2_3_age_on_arrival() {
+        let old = Case::new(200, &[FRESH, ("date", HOUR_AGO)]);
+        assert_eq!(reason(&old), Some(Reason::AlreadyStale));
+        let aged = Case::new(200, &[FRESH, ("date", NOW_TEXT), ("age", "59")]).stored();
+        assert_eq!((aged.initial_age, aged.remaining(NOW)), (59_000, 1_000));
+        assert_eq!(reason(&Case::new(200, &[FRESH, ("age", "60")])), Some(Reason::AlreadyStale));
+        let windowed = [("cache-control", "max-age=60, stale-if-error=3600"), ("age", "60")];
+        assert_eq!(reason(&Case::new(200, &windowed)), None);
+    }
+
+    #[test]
+    fn rfc_9111_3_5_authorization() {
+        let authorized =
+            |value| Case::new(200, &[("cache-control", value)]).request(&[("authorization", "x")]);
+        let rows = [
+            ("max-age=60", Some(Reason::Authorization)),
+            ("max-age=60, proxy-revalidate", Some(Reason::Authorization)),
+            ("max-age=60, s-maxage=x", Some(Reason::Authorization)),
+            ("max-age=60, public", None),
+            ("max-age=60, must-revalidate", None),
+            ("s-maxage=60", None),
+            ("s-maxage=60, private", Some(Reason::Private)),
+        ];
+        for (value, expected) in rows {
+            assert_eq!(reason(&authorized(value)), expected, "{value}");
+        }
+        let over = Policy {
+            ttl: Some(60_000),
+            origin_cache_control: OriginCacheControl::Override,
+            ..Policy::default()
+        };
+        assert_eq!(reason(&authorized("max-age=60").policy(&over)), Some(Reason::Authorization));
+        assert!(
+            Case::new(200, &[("cache-control", "s-maxage=60")])
+                .stored()
+                .traits
+                .has(Traits::SHARED_WITH_AUTHORIZATION)
+        );
+        assert!(!Case::new(200, &[FRESH]).stored().traits.has(Traits::SHARED_WITH_AUTHORIZATION));
+    }
+
+    #[test]
+    fn rfc_9111_7_3_set_cookie_in_its_three_modes() {
+        let with = |mode, lines: Lines<'_>, ttl| {
+            let policy = Policy { set_cookie: mode, ttl, ..Policy::default() };
+            Case::new(200, lines).policy(&policy)
+        };
+        let cookie = ("set-cookie", "a=1");
+        assert_eq!(reason(&with(SetCookiePolicy::Refuse, &[FRESH, cookie], None)), Some(Reason::SetCookie));
+        assert_eq!(
+            reason(&with(SetCookiePolicy::Refuse, &[FRESH, ("set-cookie2", "a=1")], None)),
+            Some(Reason::SetCookie)
+        );
+        let stripped = with(SetCookiePolicy::Strip, &[FRESH, cookie, cookie], None).stored();
+        assert!(!names(&stripped).contains(&"set-cookie"));
+        let shared = with(SetCookiePolicy::Share, &[FRESH, cookie, cookie], None).stored();
+        assert_eq!(names(&shared).iter().filter(|n| **n == "set-cookie").count(), 2);
+        assert_eq!(reason(&with(SetCookiePolicy::Share, &[cookie], Some(1_000))), Some(Reason::SetCookie));
+    }
+
+    #[test]
+    fn cookie_guard() {
+        let cookie = [("cookie", "s=1")];
+        let ttl = Policy { ttl: Some(60_000), ..Policy::default() };
+        let windows = Policy { stale_if_error: 60_000, ..Policy::default() };
+        let ignore = Policy { cookies: CookiePolicy::Ignore, ..ttl.clone() };
+        let bypass = Policy { cookies: CookiePolicy::Bypass, ..ttl.clone() };
+        let minimum = Policy { min_ttl: 60_000, ..Policy::default() };
+        let zero = [("cache-control", "max-age=0"), ("etag", "\"a\"")];
+        let rows: &[(Lines<'_>, &Policy, Option<Reason>)] = &[
+            (&[], &ttl, Some(Reason::CookieGuard)),
+            (&[FRESH], &ttl, None),
+            (&[("expires", HOUR_LATER)], &ttl, None),
+            (&[("cache-control", "public")], &ttl, Some(Reason::CookieGuard)),
+            (&zero, &Policy::default(), None),
+            (&zero, &windows, Some(Reason::CookieGuard)),
+            (&zero, &minimum, Some(Reason::CookieGuard)),
+            (&[], &ignore, None),
+            (&[FRESH], &bypass, Some(Reason::CookieBypass)),
+        ];
+        for (lines, policy, expected) in rows {
+            assert_eq!(
+                reason(&Case::new(200, lines).request(&cookie).policy(policy)),
+                *expected,
+                "{lines:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn rfc_9111_4_2_4_windows_past_freshness() {
+        let route = Policy { stale_while_revalidate: 7_000, stale_if_error: 9_000, ..Policy::default() };
+        let rows = [
+            ("max-age=60", (7_000, 9_000)),
+            ("max-age=60, stale-while-revalidate=1, stale-if-error=2", (1_000, 2_000)),
+            ("max-age=60, stale-while-revalidate=0", (0, 9_000)),
+            ("max-age=60, stale-if-error=2, must-revalidate", (0, 0)),
+            ("max-age=60, stale-if-error=2, proxy-revalidate", (0, 0)),
+            ("s-maxage=60, stale-while-revalidate=2", (0, 0)),
+            ("max-age=0, stale-if-error=3", (0, 3_000)),
+        ];
+        for (value, windows) in rows {
+            let head = Case::new(200, &[("cache-control", value)]).policy(&route).stored();
+            assert_eq!((head.stale_while_revalidate, head.stale_if_error), windows, "{value}");
+        }
+    }
+
+    #[test]
+    fn rfc_9111_3_1_fields() {
+        let response: Lines<'_> = &[
+            ("date", NOW_TEXT),
+            FRESH,
+            ("connection", "close, X-Hop, Content-Type"),
+            ("x-hop", "1"),
+            ("keep-alive", "5"),
+            ("proxy-authenticate", "x"),
+            ("proxy-authentication-info", "x"),
+            ("transfer-encoding", "chunked"),
+            ("content-length", "3"),
+            ("age", "1"),
+            ("surrogate-key", "a"),
+            ("cache-tag", "b"),
+            ("cache-groups", "\"c\""),
+            ("content-type", "text/plain"),
+            ("link", "<a>"),
+            ("link", "<b>"),
+        ];
+        let head = Case::new(200, response).stored();
+        assert_eq!(names(&head), ["date", "cache-control", "content-type", "link", "link"]);
+        let head = Case::new(200, response).method("HEAD").stored();
+        assert!(names(&head).contains(&"content-length") && head.traits.has(Traits::HEAD_ONLY));
+        let qualified = [
+            ("cache-control", "max-age=60, private=\"x-user, X-Other\", no-cache=x-fresh"),
+            ("x-user", "1"),
+            ("x-other", "1"),
+            ("x-fresh", "1"),
+            ("x-all", "1"),
+            ("date", NOW_TEXT),
+        ];
+        assert_eq!(names(&Case::new(200, &qualified).stored()), ["cache-control", "x-all", "date"]);
+    }
+
+    #[test]
+    fn rfc_9110_6_6_1_a_missing_date_is_added_a_present_one_never_rewritten() {
+        let head = Case::new(200, &[FRESH]).stored();
+        assert_eq!(head.field(&DATE).map(HeaderValue::as_bytes), Some(NOW_TEXT.as_bytes()));
+        let head = Case::new(200, &[FRESH, ("date", "junk")]).stored();
+        assert_eq!(head.field(&DATE).map(HeaderValue::as_bytes), Some(&b"junk"[..]));
+    }
+
+    #[test]
+    fn everything_a_purge_can_name_is_an_id() {
+        let mut case = Case::new(200, &[FRESH, ("surrogate-key", "a b")]);
+        case.tags = vec!["route".to_owned()];
+        let head = case.stored();
+        for id in [
+            PurgeId::key(7),
+            PurgeId::host("shop.example"),
+            PurgeId::ALL,
+            PurgeId::tag(b"a"),
+            PurgeId::tag(b"b"),
+            PurgeId::tag(b"route"),
+        ] {
+            assert!(head.ids.contains(&id));
+        }
+        assert_eq!((head.ids.len(), head.stamp), (6, Stamp(42)));
+        case.tags = vec!["t".to_owned(); tags::MAX_TAGS + 1];
+        assert_eq!(reason(&case), Some(Reason::TooManyTags));
+    }
+
+    #[test]
+    fn rfc_9111_4_1_vary() {
+        let head = Case::new(200, &[FRESH, ("vary", "B, a")]).stored();
+        assert_eq!(head.vary, ["a", "b"].map(HeaderName::from_static));
+        assert_eq!(reason(&Case::new(200, &[FRESH, ("vary", "a, *")])), Some(Reason::VaryAny));
+    }
+
+    #[test]
+    fn rfc_9111_3_3_parts() {
+        let part = |range, length| {
+            let mut case =
+                Case::new(206, &[FRESH, ("content-range", range)]).request(&[("range", "bytes=0-9")]);
+            case.content_length = length;
+            case
+        };
+        let head = part("bytes 0-9/100", Some(10)).stored();
+        assert_eq!(head.part, Some(Part { first: 0, last: 9, complete: 100 }));
+        assert!(!names(&head).contains(&"content-range"));
+        let whole = part("bytes 0-99/100", None).stored();
+        assert_eq!((whole.status, whole.part), (StatusCode::OK, None));
+        for (range, length) in [
+            ("bytes 0-9/*", None),
+            ("bytes 9-0/100", None),
+            ("bytes 0-100/100", None),
+            ("bytes 0-9/100", Some(9)),
+            ("items 0-9/100", None),
+            ("bytes 0-9", None),
+            ("bytes -9/100", None),
+            ("bytes 0-18446744073709551615/18446744073709551616", None),
+        ] {
+            assert_eq!(reason(&part(range, length)), Some(Reason::PartNotStorable), "{range}");
+        }
+        let unasked = Case::new(206, &[FRESH, ("content-range", "bytes 0-9/100")]);
+        assert_eq!(reason(&unasked), Some(Reason::PartNotStorable));
+    }
+
+    #[test]
+    fn rfc_9110_9_3_3_post() {
+        let post = |lines: Lines<'_>, ttl| {
+            Case::new(200, lines).method("POST").policy(&Policy { ttl, ..Policy::default() })
+        };
+        assert_eq!(reason(&post(&[FRESH, ("content-location", "http://shop.example/a?b")], None)), None);
+        assert_eq!(reason(&post(&[FRESH, ("content-location", "/a?b")], None)), None);
+        assert_eq!(
+            reason(&post(&[FRESH, ("content-location", "/other")], None)),
+            Some(Reason::RequestMethod)
+        );
+        assert_eq!(reason(&post(&[FRESH], None)), Some(Reason::RequestMethod));
+        assert_eq!(reason(&post(&[("content-location", "/a?b")], Some(1_000))), Some(Reason::RequestMethod));
+        assert_eq!(
+            reason(&Case::new(200, &[FRESH, ("content-location", "/a?b")]).method("PUT")),
+            Some(Reason::RequestMethod)
+        );
+    }
+
+    #[test]
+    fn rfc_9111_5_2_1_5_no_store_of_the_request() {
+        let case = Case::new(200, &[FRESH]).request(&[("cache-control", "no-store")]);
+        assert_eq!(reason(&case), None);
+        assert_eq!(reason(&case.policy(&respecting_clients())), Some(Reason::RequestNoStore));
+    }
+
+    #[test]
+    fn override_replaces_freshness_and_storing_alone() {
+        let over = Policy {
+            ttl: Some(60_000),
+            origin_cache_control: OriginCacheControl::Override,
+            ..Policy::default()
+        };
+        for value in ["no-store", "private", "no-cache", "max-age=0", "s-maxage=5"] {
+            let head = Case::new(200, &[("cache-control", value)]).policy(&over).stored();
+            assert_eq!(head.lifetime, 60_000, "{value}");
+            assert!(
+                !head.traits.has(Traits::NO_CACHE) && !head.traits.has(Traits::MUST_REVALIDATE),
+                "{value}"
+            );
+        }
+        assert_eq!(reason(&Case::new(200, &[("set-cookie", "a=1")]).policy(&over)), Some(Reason::SetCookie));
+        assert_eq!(reason(&Case::new(200, &[("vary", "*")]).policy(&over)), Some(Reason::VaryAny));
+        assert_eq!(
+            reason(&Case::new(500, &[("cache-control", "no-store")]).policy(&over)),
+            Some(Reason::NoStore)
+        );
+    }
+
+    #[test]
+    fn too_large_is_known_before_the_body() {
+        let mut case = Case::new(200, &[FRESH]);
+        case.content_length = Some(case.policy.max_object_size + 1);
+        assert_eq!(reason(&case), Some(Reason::TooLarge));
+        assert_eq!(reason(&case.method("HEAD")), None);
+    }
+
+    #[test]
+    fn what_the_first_client_receives() {
+        let strip = Policy { set_cookie: SetCookiePolicy::Strip, ..Policy::default() };
+        let all = [
+            ("set-cookie", "a=1"),
+            ("surrogate-key", "a"),
+            ("cache-tag", "b"),
+            ("cache-groups", "c"),
+            ("connection", "x-a"),
+            ("x-a", "1"),
+            ("x-b", "1"),
+        ];
+        for (policy, stored, cookie) in
+            [(&strip, true, false), (&strip, false, true), (&Policy::default(), true, true)]
+        {
+            let mut headers = map(&all);
+            client_fields(&mut headers, stored, policy);
+            assert_eq!(headers.contains_key("set-cookie"), cookie);
+            assert_eq!(headers.len(), 1 + usize::from(cookie));
+        }
+    }
+
+    #[test]
+    fn rfc_9110_6_5_1_trailers() {
+        let kept = trailer_fields(&map(&[
+            ("x-sum", "1"),
+            ("content-length", "1"),
+            ("set-cookie", "a"),
+            ("cache-control", "no-store"),
+            ("te", "x"),
+        ]));
+        assert_eq!(kept.iter().map(|(n, _)| n.as_str()).collect::<Vec<_>>(), ["x-sum"]);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_withheld_is_ever_stored(
+            lines in prop::collection::vec((prop::sample::select(vec![
+                "set-cookie", "set-cookie2", "x-a", "x-b", "connection", "cache-control", "surrogate-key", "cache-tag",
+                "cache-groups", "age", "content-length", "keep-alive", "upgrade", "etag", "vary", "date", "expires",
+            ]), prop::sample::select(vec![
+                "x-a", "X-B, close", "max-age=60", "private=\"x-a\"", "no-cache=\"x-b\", max-age=9", "s-maxage=5", "\"e\"", "1", "public",
+            ])), 0..14),
+            strip: bool,
+        ) {
+            let set_cookie = if strip { SetCookiePolicy::Strip } else { SetCookiePolicy::Refuse };
+            let policy = Policy { ttl: Some(60_000), set_cookie, ..Policy::default() };
+            let case = Case::new(200, &lines).policy(&policy);
+            let nominated = |name: &str| {
+                let connection = case.response.get_all(CONNECTION).iter();
+                let mut options = connection.flat_map(|v| v.as_bytes().split(|b| *b == b','));
+                options.any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
+            };
+            let qualified = case.response.get_all(CACHE_CONTROL).iter().any(|v| v.as_bytes().starts_with(b"private="));
+            if let Storability::Store(head) = case.judge() {
+                for (name, _) in &head.fields {
+                    prop_assert!(!fields::is_hop_by_hop(name) && !tags::is_tag_field(name), "{}", name);
+                    prop_assert!(!matches!(name.as_str(), "set-cookie" | "set-cookie2" | "age" | "content-length"), "{}", name);
+                    prop_assert!(!name.as_str().starts_with("x-") || !nominated(name.as_str()), "{}", name);
+                    prop_assert!(name.as_str() != "x-a" || !qualified);
+                }
+            }
+        }
+
+        #[test]
+        fn age_never_decreases_and_freshness_never_grows(
+            age in "[0-9]{1,12}|junk", lifetime in 0u32..100_000, times in prop::collection::vec(0u64..1_000_000_000, 2..10)
+        ) {
+            let value = format!("max-age={lifetime}");
+            let case = Case::new(200, &[("cache-control", &value), ("age", &age), ("etag", "\"a\"")]);
+            let head = case.stored();
+            let mut times = times;
+            times.sort_unstable();
+            let seen: Vec<_> = times.iter().map(|t| (head.current_age(NOW.plus(*t)), head.remaining(NOW.plus(*t)))).collect();
+            prop_assert!(seen.windows(2).all(|w| w[0].0 <= w[1].0 && w[0].1 >= w[1].1));
+            prop_assert!(head.lifetime <= u64::from(lifetime) * 1000);
+        }
+    }
 }

@@ -115,23 +115,11 @@ impl Bounds {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
+    use crate::caching::testing::map;
 
     const TARGET: TargetUri<'static> =
         TargetUri { scheme: "https", authority: "shop.example", path_and_query: "/" };
-
-    fn map(lines: &[(&str, &str)]) -> HeaderMap {
-        let mut map = HeaderMap::new();
-        for (name, value) in lines {
-            map.append(
-                HeaderName::from_bytes(name.as_bytes()).unwrap(),
-                HeaderValue::from_bytes(value.as_bytes()).unwrap(),
-            );
-        }
-        map
-    }
 
     fn sorted(mut ids: Vec<PurgeId>) -> Vec<PurgeId> {
         ids.sort_unstable();
@@ -172,7 +160,10 @@ mod tests {
         let none: [&[u8]; 0] = [];
         let list = |n: usize| (0..n).map(|i| format!("t{i}")).collect::<Vec<_>>().join(" ");
         assert!(ids(&map(&[("surrogate-key", &list(MAX_TAGS))]), &none, TARGET).is_ok());
-        assert_eq!(ids(&map(&[("surrogate-key", &list(MAX_TAGS + 1))]), &none, TARGET), Err(Reason::TooManyTags));
+        assert_eq!(
+            ids(&map(&[("surrogate-key", &list(MAX_TAGS + 1))]), &none, TARGET),
+            Err(Reason::TooManyTags)
+        );
         let long = "x".repeat(MAX_TAG_BYTES);
         assert_eq!(ids(&map(&[("cache-tag", &long)]), &none, TARGET), Err(Reason::TooManyTags));
         let quoted = (0..10_000).map(|i| format!("\"{i}\"")).collect::<Vec<_>>().join(",");

@@ -11,12 +11,12 @@
 //! (3.1), and `Set-Cookie` as the route says. `Content-Type` is replaced: nothing stored depends on it.
 
 use bytes::Bytes;
+use http::StatusCode;
 use http::header::{
     AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, DATE, ETAG, HeaderMap, HeaderName, HeaderValue,
     IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE,
     SET_COOKIE,
 };
-use http::StatusCode;
 
 use super::age;
 use super::freshness::Word;
@@ -25,7 +25,8 @@ use super::policy::{Policy, SetCookiePolicy};
 use super::storability::{self, Exchange};
 use super::stored::{StoredHead, Traits};
 use super::tags;
-use super::vary::{self, Nominated};
+use super::vary;
+use crate::semantics::validator::EntityTag;
 use crate::semantics::{UnixMillis, fields, http_date};
 
 /// Bound on an `If-None-Match` we generate, in bytes.
@@ -71,10 +72,10 @@ pub fn condition<'a>(
     for tag in others {
         // An entity tag that is none would break the list for those that are.
         let fits = list.len() + tag.len() + 2 <= MAX_CONDITION;
-        if own == Some(tag.as_ref()) || !fits || !is_entity_tag(tag) {
+        if own == Some(tag.as_ref()) || !fits || !is_well_formed(tag) {
             continue;
         }
-        if own.is_some_and(|own| !is_entity_tag(own)) {
+        if own.is_some_and(|own| !is_well_formed(own)) {
             break;
         }
         several |= selected.is_some() || !list.is_empty();
@@ -89,7 +90,7 @@ pub fn condition<'a>(
         asked = if several { Asked::Several } else { Asked::One };
     }
     let modified = selected.and_then(|head| head.field(&LAST_MODIFIED)).filter(|_| !several);
-    if let Some(date) = modified.filter(|date| http_date::parse(date.as_bytes(), UnixMillis(0)).is_some()) {
+    if let Some(date) = modified.filter(|date| http_date::parse_value(date, UnixMillis(0)).is_some()) {
         request.insert(IF_MODIFIED_SINCE, date.clone());
         asked = Asked::One;
     }
@@ -137,13 +138,12 @@ pub enum Freshened {
 /// 304 without any validator counts where only this response's validators were sent.
 #[must_use]
 pub fn selects(stored: &StoredHead, not_modified: &HeaderMap, asked: Asked) -> bool {
-    if let Some(tag) = fields::sole(not_modified, &ETAG) {
-        let tag = tag.as_bytes();
-        let own = stored.field(&ETAG).map(HeaderValue::as_bytes);
-        return match own {
-            Some(own) if is_weak(tag) => opaque(own) == opaque(tag),
-            Some(own) => own == tag,
-            None => is_weak(tag) && same_date(stored, not_modified) == Some(true),
+    if let Some(tag) = fields::sole(not_modified, &ETAG).and_then(|tag| EntityTag::parse(tag.as_bytes())) {
+        return match (entity_tag(stored), &tag) {
+            (Some(own), EntityTag::Weak(_)) => own.weakly_equals(&tag),
+            (Some(own), _) => own == tag,
+            (None, EntityTag::Weak(_)) => same_date(stored, not_modified) == Some(true),
+            (None, _) => false,
         };
     }
     match same_date(stored, not_modified) {
@@ -189,11 +189,16 @@ pub fn head_update(stored: &StoredHead, body_length: u64, x: &Exchange<'_>, poli
     let complete = stored.part.map_or(body_length, |part| part.complete);
     let same_tag = x.headers.get(ETAG).is_none_or(|tag| stored.field(&ETAG) == Some(tag));
     let same_date = !x.headers.contains_key(LAST_MODIFIED) || same_date(stored, x.headers) == Some(true);
-    let same_length = x.headers.get(CONTENT_LENGTH).is_none_or(|length| fields::digits(length.as_bytes()) == Some(complete));
-    if same_tag && same_date && same_length {
-        if let (head, Ok(())) = updated(stored, x, policy) {
-            return HeadUpdate::Updated(Box::new(head));
-        }
+    let same_length = x
+        .headers
+        .get(CONTENT_LENGTH)
+        .is_none_or(|length| fields::digits(length.as_bytes()) == Some(complete));
+    if same_tag
+        && same_date
+        && same_length
+        && let (head, Ok(())) = updated(stored, x, policy)
+    {
+        return HeadUpdate::Updated(Box::new(head));
     }
     let mut head = stored.clone();
     head.lifetime = head.lifetime.min(head.current_age(x.response_received));
@@ -202,8 +207,10 @@ pub fn head_update(stored: &StoredHead, body_length: u64, x: &Exchange<'_>, poli
 
 /// Whether two stored responses share a strong entity tag (RFC 9110 8.8.3.2).
 pub(super) fn same_strong_etag(one: &StoredHead, other: &StoredHead) -> bool {
-    let tag = one.field(&ETAG).map(HeaderValue::as_bytes);
-    tag.is_some_and(|tag| is_entity_tag(tag) && !is_weak(tag)) && one.field(&ETAG) == other.field(&ETAG)
+    match (entity_tag(one), entity_tag(other)) {
+        (Some(one), Some(other)) => one.strongly_equals(&other),
+        _ => false,
+    }
 }
 
 /// `old` with every field that `new` has replaced by it; order kept, the new ones last.
@@ -227,9 +234,7 @@ fn updated(stored: &StoredHead, x: &Exchange<'_>, policy: &Policy) -> (StoredHea
     }
     if !response.contains_key(DATE) {
         // RFC 9110 6.6.1; the stored Date is the earlier response's and would make this one old.
-        if let Ok(date) = HeaderValue::from_bytes(http_date::format(x.response_received).as_ref()) {
-            whole.insert(DATE, date);
-        }
+        whole.insert(DATE, http_date::format(x.response_received));
     }
     let word = Word::of(&whole);
     let initial_age = age::corrected_initial_age(&response, x.request_sent, x.response_received);
@@ -250,16 +255,11 @@ fn updated(stored: &StoredHead, x: &Exchange<'_>, policy: &Policy) -> (StoredHea
         head.lifetime = numbers.lifetime;
         head.stale_while_revalidate = numbers.stale_while_revalidate;
         head.stale_if_error = numbers.stale_if_error;
-        let head_only = if stored.traits.has(Traits::HEAD_ONLY) { Traits::HEAD_ONLY } else { Traits::default() };
+        let head_only =
+            if stored.traits.has(Traits::HEAD_ONLY) { Traits::HEAD_ONLY } else { Traits::default() };
         head.traits = numbers.traits.with(head_only);
     }
-    let varies = match vary::nominated(&whole) {
-        Nominated::Names(names) => {
-            head.vary = names;
-            Ok(())
-        }
-        Nominated::Any => Err(Reason::VaryAny),
-    };
+    let varies = vary::nominated(&whole).map(|names| head.vary = names);
     let kept = |name: &HeaderName| {
         !word.directives.private_fields.contains(name) && !word.directives.no_cache_fields.contains(name)
     };
@@ -267,14 +267,17 @@ fn updated(stored: &StoredHead, x: &Exchange<'_>, policy: &Policy) -> (StoredHea
     let verdict = if head.ids.len() > MAX_IDS { verdict.and(Err(Reason::TooManyTags)) } else { verdict };
     // Who alone receives the answer receives what the origin withholds from the others, too.
     let shared = verdict.is_ok();
-    head.fields = whole.iter().filter(|(n, _)| !shared || kept(n)).map(|(n, v)| (n.clone(), v.clone())).collect();
+    head.fields =
+        whole.iter().filter(|(n, _)| !shared || kept(n)).map(|(n, v)| (n.clone(), v.clone())).collect();
     (head, verdict)
 }
 
 /// Whether a field of a 304 replaces the stored one.
 fn replaces(name: &HeaderName, policy: &Policy) -> bool {
-    let framing = *name == CONTENT_LENGTH || *name == CONTENT_ENCODING || *name == CONTENT_RANGE || *name == AGE;
-    let stripped = *name == SET_COOKIE && policy.set_cookie == SetCookiePolicy::Strip;
+    let framing =
+        *name == CONTENT_LENGTH || *name == CONTENT_ENCODING || *name == CONTENT_RANGE || *name == AGE;
+    let stripped = (*name == SET_COOKIE || *name == storability::SET_COOKIE2)
+        && policy.set_cookie == SetCookiePolicy::Strip;
     !(framing || stripped || fields::is_hop_by_hop(name) || tags::is_tag_field(name))
 }
 
@@ -283,15 +286,301 @@ fn same_date(stored: &StoredHead, response: &HeaderMap) -> Option<bool> {
     Some(stored.field(&LAST_MODIFIED)? == fields::sole(response, &LAST_MODIFIED)?)
 }
 
-fn is_weak(tag: &[u8]) -> bool {
-    tag.starts_with(b"W/")
+fn entity_tag(head: &StoredHead) -> Option<EntityTag<'_>> {
+    EntityTag::parse(head.field(&ETAG)?.as_bytes())
 }
 
-fn opaque(tag: &[u8]) -> &[u8] {
-    tag.strip_prefix(b"W/").unwrap_or(tag)
+/// Whether it can stand in a list beside others: RFC 9110 8.8.3, its grammar.
+fn is_well_formed(tag: &[u8]) -> bool {
+    matches!(EntityTag::parse(tag), Some(EntityTag::Strong(_) | EntityTag::Weak(_)))
 }
 
-/// RFC 9110 8.8.3, its grammar.
-fn is_entity_tag(tag: &[u8]) -> bool {
-    matches!(opaque(tag), [b'"', inner @ .., b'"'] if inner.iter().all(|b| *b == 0x21 || (0x23..=0x7e).contains(b) || *b >= 0x80))
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::caching::stamp::{PurgeId, Stamp};
+    use crate::caching::stored::Part;
+    use crate::caching::testing::{Case, HOUR_AGO, HOUR_LATER, Lines, NOW, NOW_TEXT, map};
+
+    const LATER: UnixMillis = UnixMillis(NOW.0 + 600_000);
+    const TAG: (&str, &str) = ("etag", "\"a\"");
+    const FRESH: (&str, &str) = ("cache-control", "max-age=60");
+
+    fn stored(lines: Lines<'_>) -> StoredHead {
+        let mut all = vec![FRESH, ("date", NOW_TEXT)];
+        all.extend_from_slice(lines);
+        Case::new(200, &all).stored()
+    }
+
+    fn freshened(head: &StoredHead, lines: Lines<'_>) -> Freshened {
+        Case::new(304, lines).received(LATER).with(|x, policy| freshen(head, Asked::One, x, policy))
+    }
+
+    fn value<'a>(head: &'a StoredHead, name: &'static str) -> Option<&'a [u8]> {
+        head.field(&HeaderName::from_static(name)).map(HeaderValue::as_bytes)
+    }
+
+    #[test]
+    fn rfc_9111_4_3_1_the_condition() {
+        let both = stored(&[TAG, ("last-modified", HOUR_AGO)]);
+        let dated = stored(&[("last-modified", HOUR_AGO)]);
+        let bare = stored(&[]);
+        let unquoted = stored(&[("etag", "a")]);
+        let junk = stored(&[("last-modified", "yesterday")]);
+        let others =
+            |tags: &[&'static str]| tags.iter().map(|t| Bytes::from_static(t.as_bytes())).collect::<Vec<_>>();
+        type Row<'a> = (Option<&'a StoredHead>, &'a [&'static str], Option<&'a str>, Option<&'a str>, Asked);
+        let rows: &[Row<'_>] = &[
+            (Some(&both), &[], Some("\"a\""), Some(HOUR_AGO), Asked::One),
+            (Some(&both), &["\"a\""], Some("\"a\""), Some(HOUR_AGO), Asked::One),
+            (Some(&both), &["W/\"b\"", "\"c\""], Some("\"a\", W/\"b\", \"c\""), None, Asked::Several),
+            (Some(&dated), &[], None, Some(HOUR_AGO), Asked::One),
+            (Some(&dated), &["\"b\""], Some("\"b\""), None, Asked::Several),
+            (Some(&bare), &[], None, None, Asked::Nothing),
+            (Some(&junk), &[], None, None, Asked::Nothing),
+            (Some(&unquoted), &["\"b\""], Some("a"), None, Asked::One),
+            (None, &["\"b\""], Some("\"b\""), None, Asked::One),
+            (None, &["b", "\"b\"", "\"c\""], Some("\"b\", \"c\""), None, Asked::Several),
+            (None, &[], None, None, Asked::Nothing),
+        ];
+        for (selected, tags, none_match, since, asked) in rows {
+            let mut request = map(&[
+                ("if-none-match", "\"client\""),
+                ("if-modified-since", HOUR_LATER),
+                ("if-match", "*"),
+                ("if-unmodified-since", HOUR_LATER),
+                ("if-range", "\"client\""),
+                ("range", "bytes=0-1"),
+                ("accept", "*/*"),
+            ]);
+            assert_eq!(condition(&mut request, *selected, &others(tags)), *asked, "{tags:?}");
+            let text = |name| request.get(name).and_then(|v: &HeaderValue| v.to_str().ok());
+            assert_eq!(text(IF_NONE_MATCH), *none_match, "{tags:?}");
+            assert_eq!(text(IF_MODIFIED_SINCE), *since, "{tags:?}");
+            assert_eq!(request.len(), 1 + usize::from(none_match.is_some()) + usize::from(since.is_some()));
+        }
+        let many: Vec<_> = (0..1000).map(|n| Bytes::from(format!("\"{n:020}\""))).collect();
+        let mut request = HeaderMap::new();
+        condition(&mut request, None, &many);
+        assert!(request.get(IF_NONE_MATCH).is_some_and(|v| v.len() <= MAX_CONDITION));
+    }
+
+    #[test]
+    fn rfc_9111_4_3_4_which_stored_response_a_304_selects() {
+        let strong = stored(&[TAG, ("last-modified", HOUR_AGO)]);
+        let weak = stored(&[("etag", "W/\"a\"")]);
+        let dated = stored(&[("last-modified", HOUR_AGO)]);
+        let rows: &[(&StoredHead, Lines<'_>, Asked, bool)] = &[
+            (&strong, &[TAG], Asked::Several, true),
+            (&strong, &[("etag", "W/\"a\"")], Asked::Several, true),
+            (&strong, &[("etag", "\"b\"")], Asked::One, false),
+            (&strong, &[("etag", "\"b\""), ("last-modified", HOUR_AGO)], Asked::One, false),
+            (&strong, &[("last-modified", HOUR_AGO)], Asked::One, true),
+            (&strong, &[("last-modified", HOUR_LATER)], Asked::One, false),
+            (&strong, &[], Asked::One, true),
+            (&strong, &[], Asked::Several, false),
+            (&weak, &[("etag", "W/\"a\"")], Asked::Several, true),
+            (&weak, &[TAG], Asked::One, false),
+            (&dated, &[TAG], Asked::One, false),
+            (&dated, &[("last-modified", HOUR_AGO)], Asked::Several, true),
+            (&dated, &[("etag", "W/\"x\""), ("last-modified", HOUR_AGO)], Asked::One, true),
+            (&dated, &[("etag", "W/\"x\"")], Asked::One, false),
+        ];
+        for (head, lines, asked, expected) in rows {
+            assert_eq!(selects(head, &map(lines), *asked), *expected, "{lines:?} {asked:?}");
+        }
+    }
+
+    #[test]
+    fn rfc_9111_3_2_fields_a_304_replaces() {
+        let head = stored(&[
+            TAG,
+            ("content-type", "text/plain"),
+            ("content-encoding", "gzip"),
+            ("vary", "accept-encoding"),
+            ("x-old", "1"),
+            ("x-two", "1"),
+            ("x-two", "2"),
+        ]);
+        let later = "Sun, 06 Nov 1994 08:59:37 GMT";
+        let Freshened::Store(new) = freshened(
+            &head,
+            &[
+                TAG,
+                ("date", later),
+                ("cache-control", "max-age=120"),
+                ("content-type", "text/html"),
+                ("content-encoding", "br"),
+                ("content-length", "999"),
+                ("content-range", "bytes 0-1/2"),
+                ("connection", "x-hop"),
+                ("x-hop", "1"),
+                ("transfer-encoding", "chunked"),
+                ("age", "5"),
+                ("surrogate-key", "new"),
+                ("x-two", "3"),
+                ("x-new", "1"),
+            ],
+        ) else {
+            panic!("not freshened")
+        };
+        let expect: &[(&str, Option<&str>)] = &[
+            ("content-type", Some("text/html")),
+            ("content-encoding", Some("gzip")),
+            ("content-length", None),
+            ("content-range", None),
+            ("connection", None),
+            ("x-hop", None),
+            ("age", None),
+            ("surrogate-key", None),
+            ("x-old", Some("1")),
+            ("x-two", Some("3")),
+            ("x-new", Some("1")),
+            ("date", Some(later)),
+        ];
+        for (name, expected) in expect {
+            let name = HeaderName::from_static(name);
+            assert_eq!(new.field(&name).and_then(|v| v.to_str().ok()), *expected, "{name}");
+        }
+        assert_eq!(new.fields.iter().filter(|(n, _)| n == "x-two").count(), 1);
+        assert_eq!((new.lifetime, new.initial_age, new.received), (120_000, 5_000, LATER));
+        assert!(new.ids.contains(&PurgeId::tag(b"new")) && new.ids.contains(&PurgeId::ALL));
+        assert_eq!((new.stamp, new.status), (Stamp(42), StatusCode::OK));
+    }
+
+    #[test]
+    fn rfc_9111_4_3_4_a_304_without_date_is_as_young_as_it_arrived() {
+        let Freshened::Store(new) = freshened(&stored(&[TAG]), &[TAG]) else { panic!("not freshened") };
+        assert_eq!(new.remaining(LATER), 60_000);
+        assert_eq!(value(&new, "date"), Some(&b"Sun, 06 Nov 1994 08:59:37 GMT"[..]));
+    }
+
+    #[test]
+    fn a_304_that_forbids_storing_serves_once() {
+        let head = stored(&[TAG]);
+        let rows: &[(Lines<'_>, Reason)] = &[
+            (&[TAG, ("cache-control", "no-store")], Reason::NoStore),
+            (&[TAG, ("cache-control", "private, max-age=9")], Reason::Private),
+            (&[TAG, ("set-cookie", "a=1")], Reason::SetCookie),
+            (&[TAG, ("vary", "*")], Reason::VaryAny),
+        ];
+        for (lines, reason) in rows {
+            match freshened(&head, lines) {
+                Freshened::Serve(_, found) => assert_eq!(found, *reason),
+                other => panic!("{lines:?}: {other:?}"),
+            }
+        }
+        assert_eq!(freshened(&head, &[("etag", "\"b\"")]), Freshened::Mismatch);
+    }
+
+    #[test]
+    fn rfc_9111_7_3_a_304s_set_cookie_is_one_clients() {
+        let head = stored(&[TAG]);
+        let lines = [TAG, ("set-cookie", "a=1")];
+        let Freshened::Serve(served, _) = freshened(&head, &lines) else { panic!("stored") };
+        assert_eq!(value(&served, "set-cookie"), Some(&b"a=1"[..]));
+        let strip = Policy { set_cookie: SetCookiePolicy::Strip, ..Policy::default() };
+        let case = Case::new(304, &lines).policy(&strip).received(LATER);
+        let Freshened::Store(kept) = case.with(|x, policy| freshen(&head, Asked::One, x, policy)) else {
+            panic!("not stored")
+        };
+        assert_eq!(value(&kept, "set-cookie"), None);
+    }
+
+    #[test]
+    fn ids_gathered_over_many_validations_are_bounded() {
+        let mut head = stored(&[TAG]);
+        for n in 0..20u64 {
+            let tags = (0..100).map(|i| format!("t{n}-{i}")).collect::<Vec<_>>().join(" ");
+            match freshened(&head, &[TAG, ("surrogate-key", &tags)]) {
+                Freshened::Store(new) => head = *new,
+                Freshened::Serve(_, reason) => {
+                    assert_eq!(reason, Reason::TooManyTags);
+                    return;
+                }
+                Freshened::Mismatch => panic!("mismatch"),
+            }
+            assert!(head.ids.len() <= MAX_IDS);
+        }
+        panic!("unbounded");
+    }
+
+    #[test]
+    fn rfc_9111_4_3_3_kinds_of_answer() {
+        let rows = [
+            (304, Answer::NotModified),
+            (200, Answer::Full),
+            (404, Answer::Full),
+            (500, Answer::Error),
+            (501, Answer::Full),
+            (503, Answer::Error),
+            (504, Answer::Error),
+            (505, Answer::Full),
+        ];
+        for (status, expected) in rows {
+            assert_eq!(Answer::of(StatusCode::from_u16(status).unwrap()), expected);
+        }
+    }
+
+    #[test]
+    fn rfc_9111_4_3_5_head_updates_or_invalidates_get() {
+        let head = stored(&[TAG, ("last-modified", HOUR_AGO)]);
+        let answer = |status, lines: Lines<'_>| {
+            let case = Case::new(status, lines).method("HEAD").received(LATER);
+            case.with(|x, policy| head_update(&head, 10, x, policy))
+        };
+        let same: &[Lines<'_>] = &[
+            &[TAG, FRESH, ("content-length", "10"), ("x-new", "1")],
+            &[FRESH, ("last-modified", HOUR_AGO)],
+            &[FRESH],
+        ];
+        for lines in same {
+            let HeadUpdate::Updated(new) = answer(200, lines) else { panic!("{lines:?}") };
+            assert_eq!(new.remaining(LATER), 60_000);
+            assert!(!new.traits.has(Traits::HEAD_ONLY) && value(&new, "content-length").is_none());
+        }
+        let different: &[Lines<'_>] = &[
+            &[("etag", "\"b\""), FRESH],
+            &[TAG, FRESH, ("content-length", "11")],
+            &[TAG, FRESH, ("last-modified", HOUR_LATER)],
+            &[TAG, ("cache-control", "no-store")],
+        ];
+        for lines in different {
+            let HeadUpdate::Stale(old) = answer(200, lines) else { panic!("{lines:?}") };
+            assert!(old.remaining(LATER) <= 0 && old.fields == head.fields);
+        }
+        assert_eq!(answer(404, &[FRESH]), HeadUpdate::Unrelated);
+    }
+
+    #[test]
+    fn a_freshened_part_stays_a_part() {
+        let mut head = stored(&[TAG]);
+        head.status = StatusCode::PARTIAL_CONTENT;
+        head.part = Some(Part { first: 0, last: 1, complete: 9 });
+        let Freshened::Store(new) = freshened(&head, &[TAG]) else { panic!("not freshened") };
+        assert_eq!((new.status, new.part), (head.status, head.part));
+    }
+
+    proptest! {
+        #[test]
+        fn any_304_leaves_the_content_described_as_it_is(lines in prop::collection::vec((
+            prop::sample::select(vec!["content-encoding", "content-length", "content-range", "etag", "vary", "cache-control", "connection", "set-cookie", "x-a"]),
+            "[ -~]{0,20}",
+        ), 0..8)) {
+            let head = stored(&[TAG, ("content-encoding", "gzip"), ("vary", "accept-encoding")]);
+            let lines: Vec<(&str, &str)> = lines.iter().map(|(n, v)| (*n, v.as_str())).collect();
+            match freshened(&head, &lines) {
+                Freshened::Store(new) => {
+                    prop_assert_eq!(value(&new, "content-encoding"), Some(&b"gzip"[..]));
+                    prop_assert!(value(&new, "content-length").is_none() && value(&new, "content-range").is_none());
+                    prop_assert!(value(&new, "set-cookie").is_none());
+                    prop_assert_eq!(new.status, head.status);
+                }
+                Freshened::Serve(new, _) => prop_assert_eq!(value(&new, "content-encoding"), Some(&b"gzip"[..])),
+                Freshened::Mismatch => {}
+            }
+        }
+    }
 }

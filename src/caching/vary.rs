@@ -18,6 +18,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue};
 use xxhash_rust::xxh3::Xxh3;
 
+use super::outcome::Reason;
 use crate::semantics::UnixMillis;
 
 /// The hash of the nominated fields' normalised values; never 0, which is the place of the primary
@@ -56,22 +57,17 @@ pub const MAX_VARIANTS: usize = 64;
 /// Bound on the names of one set; a response that nominates more is not stored.
 pub const MAX_NAMES: usize = 32;
 
-/// What a response varies by.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Nominated {
-    /// These fields, sorted, no duplicates; empty = it answers every request for its key.
-    Names(Vec<HeaderName>),
-    /// `*` in any position, a member that is no field name, or more than [`MAX_NAMES`] members:
-    /// no request can be known to match (RFC 9111 4.1).
-    Any,
-}
-
-/// Reads every `Vary` line of a response.
+/// The fields a response varies by: all its `Vary` lines, sorted, each name once; none = it answers
+/// every request for its key.
 ///
 /// A response with `Content-Encoding` and no `Vary` was negotiated all the same by an origin that
 /// forgot to say so: it is taken to vary by `Accept-Encoding`, which never widens its reuse.
-#[must_use]
-pub fn nominated(headers: &HeaderMap) -> Nominated {
+///
+/// # Errors
+///
+/// [`Reason::VaryAny`] for `*` in any position, and for a member that is no field name: no request can
+/// be known to match (RFC 9111 4.1). [`Reason::TooManyVariants`] for more than [`MAX_NAMES`] names.
+pub fn nominated(headers: &HeaderMap) -> Result<Vec<HeaderName>, Reason> {
     let mut names: Vec<HeaderName> = Vec::new();
     let mut lines = false;
     for line in headers.get_all(VARY) {
@@ -81,12 +77,12 @@ pub fn nominated(headers: &HeaderMap) -> Nominated {
                 continue;
             }
             if member == b"*" {
-                return Nominated::Any;
+                return Err(Reason::VaryAny);
             }
-            let Ok(name) = HeaderName::from_bytes(member) else { return Nominated::Any };
+            let name = HeaderName::from_bytes(member).map_err(|_| Reason::VaryAny)?;
             if !names.contains(&name) {
                 if names.len() == MAX_NAMES {
-                    return Nominated::Any;
+                    return Err(Reason::TooManyVariants);
                 }
                 names.push(name);
             }
@@ -96,7 +92,7 @@ pub fn nominated(headers: &HeaderMap) -> Nominated {
         names.push(ACCEPT_ENCODING);
     }
     names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
-    Nominated::Names(names)
+    Ok(names)
 }
 
 /// The place of the variant that a request with these fields selects, among those of `names`.
@@ -192,9 +188,8 @@ impl VaryIndex {
     }
 
     fn drop_least_recent_set(&mut self) {
-        let newest = |set: usize| {
-            self.variants.iter().filter(|v| usize::from(v.set) == set).map(|v| v.received).max()
-        };
+        let newest =
+            |set: usize| self.variants.iter().filter(|v| usize::from(v.set) == set).map(|v| v.received).max();
         let Some(oldest) = (0..self.sets.len()).min_by_key(|set| newest(*set)) else { return };
         self.variants.retain(|v| usize::from(v.set) != oldest);
         self.drop_unused_sets();
@@ -412,7 +407,11 @@ fn accept_encoding(lines: &GetAll<'_, HeaderValue>, canon: &mut Canon) {
     let mut count = 0usize;
     let mut wildcard = false;
     let members = || {
-        lines.iter().flat_map(|l| l.as_bytes().split(|b| *b == b',')).map(<[u8]>::trim_ascii).filter(|m| !m.is_empty())
+        lines
+            .iter()
+            .flat_map(|l| l.as_bytes().split(|b| *b == b','))
+            .map(<[u8]>::trim_ascii)
+            .filter(|m| !m.is_empty())
     };
     for member in members() {
         let mut parts = member.split(|b| *b == b';');
@@ -484,17 +483,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn map(lines: &[(&str, &str)]) -> HeaderMap {
-        let mut map = HeaderMap::new();
-        for (name, value) in lines {
-            map.append(
-                HeaderName::from_bytes(name.as_bytes()).unwrap(),
-                HeaderValue::from_bytes(value.as_bytes()).unwrap(),
-            );
-        }
-        map
-    }
+    use crate::caching::testing::map;
 
     fn names(list: &[&'static str]) -> Vec<HeaderName> {
         list.iter().map(|n| HeaderName::from_static(n)).collect()
@@ -518,11 +507,11 @@ mod tests {
             (&[("content-encoding", "gzip"), ("vary", "a")], Some(&["a"])),
         ];
         for (lines, expected) in rows {
-            let expected = expected.map_or(Nominated::Any, |list| Nominated::Names(names(list)));
+            let expected = expected.map(names).ok_or(Reason::VaryAny);
             assert_eq!(nominated(&map(lines)), expected, "{lines:?}");
         }
         let many = (0..=MAX_NAMES).map(|n| format!("f{n}")).collect::<Vec<_>>().join(",");
-        assert_eq!(nominated(&map(&[("vary", &many)])), Nominated::Any);
+        assert_eq!(nominated(&map(&[("vary", &many)])), Err(Reason::TooManyVariants));
     }
 
     #[test]
@@ -541,20 +530,50 @@ mod tests {
             ("foo", &[("foo", "\"a, b\"")], &[("foo", "\"a,b\"")], false),
             ("foo", &[("foo", "\"a\\\", b\"")], &[("foo", "\"a\\\",b\"")], false),
             ("cookie", &[("cookie", "a=1, 2")], &[("cookie", "a=1,2")], false),
-            ("accept-language", &[("accept-language", "en-GB , de;q=0.8")], &[("accept-language", "EN-gb,de; q=0.8")], true),
+            (
+                "accept-language",
+                &[("accept-language", "en-GB , de;q=0.8")],
+                &[("accept-language", "EN-gb,de; q=0.8")],
+                true,
+            ),
             ("accept-language", &[("accept-language", "en, de")], &[("accept-language", "de, en")], false),
             ("accept", &[("accept", "Text/HTML; Level=1")], &[("accept", "text/html;level=1")], true),
             ("accept", &[("accept", "a/b;profile=X")], &[("accept", "a/b;profile=x")], false),
-            ("accept-encoding", &[("accept-encoding", "gzip, br")], &[("accept-encoding", "BR;q=0.5,gzip")], true),
-            ("accept-encoding", &[("accept-encoding", "gzip")], &[("accept-encoding", "x-gzip, br;q=0")], true),
+            (
+                "accept-encoding",
+                &[("accept-encoding", "gzip, br")],
+                &[("accept-encoding", "BR;q=0.5,gzip")],
+                true,
+            ),
+            (
+                "accept-encoding",
+                &[("accept-encoding", "gzip")],
+                &[("accept-encoding", "x-gzip, br;q=0")],
+                true,
+            ),
             ("accept-encoding", &[("accept-encoding", "gzip")], &[("accept-encoding", "gzip;q=0")], false),
             ("accept-encoding", &[("accept-encoding", "gzip")], &[("accept-encoding", "gzip, br")], false),
-            ("accept-encoding", &[("accept-encoding", "gzip;q=0.001")], &[("accept-encoding", "gzip;q=0.000")], false),
+            (
+                "accept-encoding",
+                &[("accept-encoding", "gzip;q=0.001")],
+                &[("accept-encoding", "gzip;q=0.000")],
+                false,
+            ),
             ("accept-encoding", &[("accept-encoding", "")], &[], false),
             ("accept-encoding", &[("accept-encoding", "")], &[("accept-encoding", "identity")], false),
-            ("accept-encoding", &[("accept-encoding", "gzip, identity;q=0")], &[("accept-encoding", "gzip")], false),
+            (
+                "accept-encoding",
+                &[("accept-encoding", "gzip, identity;q=0")],
+                &[("accept-encoding", "gzip")],
+                false,
+            ),
             ("accept-encoding", &[("accept-encoding", "gzip, *;q=0")], &[("accept-encoding", "gzip")], false),
-            ("accept-encoding", &[("accept-encoding", "b, a")], &[("accept-encoding", "a"), ("accept-encoding", "b")], true),
+            (
+                "accept-encoding",
+                &[("accept-encoding", "b, a")],
+                &[("accept-encoding", "a"), ("accept-encoding", "b")],
+                true,
+            ),
         ];
         for (name, one, other, same) in rows {
             let set = names(&[name]);

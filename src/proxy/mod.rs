@@ -22,7 +22,8 @@ mod tunnel;
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Method, Request, Response};
+use http_body::Body as _;
 use hyper::body::Incoming;
 
 pub use site::{Proxy, Shared, Site};
@@ -39,11 +40,12 @@ use crate::caching::admission::{self, Admission, RequestFacts};
 use crate::caching::key::PrimaryKey;
 use crate::caching::outcome::{CacheResult, Reason};
 use crate::caching::reuse::{self, Reuse};
+use crate::caching::stored::Traits;
 use crate::caching::vary::variant_hash;
 use crate::clock;
 use crate::collapse::flight::{FlightKey, Joined, Landing, Wait};
 use crate::observe::metrics::{Cause, Scope};
-use crate::rules::{OnCollapseTimeout, Route, Selected};
+use crate::rules::route::{OnCollapseTimeout, Route};
 use crate::server::Connection;
 
 impl Proxy {
@@ -53,22 +55,23 @@ impl Proxy {
         request: Request<Incoming>,
         connection: Connection,
     ) -> Response<Delivery> {
-        // Receive: one reading of the message; what was ambiguous was refused at the wire.
-        let (asked, body) = match Asked::receive(request, &connection) {
-            Ok(received) => received,
-            Err((asked, refusal)) => return self.refuse(&asked, refusal),
-        };
+        // Receive: one reading of the message; what is ambiguous was refused at the wire.
+        let (head, body) = request.into_parts();
+        let asked = Asked::receive(head, connection.peer(), !body.is_end_stream());
+        if let Some(refusal) = connection.refusal() {
+            return self.fail(&asked, None, Failure::from(refusal), Outcome::new(CacheResult::Error, None));
+        }
 
         // Select the route: the most specific host, then the most specific path.
-        let Some(Selected { route, params }) = self.site.rules.select(asked.authority(), asked.path()) else {
+        let Some(selected) = self.site.rules.select(asked.authority(), asked.path()) else {
             let outcome = Outcome::new(CacheResult::Error, None);
             return self.fail(&asked, None, Failure::NO_ROUTE, outcome);
         };
+        let route = selected.route;
 
         // Admit: is this request the cache's business at all?
-        let upgrade = asked.upgrade.is_some();
         let policy = &route.policy;
-        let facts = match admission::admit(asked.method(), asked.headers(), asked.has_body, upgrade, policy) {
+        let facts = match admission::admit(asked.method(), asked.headers(), asked.has_body, asked.upgrades(), policy) {
             Admission::Lookup(facts) => facts,
             Admission::Forward(reason, _) => {
                 let forwarding = Forwarding { route, reason, body: request_body(body), connection: &connection };
@@ -95,7 +98,7 @@ impl Proxy {
             Verdict::Fresh => {
                 if let Some(candidate) = found.candidate() {
                     if reuse::refresh_early(&candidate.stored.head, policy, asked.now, fastrand::f64()) {
-                        self.refresh(&asked, &facts, route, &key, &found, &params);
+                        self.refresh(&asked, &facts, route, &key, &found);
                     }
                     return self.reuse(&asked, &facts, route, candidate, CacheResult::Hit, None);
                 }
@@ -103,7 +106,7 @@ impl Proxy {
             }
             Verdict::StaleWhileRevalidate => {
                 if let Some(candidate) = found.candidate() {
-                    self.refresh(&asked, &facts, route, &key, &found, &params);
+                    self.refresh(&asked, &facts, route, &key, &found);
                     let reason = Some(Reason::StaleWhileRevalidate);
                     return self.reuse(&asked, &facts, route, candidate, CacheResult::Stale, reason);
                 }
@@ -133,7 +136,9 @@ impl Proxy {
 
         // Collapse and forward: one fetch, shared by all who may share it.
         let mut outcome = Outcome::forwarded(CacheResult::Miss, reason);
-        let errand = self.errand(&asked, &facts, route, &key, &found, &params, cause);
+        let Some(errand) = self.errand(&asked, &facts, route, &key, &found, cause) else {
+            return self.fail(&asked, Some(route.index), Failure::UNFORWARDABLE, outcome);
+        };
         let obtained = self.obtain(&asked, route, errand, flight, &mut outcome).await;
 
         // Deliver (and record, when the last byte is out).
@@ -225,16 +230,41 @@ impl Proxy {
         route: &Arc<Route>,
         key: &PrimaryKey,
         found: &Found,
-        params: &crate::rules::Params,
     ) {
         let flight = found.flight_key(key, asked.headers());
         if self.shared.backoff.holds(flight, asked.now) {
             return;
         }
         if let Joined::Leader(lead) = self.join(flight, key) {
-            let errand = self.errand(asked, facts, route, key, found, params, Cause::Refresh);
-            drop(errand.start(Some(lead)));
+            if let Some(errand) = self.errand(asked, facts, route, key, found, Cause::Refresh) {
+                drop(errand.start(Some(lead)));
+            }
         }
+    }
+
+    /// The fetch that this request would cause; `None` for a target that cannot be forwarded.
+    fn errand(
+        self: &Arc<Self>,
+        asked: &Asked,
+        facts: &RequestFacts,
+        route: &Arc<Route>,
+        key: &PrimaryKey,
+        found: &Found,
+        cause: Cause,
+    ) -> Option<Errand> {
+        let params = route.path.params(asked.path());
+        Some(Errand {
+            proxy: Arc::clone(self),
+            route: Arc::clone(route),
+            // A miss of HEAD fetches the whole response: the next GET finds it.
+            request: self.upstream_head(asked, Method::GET).ok()?,
+            facts: facts.clone(),
+            key: key.clone(),
+            authority: asked.authority().to_owned(),
+            tags: route.tags.iter().map(|tag| tag.expand(&params)).collect(),
+            found: found.clone(),
+            cause,
+        })
     }
 
     fn join(&self, flight: FlightKey, key: &PrimaryKey) -> Joined<Arc<Landed>, Failure> {
@@ -256,7 +286,7 @@ impl Proxy {
     ) -> Got {
         // What may not be shared never queues.
         let collapses = !matches!(errand.found, Found::HitForMiss)
-            && !errand.found.candidate().is_some_and(|candidate| reuse::always_validated(&candidate.stored.head));
+            && !errand.found.candidate().is_some_and(|candidate| candidate.stored.head.traits.has(Traits::NO_CACHE));
         if !collapses {
             return own(errand.start(None)).await;
         }
@@ -269,7 +299,7 @@ impl Proxy {
         let Some(landing) = patiently(&mut wait, route.collapse_timeout).await else {
             return match route.on_collapse_timeout {
                 OnCollapseTimeout::Fetch => own(errand.start(None)).await,
-                OnCollapseTimeout::Stale | OnCollapseTimeout::Unavailable => Got::Impatient,
+                OnCollapseTimeout::Stale | OnCollapseTimeout::Unavailable503 => Got::Impatient,
             };
         };
         self.shared
@@ -325,8 +355,12 @@ fn judge(found: &Found, facts: &RequestFacts, route: &Route, asked: &Asked) -> V
         Found::NoVariant(_) => Verdict::Fetch(Reason::NoVariantMatches),
         Found::HitForMiss => Verdict::Fetch(Reason::HitForMiss),
         Found::Response(candidate) => {
-            match reuse::judge(&candidate.stored.head, facts, &route.policy, asked.now) {
-                Reuse::Fresh if candidate.soft_purged => Verdict::Validate(Reason::Purged),
+            let head = &candidate.stored.head;
+            let reuse = match candidate.soft_purged {
+                None => reuse::judge(head, facts, &route.policy, asked.now),
+                Some(purged) => reuse::judge_soft_purged(head, facts, &route.policy, purged, asked.now),
+            };
+            match reuse {
                 Reuse::Fresh => Verdict::Fresh,
                 Reuse::StaleWhileRevalidate => Verdict::StaleWhileRevalidate,
                 Reuse::Validate(reason) => Verdict::Validate(reason),

@@ -38,13 +38,13 @@ pub fn members<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<I
 /// follows it is split at its commas, so that nothing hides behind it.
 #[must_use]
 pub fn split_list(line: &[u8]) -> Pieces<'_> {
-    Pieces { rest: line, separator: b',' }
+    Pieces::new(line, b',')
 }
 
 /// Cuts `member` at its first semicolon: the value before it, and the parameters after it
 /// (RFC 9110 5.6.6) as name and value, still quoted where they came quoted. Names keep their case.
 pub fn parameters(member: &[u8]) -> (&[u8], impl Iterator<Item = (&[u8], &[u8])>) {
-    let mut pieces = Pieces { rest: member, separator: b';' };
+    let mut pieces = Pieces::new(member, b';');
     // `Pieces` skips what is empty: a member that begins with a semicolon has an empty value.
     let value =
         if trim_ows(member).first() == Some(&b';') { &b""[..] } else { pieces.next().unwrap_or_default() };
@@ -262,6 +262,16 @@ static HOP_BY_HOP: [HeaderName; 10] = [
 pub struct Pieces<'a> {
     rest: &'a [u8],
     separator: u8,
+    /// Whether a quote may still open a quoted string. Once one was found that never closes, no later
+    /// one does: to close, it would have had to close the earlier. So a hostile value costs one scan
+    /// and not one per quote.
+    quotes: bool,
+}
+
+impl<'a> Pieces<'a> {
+    const fn new(text: &'a [u8], separator: u8) -> Self {
+        Self { rest: text, separator, quotes: true }
+    }
 }
 
 impl<'a> Iterator for Pieces<'a> {
@@ -283,11 +293,8 @@ impl<'a> Iterator for Pieces<'a> {
 
 impl Pieces<'_> {
     /// Offset of the next separator outside quotes, or the length of what is left.
-    fn end_of_piece(&self) -> usize {
+    fn end_of_piece(&mut self) -> usize {
         let mut from = 0;
-        // Once one quote was found never to close, no later quote of this piece is looked at again:
-        // a value full of quotes costs one scan, not one per quote.
-        let mut quotes = true;
         while let Some(found) =
             self.rest.get(from..).and_then(|tail| memchr::memchr2(b'"', self.separator, tail))
         {
@@ -295,8 +302,8 @@ impl Pieces<'_> {
             if self.rest.get(at) == Some(&self.separator) {
                 return at;
             }
-            let end = if quotes { self.rest.get(at..).and_then(quoted_end) } else { None };
-            quotes = end.is_some();
+            let end = if self.quotes { self.rest.get(at..).and_then(quoted_end) } else { None };
+            self.quotes = end.is_some();
             from = at + end.unwrap_or(1);
         }
         self.rest.len()
@@ -542,6 +549,22 @@ mod tests {
             let _ = quotes_are_closed(&line);
             let _ = unquote(&line);
             prop_assert!(parameters(&line).1.count() <= line.len());
+        }
+
+        /// That an unclosed quote stands for all later ones changes no boundary.
+        #[test]
+        fn quotes_are_tried_once(line in "[\"\\\\, a]{0,40}") {
+            let line = line.as_bytes();
+            let (mut expected, mut start, mut at) = (Vec::new(), 0, 0);
+            while at <= line.len() {
+                if matches!(line.get(at), None | Some(b',')) {
+                    expected.push(trim_ows(&line[start..at]));
+                    start = at + 1;
+                }
+                at += line.get(at..).and_then(quoted_end).unwrap_or(1);
+            }
+            expected.retain(|piece| !piece.is_empty());
+            prop_assert_eq!(split_list(line).collect::<Vec<_>>(), expected);
         }
 
         #[test]

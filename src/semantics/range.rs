@@ -106,8 +106,8 @@ pub fn judge(headers: &HeaderMap, whole: &Representation<'_>, now: UnixMillis) -
     }
 }
 
-/// The first range of a well-formed `Range`, as offsets that need no length: `(first, last)` with
-/// `None` for "to the end". `None` for several, suffix or malformed ranges.
+/// The one int-range of a well-formed `Range`, before the length is known: its first offset and its
+/// last, `None` meaning to the end. `None` for several, suffix or malformed ranges.
 #[must_use]
 pub fn sole_int_range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
     match parse(sole(headers, &RANGE)?.as_bytes())?.as_slice() {
