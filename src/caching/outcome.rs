@@ -138,6 +138,21 @@ reasons! {
 }
 
 impl Reason {
+    /// Whether the reason lies in one request and says nothing about the next one to the same key:
+    /// such a verdict is not remembered for others.
+    #[must_use]
+    pub const fn concerns_one_request(self) -> bool {
+        matches!(
+            self,
+            Self::CookieGuard
+                | Self::Authorization
+                | Self::AuthorizationNotShared
+                | Self::RequestNoStore
+                | Self::RequestMethod
+                | Self::ReflectsRequest
+        )
+    }
+
     /// What a request that is forwarded for this reason says in `fwd` (RFC 9211 2.2); `None` for
     /// reasons that forward nothing.
     ///

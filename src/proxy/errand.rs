@@ -142,11 +142,11 @@ impl Errand {
         let mut held = Held::None;
         if lead.is_some() {
             if let Some(found) = self.look_again() {
-                return Self::land_found(found, &mut lead, &mut reply);
+                return self.land_found(found, &mut lead, &mut reply);
             }
             match self.await_fleet(&self.place(self.variant_sought())).await {
                 Fleet::Ours(lock) => held = lock,
-                Fleet::Theirs(found) => return Self::land_found(found, &mut lead, &mut reply),
+                Fleet::Theirs(found) => return self.land_found(found, &mut lead, &mut reply),
                 Fleet::Alone => {
                     // Another proxy learnt that nobody may share this: nobody waits for it here.
                     if let Some(lead) = &mut lead {
@@ -382,7 +382,7 @@ impl Errand {
     /// Remembers that answers to this key are not to be queued for.
     async fn mark(&self, reason: Reason, status: StatusCode, now: UnixMillis) {
         // A verdict about this request alone says nothing about the next one's.
-        if reason.concerns_the_request() {
+        if reason.concerns_one_request() {
             return;
         }
         let lasting = if status.is_server_error() { ERROR_MARKER } else { HIT_FOR_MISS };
@@ -458,11 +458,11 @@ impl Errand {
         (newer && fresh && candidate.soft_purged.is_none()).then_some(candidate)
     }
 
-    fn land_found(candidate: Candidate, lead: &mut Option<Leader>, reply: &mut Reply) {
+    fn land_found(&self, candidate: Candidate, lead: &mut Option<Leader>, reply: &mut Reply) {
         let fill = Fill::ready(candidate.stored.body.clone());
         let reader = fill.read();
         let landed = Arc::new(Landed {
-            variant: candidate.variant.unwrap_or(VariantHash::NONE),
+            variant: variant_hash(&candidate.stored.head.vary, &self.request.headers),
             head: candidate.stored.head.clone(),
             fill,
             how: How::Found(candidate.tier),

@@ -21,7 +21,7 @@ use crate::caching::outcome::{CacheResult, Reason};
 use crate::caching::storability;
 use crate::clock;
 use crate::observe::metrics::Cause;
-use crate::rules::Route;
+use crate::rules::route::Route;
 use crate::server::Connection;
 use crate::store::StoreKey;
 use crate::upstream::request::{self, Hop, Unforwardable};

@@ -115,7 +115,7 @@ impl Errand {
 
     async fn stored_by_others(&self) -> Seen {
         let now = clock::wall();
-        match self.proxy.look_in_redis(&self.key, self.request.headers(), now).await {
+        match self.proxy.look_in_redis(&self.key, &self.request.headers, now).await {
             Found::HitForMiss => Seen::HitForMiss,
             found => self.reusable(found, now).map_or(Seen::Nothing, Seen::Response),
         }

@@ -171,8 +171,8 @@ impl Found {
     ) -> Self {
         let soft_purged = match validity {
             Validity::Hard => return Self::Purged,
-            Validity::Soft => true,
-            Validity::Valid => false,
+            Validity::Soft(purged) => Some(purged),
+            Validity::Valid => None,
         };
         Self::Response(Candidate { stored, tier: Tier::Memory, soft_purged, variant, index })
     }

@@ -204,7 +204,7 @@ impl Proxy {
             How::Fetched => {
                 outcome.told.status = Some(head.status);
                 outcome.told.stored = landed.stored;
-                if outcome.told.collapsed { Some(reused_age) } else { landed.origin_age.clone() }
+                outcome.told.collapsed.then_some(reused_age)
             }
             How::Revalidated => {
                 outcome.result = CacheResult::Revalidated;
