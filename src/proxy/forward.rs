@@ -64,7 +64,7 @@ impl Proxy {
             }
         };
         let took = clock::monotonic().saturating_duration_since(begun);
-        self.shared.metrics.origin_answered(upstream.name(), took);
+        self.shared.metrics.origin_answered(&upstream.shared().settings().name, took);
         outcome.origin = Some(took);
         outcome.told.status = Some(answer.head.status);
         if answer.head.status == StatusCode::SWITCHING_PROTOCOLS {

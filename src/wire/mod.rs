@@ -1,0 +1,87 @@
+//! The wire (RFC 9112): which bytes of a connection are one message, and which are refused.
+//!
+//! hyper is lenient in ways it does not tell: it accepts bare line feeds, a missing or doubled
+//! `Host`, `Content-Length` beside `Transfer-Encoding`. What two parsers could read in two ways is
+//! how requests are smuggled and caches poisoned, so every byte a client sends is read here first,
+//! and only what has exactly one reading goes on. Pure: bytes in, verdicts out; never touches
+//! sockets, timers, or what a message means.
+
+mod chunked;
+mod head;
+mod request;
+
+pub use head::{MAX_FIELDS, MAX_TARGET};
+pub use request::{Limits, RequestScanner, Scan};
+
+use http::StatusCode;
+
+/// Why a request is refused, in the order in which a message is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The request line cannot be read.
+    RequestLine,
+    /// A version other than 1.0 and 1.1.
+    Version,
+    /// CONNECT, TRACE: never forwarded (RFC 9110 9.3.6, 9.3.8).
+    Method,
+    /// The target has bytes or a form that no request may have.
+    Target,
+    /// The target is longer than [`MAX_TARGET`].
+    TargetTooLong,
+    /// A field line cannot be read: bare CR or LF, NUL, folding, blanks before the colon.
+    FieldLine,
+    /// The head is larger, or has more fields, than allowed.
+    HeadTooLarge,
+    /// `Host` is missing, repeated, invalid, or contradicts the target.
+    Host,
+    /// The length of the content is ambiguous, or its chunks are malformed.
+    Framing,
+    /// An upgrade to HTTP/2 without TLS.
+    UpgradeToHttp2,
+    /// More content than allowed.
+    BodyTooLarge,
+    /// The head did not arrive in time.
+    Timeout,
+}
+
+impl Refusal {
+    /// The status a client is told.
+    #[must_use]
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Self::RequestLine
+            | Self::Target
+            | Self::FieldLine
+            | Self::Host
+            | Self::Framing
+            | Self::UpgradeToHttp2 => StatusCode::BAD_REQUEST,
+            Self::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Timeout => StatusCode::REQUEST_TIMEOUT,
+        }
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::RequestLine => "the request line cannot be read",
+            Self::Version => "the HTTP version is not supported",
+            Self::Method => "the method is refused",
+            Self::Target => "the request target is invalid",
+            Self::TargetTooLong => "the request target is too long",
+            Self::FieldLine => "a field line is malformed",
+            Self::HeadTooLarge => "the request head is too large",
+            Self::Host => "Host is missing, repeated, invalid or contradicted",
+            Self::Framing => "the length of the content is ambiguous or malformed",
+            Self::UpgradeToHttp2 => "upgrades to HTTP/2 are refused",
+            Self::BodyTooLarge => "the content is too large",
+            Self::Timeout => "the request head did not arrive in time",
+        })
+    }
+}
+
+impl std::error::Error for Refusal {}
