@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use super::deliver::Content;
 use crate::caching::outcome::Reason;
 use crate::upstream::UpstreamError;
+use crate::wire::Refusal;
 
 /// Why no response could be had; cheap to clone, since all who waited for it share it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,5 +67,25 @@ impl Failure {
 impl From<&UpstreamError> for Failure {
     fn from(error: &UpstreamError) -> Self {
         Self::new(error.status(), error.reason())
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let reason = match refusal {
+            Refusal::RequestLine
+            | Refusal::Version
+            | Refusal::Target
+            | Refusal::FieldLine
+            | Refusal::UpgradeToHttp2 => Reason::BadRequest,
+            Refusal::Method => Reason::MethodRefused,
+            Refusal::TargetTooLong => Reason::TargetTooLong,
+            Refusal::HeadTooLarge => Reason::HeadTooLarge,
+            Refusal::Host => Reason::BadHost,
+            Refusal::Framing => Reason::BadFraming,
+            Refusal::BodyTooLarge => Reason::BodyTooLarge,
+            Refusal::Timeout => Reason::RequestTimeout,
+        };
+        Self::new(refusal.status(), reason)
     }
 }

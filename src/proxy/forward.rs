@@ -22,7 +22,7 @@ use crate::caching::storability;
 use crate::clock;
 use crate::observe::metrics::Cause;
 use crate::rules::route::Route;
-use crate::server::Connection;
+use crate::wire::Connection;
 use crate::store::StoreKey;
 use crate::upstream::request::{self, Hop, Unforwardable};
 use crate::upstream::{Answer, RequestBody, SendOptions, response};
@@ -59,8 +59,10 @@ impl Proxy {
         let mut answer = match sent {
             Ok(answer) => answer,
             Err(error) => {
+                // Content that was refused in its middle broke the upstream message off.
+                let failure = connection.refusal().map_or_else(|| Failure::from(&error), Failure::from);
                 tracing::warn!(route = %route.name, %error, "the origin could not answer");
-                return self.fail(&asked, Some(route.index), Failure::from(&error), outcome);
+                return self.fail(&asked, Some(route.index), failure, outcome);
             }
         };
         let took = clock::monotonic().saturating_duration_since(begun);

@@ -46,7 +46,8 @@ use crate::clock;
 use crate::collapse::flight::{FlightKey, Joined, Landing, Wait};
 use crate::observe::metrics::{Cause, Scope};
 use crate::rules::route::{OnCollapseTimeout, Route};
-use crate::server::Connection;
+
+use crate::wire::{Connection, Refusal};
 
 impl Proxy {
     /// Answers one request.
@@ -54,11 +55,12 @@ impl Proxy {
         self: Arc<Self>,
         request: Request<Incoming>,
         connection: Connection,
+        refused: Option<Refusal>,
     ) -> Response<Delivery> {
         // Receive: one reading of the message; what is ambiguous was refused at the wire.
         let (head, body) = request.into_parts();
         let asked = Asked::receive(head, connection.peer(), !body.is_end_stream());
-        if let Some(refusal) = connection.refusal() {
+        if let Some(refusal) = refused {
             return self.fail(&asked, None, Failure::from(refusal), Outcome::new(CacheResult::Error, None));
         }
 

@@ -3,13 +3,15 @@
 //! hyper is lenient in ways it does not tell: it accepts bare line feeds, a missing or doubled
 //! `Host`, `Content-Length` beside `Transfer-Encoding`. What two parsers could read in two ways is
 //! how requests are smuggled and caches poisoned, so every byte a client sends is read here first,
-//! and only what has exactly one reading goes on. Pure: bytes in, verdicts out; never touches
+//! and only what has exactly one reading goes on. Bytes in, verdicts out; never touches
 //! sockets, timers, or what a message means.
 
 mod chunked;
+mod connection;
 mod head;
 mod request;
 
+pub use connection::Connection;
 pub use head::{MAX_FIELDS, MAX_TARGET};
 pub use request::{Limits, RequestScanner, Scan};
 

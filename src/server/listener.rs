@@ -1,0 +1,57 @@
+//! Listening sockets: one per address and worker, sharing the port.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Connections that may wait to be accepted, per listener.
+const BACKLOG: i32 = 4096;
+
+/// The listeners of all workers, bound and not yet served.
+#[derive(Debug)]
+pub struct Listeners {
+    addresses: Vec<SocketAddr>,
+    per_worker: Vec<Vec<TcpListener>>,
+}
+
+impl Listeners {
+    /// Binds every address once per worker. Port 0 is chosen once and shared by the workers.
+    ///
+    /// # Errors
+    /// The address that could not be bound, and why.
+    pub fn bind(listen: &[SocketAddr], workers: usize) -> Result<Self, (SocketAddr, io::Error)> {
+        let mut addresses = Vec::new();
+        let mut per_worker: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
+        for wanted in listen {
+            let mut address = *wanted;
+            for listeners in &mut per_worker {
+                let listener = bind(address).map_err(|error| (address, error))?;
+                address = listener.local_addr().map_err(|error| (address, error))?;
+                listeners.push(listener);
+            }
+            addresses.push(address);
+        }
+        Ok(Self { addresses, per_worker })
+    }
+
+    /// The addresses really bound.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    pub(super) fn into_workers(self) -> Vec<Vec<TcpListener>> {
+        self.per_worker
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
