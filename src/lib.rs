@@ -4,3 +4,4 @@ pub mod caching;
 pub mod clock;
 pub mod semantics;
 pub mod store;
+pub mod upstream;
