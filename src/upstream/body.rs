@@ -15,10 +15,10 @@ use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
+use super::UpstreamError;
 use super::error::{BoxError, Source};
 use super::exchange::{Exchange, Upload};
 use super::pool::Lease;
-use super::UpstreamError;
 use crate::clock;
 
 /// The body of a request that is forwarded.

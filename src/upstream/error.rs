@@ -81,7 +81,9 @@ impl UpstreamError {
     #[must_use]
     pub const fn cause(&self) -> Option<&Source> {
         match self {
-            Self::Connect(s) | Self::Tls(s) | Self::Reset(s) | Self::Protocol(s) | Self::ClientBody(s) => Some(s),
+            Self::Connect(s) | Self::Tls(s) | Self::Reset(s) | Self::Protocol(s) | Self::ClientBody(s) => {
+                Some(s)
+            }
             Self::ConnectTimeout | Self::Busy | Self::FirstByteTimeout | Self::BetweenBytesTimeout => None,
         }
     }

@@ -92,7 +92,8 @@ impl Exchange {
             Upload::WithOrigin(at) => (WITH_ORIGIN, at),
             Upload::Broken => (BROKEN, self.epoch),
         };
-        let micros = u64::try_from(at.saturating_duration_since(self.epoch).as_micros()).unwrap_or(u64::MAX >> 2);
+        let micros =
+            u64::try_from(at.saturating_duration_since(self.epoch).as_micros()).unwrap_or(u64::MAX >> 2);
         self.upload.store((micros << 2) | state, Release);
     }
 

@@ -38,8 +38,8 @@ mod settings;
 
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 
 use http::header::{self, HeaderMap, HeaderValue};
@@ -266,7 +266,10 @@ impl Upstream {
         }
         for (other, candidate) in self.pools.iter().enumerate() {
             let now = clock::monotonic();
-            if other == index || tried.contains(&other) || candidate.server().health().standing(now) != Standing::Up {
+            if other == index
+                || tried.contains(&other)
+                || candidate.server().health().standing(now) != Standing::Up
+            {
                 continue;
             }
             if let Some(slot) = candidate.server().try_slot() {

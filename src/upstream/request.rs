@@ -144,7 +144,10 @@ struct Kept {
 impl Kept {
     fn take(fields: &mut HeaderMap, upgrade: bool) -> Self {
         let lines = |name: HeaderName| fields.get_all(name).iter().cloned().collect();
-        Self { upgrade: if upgrade { lines(header::UPGRADE) } else { Vec::new() }, trailer: lines(header::TRAILER) }
+        Self {
+            upgrade: if upgrade { lines(header::UPGRADE) } else { Vec::new() },
+            trailer: lines(header::TRAILER),
+        }
     }
 
     fn put_back(self, fields: &mut HeaderMap, upgrade: bool, trailers: bool) {
@@ -173,9 +176,8 @@ fn forward_addresses(fields: &mut HeaderMap, hop: &Hop<'_>) {
     let scheme = if hop.tls { "https" } else { "http" };
     let host = fields.get(header::HOST).cloned();
     if !hop.trusted {
-        let claimed = |name: &&HeaderName| {
-            name.as_str().starts_with("x-forwarded-") || **name == header::FORWARDED
-        };
+        let claimed =
+            |name: &&HeaderName| name.as_str().starts_with("x-forwarded-") || **name == header::FORWARDED;
         let claims: Vec<HeaderName> = fields.keys().filter(claimed).cloned().collect();
         for name in claims {
             fields.remove(name);
@@ -226,7 +228,12 @@ mod tests {
         fields
     }
 
-    fn run(target: &str, version: Version, lines: &[(&str, &str)], trusted: bool) -> Result<Parts, Unforwardable> {
+    fn run(
+        target: &str,
+        version: Version,
+        lines: &[(&str, &str)],
+        trusted: bool,
+    ) -> Result<Parts, Unforwardable> {
         let via = Via::new("forebay").expect("a token");
         let hop = Hop { peer: IpAddr::from([192, 0, 2, 7]), trusted, tls: false, via: &via };
         forwarded(Method::GET, &target.parse().expect("target"), version, map(lines), &hop)
@@ -235,10 +242,16 @@ mod tests {
     /// Every line of the forwarded head, sorted, without what every request gets.
     fn forwarded_lines(version: Version, lines: &[(&str, &str)], trusted: bool) -> Vec<String> {
         let parts = run("/", version, lines, trusted).expect("forwardable");
-        let mut out: Vec<_> = parts.headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().expect("text"))).collect();
+        let mut out: Vec<_> =
+            parts.headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().expect("text"))).collect();
         out.retain(|line| {
-            !["via: 1.1 forebay", "x-forwarded-for: 192.0.2.7", "x-forwarded-proto: http", "host: shop.example"]
-                .contains(&line.as_str())
+            ![
+                "via: 1.1 forebay",
+                "x-forwarded-for: 192.0.2.7",
+                "x-forwarded-proto: http",
+                "host: shop.example",
+            ]
+            .contains(&line.as_str())
                 && line != "x-forwarded-host: shop.example"
         });
         out.sort();
@@ -249,26 +262,51 @@ mod tests {
     fn fields_by_clause() {
         const HOST: (&str, &str) = ("host", "shop.example");
         for (title, lines, expected) in [
-            ("nothing special", &[("accept", "*/*"), ("cookie", "a=b")][..], &["accept: */*", "cookie: a=b"][..]),
-            ("7.6.1 hop-by-hop", &[("keep-alive", "timeout=5"), ("proxy-authorization", "Basic x"), ("a", "1")], &["a: 1"]),
-            ("7.6.1 nominated", &[("connection", "X-Secret, close"), ("x-secret", "1"), ("a", "1")], &["a: 1"]),
+            (
+                "nothing special",
+                &[("accept", "*/*"), ("cookie", "a=b")][..],
+                &["accept: */*", "cookie: a=b"][..],
+            ),
+            (
+                "7.6.1 hop-by-hop",
+                &[("keep-alive", "timeout=5"), ("proxy-authorization", "Basic x"), ("a", "1")],
+                &["a: 1"],
+            ),
+            (
+                "7.6.1 nominated",
+                &[("connection", "X-Secret, close"), ("x-secret", "1"), ("a", "1")],
+                &["a: 1"],
+            ),
             ("ours cannot be nominated", &[("connection", "host, x-forwarded-for, via")], &[]),
             ("framing is not copied", &[("content-length", "5")], &[]),
             ("nor this one", &[("transfer-encoding", "chunked"), ("trailer", "x-sum")], &["trailer: x-sum"]),
             ("10.1.1 Expect", &[("expect", "100-continue")], &[]),
-            ("10.1.4 TE", &[("te", "deflate;q=0.5, Trailers"), ("connection", "TE")], &["connection: te", "te: trailers"]),
+            (
+                "10.1.4 TE",
+                &[("te", "deflate;q=0.5, Trailers"), ("connection", "TE")],
+                &["connection: te", "te: trailers"],
+            ),
             ("10.1.4 TE without trailers", &[("te", "deflate"), ("connection", "te")], &[]),
             (
                 "7.8 Upgrade",
-                &[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket"), ("sec-websocket-version", "13")],
+                &[
+                    ("connection", "keep-alive, Upgrade"),
+                    ("upgrade", "websocket"),
+                    ("sec-websocket-version", "13"),
+                ],
                 &["connection: upgrade", "sec-websocket-version: 13", "upgrade: websocket"],
             ),
             ("7.8 Upgrade without the option", &[("upgrade", "websocket")], &[]),
             ("7.8 the option without Upgrade", &[("connection", "upgrade")], &[]),
             (
                 "claims are replaced",
-                &[("x-forwarded-for", "10.0.0.1"), ("forwarded", "for=10.0.0.1"), ("x-forwarded-port", "1"),
-                  ("x-forwarded-proto", "https"), ("x-forwarded-host", "evil.example")],
+                &[
+                    ("x-forwarded-for", "10.0.0.1"),
+                    ("forwarded", "for=10.0.0.1"),
+                    ("x-forwarded-port", "1"),
+                    ("x-forwarded-proto", "https"),
+                    ("x-forwarded-host", "evil.example"),
+                ],
                 &[],
             ),
             ("several lines stay several", &[("x-a", "1"), ("x-a", "2")], &["x-a: 1", "x-a: 2"]),
@@ -307,7 +345,12 @@ mod tests {
     fn rfc9110_7_6_3_via() {
         let via = |version, lines: &[(&str, &str)]| {
             let parts = run("/", version, lines, false).expect("forwardable");
-            parts.headers.get_all("via").iter().map(|v| v.to_str().expect("text").to_owned()).collect::<Vec<_>>()
+            parts
+                .headers
+                .get_all("via")
+                .iter()
+                .map(|v| v.to_str().expect("text").to_owned())
+                .collect::<Vec<_>>()
         };
         assert_eq!(via(Version::HTTP_11, &[]), ["1.1 forebay"]);
         assert_eq!(via(Version::HTTP_10, &[]), ["1.0 forebay"]);
@@ -342,7 +385,13 @@ mod tests {
     #[test]
     fn trust_is_by_network() {
         let nets = ["10.0.0.0/8".parse().expect("net"), "2001:db8::/32".parse().expect("net")];
-        for (peer, trusted) in [("10.1.2.3", true), ("11.1.2.3", false), ("::ffff:10.1.2.3", true), ("2001:db8::1", true), ("::1", false)] {
+        for (peer, trusted) in [
+            ("10.1.2.3", true),
+            ("11.1.2.3", false),
+            ("::ffff:10.1.2.3", true),
+            ("2001:db8::1", true),
+            ("::1", false),
+        ] {
             assert_eq!(is_trusted(peer.parse().expect("address"), &nets), trusted, "{peer}");
         }
         assert!(!is_trusted(IpAddr::from([10, 0, 0, 1]), &[]));

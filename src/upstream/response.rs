@@ -101,7 +101,8 @@ pub fn clean(head: &mut Parts, via: &Via) {
 /// at this hop.
 pub fn clean_trailers(trailers: &mut HeaderMap) {
     fields::remove_hop_by_hop(trailers);
-    for name in [header::CONTENT_LENGTH, header::HOST, header::SET_COOKIE, header::CACHE_CONTROL, header::AGE] {
+    for name in [header::CONTENT_LENGTH, header::HOST, header::SET_COOKIE, header::CACHE_CONTROL, header::AGE]
+    {
         trailers.remove(name);
     }
 }
@@ -130,6 +131,10 @@ mod tests {
             );
         }
         fields
+    }
+
+    fn strings(lines: &[&str]) -> Vec<String> {
+        lines.iter().map(|&line| line.to_owned()).collect()
     }
 
     #[test]
@@ -164,30 +169,62 @@ mod tests {
     fn rfc9110_7_6_1_what_leaves_this_hop() {
         let via = Via::new("forebay").expect("a token");
         for (title, status, lines, expected) in [
-            ("hop-by-hop", 200, &[("connection", "x-a, close"), ("x-a", "1"), ("keep-alive", "5"), ("x-b", "2")][..], &["x-b: 2"][..]),
-            ("framing is ours", 200, &[("transfer-encoding", "chunked"), ("trailer", "x-sum")], &["trailer: x-sum"]),
-            ("length stays, once", 200, &[("content-length", "5"), ("content-length", "5")], &["content-length: 5"]),
+            (
+                "hop-by-hop",
+                200,
+                &[("connection", "x-a, close"), ("x-a", "1"), ("keep-alive", "5"), ("x-b", "2")][..],
+                &["x-b: 2"][..],
+            ),
+            (
+                "framing is ours",
+                200,
+                &[("transfer-encoding", "chunked"), ("trailer", "x-sum")],
+                &["trailer: x-sum"],
+            ),
+            (
+                "length stays, once",
+                200,
+                &[("content-length", "5"), ("content-length", "5")],
+                &["content-length: 5"],
+            ),
             ("length of a 304", 304, &[("content-length", "5")], &["content-length: 5"]),
             ("no length in a 204", 204, &[("content-length", "5")], &[]),
             ("upgrade only in a 101", 200, &[("connection", "upgrade"), ("upgrade", "h2")], &[]),
-            ("a 101", 101, &[("connection", "Upgrade"), ("upgrade", "websocket")], &["connection: upgrade", "upgrade: websocket"]),
-            ("several stay several", 200, &[("set-cookie", "a"), ("set-cookie", "b")], &["set-cookie: a", "set-cookie: b"]),
+            (
+                "a 101",
+                101,
+                &[("connection", "Upgrade"), ("upgrade", "websocket")],
+                &["connection: upgrade", "upgrade: websocket"],
+            ),
+            (
+                "several stay several",
+                200,
+                &[("set-cookie", "a"), ("set-cookie", "b")],
+                &["set-cookie: a", "set-cookie: b"],
+            ),
         ] {
             let (mut head, ()) = http::Response::new(()).into_parts();
             head.status = StatusCode::from_u16(status).expect("status");
             head.headers = map(lines);
             clean(&mut head, &via);
-            let mut left: Vec<_> = head.headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().expect("text"))).collect();
+            let mut left: Vec<_> =
+                head.headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().expect("text"))).collect();
             left.sort();
-            let last = left.pop();
-            assert_eq!(left, expected, "{title}");
-            assert_eq!(last.as_deref(), Some("via: 1.1 forebay"), "{title}");
+            let before = left.len();
+            left.retain(|line| line != "via: 1.1 forebay");
+            assert_eq!((left.as_slice(), before - left.len()), (&*strings(expected), 1), "{title}");
         }
     }
 
     #[test]
     fn rfc9110_6_5_1_trailers() {
-        let mut trailers = map(&[("x-sum", "1"), ("content-length", "5"), ("transfer-encoding", "chunked"), ("set-cookie", "a"), ("host", "h")]);
+        let mut trailers = map(&[
+            ("x-sum", "1"),
+            ("content-length", "5"),
+            ("transfer-encoding", "chunked"),
+            ("set-cookie", "a"),
+            ("host", "h"),
+        ]);
         clean_trailers(&mut trailers);
         assert_eq!(trailers, map(&[("x-sum", "1")]));
     }
