@@ -5,6 +5,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use http::StatusCode;
@@ -94,7 +95,7 @@ impl UpstreamError {
 
     /// A failure of the engine while bytes were exchanged, when nobody knows better what it was.
     pub(super) fn from_hyper(error: hyper::Error) -> Self {
-        if error.is_parse() {
+        if error.is_parse() || is_malformed(&error) {
             Self::Protocol(Arc::new(error))
         } else if error.is_body_write_aborted() {
             Self::ClientBody(Arc::new(error))
@@ -102,6 +103,19 @@ impl UpstreamError {
             Self::Reset(Arc::new(error))
         }
     }
+}
+
+/// Whether bytes came that cannot be read, as opposed to bytes that did not come: hyper reports a bad
+/// chunk as an I/O error of this kind.
+fn is_malformed(error: &hyper::Error) -> bool {
+    let mut source = StdError::source(error);
+    while let Some(error) = source {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            return matches!(io.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput);
+        }
+        source = error.source();
+    }
+    false
 }
 
 impl fmt::Display for UpstreamError {

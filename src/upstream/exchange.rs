@@ -44,6 +44,8 @@ pub(super) struct Exchange {
     upload: AtomicU64,
     /// Whether a byte of this exchange's answer was read.
     heard: AtomicBool,
+    /// Whether the answer's final head was taken.
+    answered: AtomicBool,
     /// Bytes came that belong to no answer: nothing on this connection can be trusted any more.
     poisoned: AtomicBool,
     /// The first failure that the engine cannot tell from others.
@@ -65,6 +67,7 @@ impl Exchange {
             order: AtomicU64::new(0),
             upload: AtomicU64::new(ENDED),
             heard: AtomicBool::new(false),
+            answered: AtomicBool::new(false),
             poisoned: AtomicBool::new(false),
             fault: Mutex::new(None),
         }
@@ -73,6 +76,7 @@ impl Exchange {
     /// The next exchange begins at `now`; to be called before its request is handed to the engine.
     pub(super) fn begin(&self, order: Order, has_body: bool, now: Instant) {
         self.heard.store(false, Release);
+        self.answered.store(false, Release);
         self.set_upload(if has_body { Upload::WithOrigin(now) } else { Upload::Ended(now) });
         let number = (self.order.load(Acquire) >> 2).wrapping_add(1);
         let flags = if order.head { HEAD } else { 0 } | if order.upgrade { UPGRADE } else { 0 };
@@ -123,6 +127,14 @@ impl Exchange {
 
     pub(super) fn was_heard(&self) -> bool {
         self.heard.load(Acquire)
+    }
+
+    pub(super) fn answer_begins(&self) {
+        self.answered.store(true, Release);
+    }
+
+    pub(super) fn is_answered(&self) -> bool {
+        self.answered.load(Acquire)
     }
 
     pub(super) fn poison(&self) {

@@ -4,8 +4,7 @@
 //!
 //! - Bytes that come before the first byte of a request was written answer nothing: the connection is
 //!   poisoned, and the request, of which nothing was sent, goes to another one.
-//! - Bytes after the end of an answer are cut off and poison the connection.
-//! - A message that two parsers could read in two ways never reaches the engine.
+//! - What comes before a final head is bounded, 1xx included.
 
 use std::io;
 use std::pin::Pin;
@@ -14,9 +13,14 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::UpstreamError;
 use super::connect::{Transport, Unread};
 use super::exchange::Exchange;
-use super::pool::Open;
+use super::server::Open;
+
+/// Bytes an origin may send before its final head is taken: that head, and every 1xx before it. More is
+/// a flood. Above what the engine buffers, which may belong to the body already.
+const BEFORE_ANSWER: usize = 1 << 20;
 
 /// The socket, as the engine sees it.
 #[derive(Debug)]
@@ -26,6 +30,8 @@ pub(super) struct Gate {
     /// The exchange that is being heard.
     number: u64,
     stage: Stage,
+    /// Bytes read before the final head was taken.
+    before_answer: usize,
     _open: Open,
 }
 
@@ -42,7 +48,7 @@ enum Stage {
 
 impl Gate {
     pub(super) fn new(transport: Transport, exchange: Arc<Exchange>, open: Open) -> Self {
-        Self { transport, exchange, number: 0, stage: Stage::Probed, _open: open }
+        Self { transport, exchange, number: 0, stage: Stage::Probed, before_answer: 0, _open: open }
     }
 
     /// Notices that another exchange was begun.
@@ -52,12 +58,18 @@ impl Gate {
             // A connection is fresh before its first exchange: nothing can lie unread.
             self.stage = if self.number == 0 { Stage::Probed } else { Stage::Begun };
             self.number = number;
+            self.before_answer = 0;
         }
     }
 
     fn stray(&self) -> io::Error {
         self.exchange.poison();
-        io::Error::new(io::ErrorKind::InvalidData, "bytes that answer no request")
+        self.refuse("bytes that answer no request")
+    }
+
+    fn refuse(&self, fault: &'static str) -> io::Error {
+        self.exchange.blame(UpstreamError::protocol(fault));
+        io::Error::new(io::ErrorKind::InvalidData, fault)
     }
 }
 
@@ -86,6 +98,12 @@ impl AsyncRead for Gate {
             return Poll::Ready(Err(this.stray()));
         }
         this.exchange.hear();
+        if !this.exchange.is_answered() {
+            this.before_answer = this.before_answer.saturating_add(got.len());
+            if this.before_answer > BEFORE_ANSWER {
+                return Poll::Ready(Err(this.refuse("too much before the final response head")));
+            }
+        }
         Poll::Ready(Ok(()))
     }
 }

@@ -34,41 +34,43 @@ mod gate;
 mod pool;
 pub mod request;
 pub mod response;
+mod server;
 mod settings;
+mod tunnel;
 
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version, request::Parts};
 use hyper::body::Incoming;
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use self::balance::{Candidate, Standing};
 use self::body::SentBody;
 use self::exchange::{Order, Upload};
-use self::pool::{Lease, Pool, ServerShared, Slot};
+use self::pool::{Lease, Pool};
 use self::response::FramingFault;
+use self::server::{ServerShared, Slot};
 use crate::clock;
 
 pub use self::body::{AnswerBody, RequestBody};
 pub use self::connect::{native_tls, tls_with};
 pub use self::error::{BoxError, Source, UpstreamError};
-pub use self::pool::{IDLE_LIFETIME, QUEUE_FACTOR, UpstreamGauges};
+pub use self::pool::IDLE_LIFETIME;
+pub use self::server::{QUEUE_FACTOR, UpstreamGauges};
 pub use self::settings::{UpstreamHost, UpstreamServer, UpstreamSettings};
+pub use self::tunnel::{Tunnel, TunnelIo};
 
 /// How many servers one request tries to connect to: each attempt may take a `connect_timeout`.
 const CONNECT_ATTEMPTS: usize = 3;
 
 /// Called with each 1xx head but 101, as it came, in order; must not block.
 ///
-/// Their number is bounded by the connection: an origin that sends too many is a protocol error.
+/// Together with the final head they are bounded at 1 MiB: an origin that sends more is a protocol error.
 pub type Informational = Arc<dyn Fn(StatusCode, &HeaderMap) + Send + Sync>;
 
 /// What one request asks of the sending.
@@ -158,6 +160,12 @@ impl Upstream {
     pub fn new(shared: Arc<UpstreamShared>) -> Self {
         let pools = shared.servers.iter().map(|server| Pool::new(Arc::clone(server))).collect();
         Self { shared, pools }
+    }
+
+    /// The name routes call it by.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.settings.name
     }
 
     /// What it shares with other workers.
@@ -361,6 +369,7 @@ impl Upstream {
         mut response: Response<Incoming>,
         order: Order,
     ) -> Result<Answer, UpstreamError> {
+        lease.exchange().answer_begins();
         response::check_framing(response.version(), response.headers()).map_err(UpstreamError::protocol)?;
         if response.version() == Version::HTTP_10 {
             lease.answered_http10();
@@ -371,7 +380,7 @@ impl Upstream {
             if !asked {
                 return Err(UpstreamError::protocol(FramingFault::UnaskedUpgrade));
             }
-            let tunnel = Tunnel { opening: hyper::upgrade::on(&mut response), lease };
+            let tunnel = Tunnel::new(hyper::upgrade::on(&mut response), lease);
             let (head, incoming) = response.into_parts();
             return Ok(Answer { head, body: AnswerBody::none(incoming), tunnel: Some(tunnel) });
         }
@@ -431,57 +440,6 @@ fn frame(head: &mut Parts, body: &RequestBody) {
         }
     } else if body.size_hint().exact().is_none() {
         head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
-}
-
-/// The way out of HTTP after a 101. Holds its slot, as the tunnel does until it is dropped.
-#[derive(Debug)]
-pub struct Tunnel {
-    opening: OnUpgrade,
-    lease: Lease,
-}
-
-impl Tunnel {
-    /// The raw connection, what came with the 101 included.
-    ///
-    /// # Errors
-    ///
-    /// [`UpstreamError::Reset`] when the connection broke meanwhile.
-    pub async fn open(self) -> Result<TunnelIo, UpstreamError> {
-        let Self { opening, lease } = self;
-        let upgraded = opening.await.map_err(UpstreamError::from_hyper)?;
-        Ok(TunnelIo { io: TokioIo::new(upgraded), _lease: lease })
-    }
-}
-
-/// A connection that speaks another protocol now.
-#[derive(Debug)]
-pub struct TunnelIo {
-    io: TokioIo<Upgraded>,
-    _lease: Lease,
-}
-
-impl AsyncRead for TunnelIo {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for TunnelIo {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
     }
 }
 
