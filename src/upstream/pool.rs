@@ -83,6 +83,12 @@ impl Pool {
     pub(super) fn idle(&self) -> usize {
         lock(&self.0.idle).stack.len()
     }
+
+    /// What the reaper does after `time`.
+    #[cfg(test)]
+    pub(super) fn reap_after(&self, time: Duration) -> bool {
+        lock(&self.0.idle).reap(clock::monotonic() + time, 0).is_some()
+    }
 }
 
 impl Home {

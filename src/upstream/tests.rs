@@ -81,6 +81,16 @@ impl Heard {
         }
     }
 
+    /// The next request head; `None` when the peer closes instead.
+    async fn next_head(&mut self) -> Option<String> {
+        while memchr::memmem::find(&self.unread, b"\r\n\r\n").is_none() {
+            if self.more().await == 0 {
+                return None;
+            }
+        }
+        Some(self.head().await)
+    }
+
     /// `length` bytes of a body.
     async fn body(&mut self, length: usize) -> Vec<u8> {
         while self.unread.len() < length {
@@ -223,6 +233,92 @@ async fn answers_without_content_leave_the_connection_usable() {
         tokio::join!(script, client);
         assert_eq!(count(&upstream.shared().gauges().connects), 1, "{method}");
     }
+}
+
+#[tokio::test]
+async fn idle_connections_age_out() {
+    let origin = Origin::start().await;
+    let upstream = origin.upstream();
+    let script = async {
+        let mut peer = origin.accept().await;
+        peer.serve(OK_HELLO).await;
+        peer
+    };
+    let (mut peer, answer) = tokio::join!(script, fetch(&upstream, get()));
+    answer.expect("answer");
+    let pool = upstream.pools.first().expect("a pool");
+    assert!(pool.reap_after(IDLE_LIFETIME / 2), "it is looked at again");
+    assert_eq!((idle(&upstream), upstream.shared().gauges().idle.load(Relaxed)), (1, 1));
+    assert!(!pool.reap_after(IDLE_LIFETIME), "nothing is left to look at");
+    assert_eq!((idle(&upstream), upstream.shared().gauges().idle.load(Relaxed)), (0, 0));
+    assert_eq!(peer.rest().await, b"");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_never_cross() {
+    let origin = Origin::start().await;
+    let upstream = Arc::new(origin.upstream_with(|s| s.max_connections = 3));
+    let echoing = tokio::spawn(async move {
+        loop {
+            let mut peer = origin.accept().await;
+            tokio::spawn(async move {
+                while let Some(head) = peer.next_head().await {
+                    let target = head.split(' ').nth(1).expect("a target").to_owned();
+                    // Some connections break off, some say too much, some are closed in between.
+                    let excess = if target.ends_with('3') { "HTTP/1.1 200 OK\r\n\r\nevil" } else { "" };
+                    let length = target.len() + usize::from(target.ends_with('5'));
+                    let answer =
+                        format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{target}{excess}");
+                    peer.stream.write_all(answer.as_bytes()).await.ok();
+                    if target.ends_with('5') || target.ends_with('7') {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    let clients: Vec<_> = (0..8)
+        .map(|client| {
+            let upstream = Arc::clone(&upstream);
+            tokio::spawn(async move {
+                for number in 0..60 {
+                    let target = format!("/{client}/{number}");
+                    let mut request = get();
+                    *request.uri_mut() = target.parse().expect("target");
+                    match fetch(&upstream, request).await {
+                        Ok((_, body)) => assert_eq!(body, target.as_bytes()),
+                        Err(error) => assert!(
+                            target.ends_with('5') || error.reason() == UpstreamError::Busy.reason(),
+                            "{target}: {error:?}"
+                        ),
+                    }
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.await.expect("every answer is its own");
+    }
+    echoing.abort();
+    let gauges = upstream.shared().gauges();
+    assert!(count(&gauges.reuses) > 0);
+    // A connection may still be settling; its slot comes back.
+    while gauges.busy.load(Relaxed) != 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn an_origin_that_speaks_first_is_refused() {
+    let origin = Origin::start().await;
+    let upstream = origin.upstream();
+    let script = async {
+        let mut peer = origin.accept().await;
+        peer.stream.write_all(b"220 mail.example ESMTP\r\n").await.ok();
+        peer.rest().await
+    };
+    let (_, outcome) = tokio::join!(script, fetch(&upstream, get()));
+    assert!(matches!(outcome, Err(UpstreamError::Protocol(_))), "{outcome:?}");
 }
 
 #[tokio::test]
