@@ -1,0 +1,447 @@
+//! Origins: one request there, one answer back, over connections that are kept.
+//!
+//! Decides: which server is asked over which connection, when a request may be sent twice, when an
+//! origin has taken too long, and what counts as a whole answer. Never touches: routes, caching, what
+//! a client is told. One [`Upstream`] per worker and configured upstream; what workers share about its
+//! servers is an [`UpstreamShared`].
+//!
+//! # What holds
+//!
+//! - Nothing is sent twice, but for a GET, HEAD or OPTIONS without a body whose *reused* connection died
+//!   before one byte of an answer (RFC 9110 9.2.2, RFC 9112 9.3.1): once, over a new connection. A
+//!   request of which nothing was written is not sent twice by being sent elsewhere.
+//! - A connection is used again only after both messages ended cleanly and nothing else was said on it.
+//!   Whoever drops a future or an [`AnswerBody`] before its end cuts the connection off.
+//! - A request's body that fails breaks the message off; it is never ended properly.
+//! - An answer's body ends only where the origin ended it.
+//!
+//! # Time
+//!
+//! `connect_timeout` covers name, TCP and TLS of one connect, and separately the wait in the queue.
+//! `first_byte_timeout` runs until the answer's head is complete, from the moment the last bytes of
+//! the request were handed to the connection. While the *client* is what an upload waits for, it stands
+//! still; while the *origin* is (it takes no more bytes), it runs from the bytes it last took. So a slow
+//! client is never an origin's fault, and an origin that stops reading is. `between_bytes_timeout` counts
+//! the same way for the answer's body, and only while somebody waits for it: a slow reader is no fault
+//! of the origin's either.
+
+pub mod balance;
+mod body;
+mod connect;
+mod error;
+mod exchange;
+mod gate;
+mod pool;
+pub mod request;
+pub mod response;
+mod server;
+mod settings;
+mod tunnel;
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
+
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Version, request::Parts};
+use hyper::body::Incoming;
+use rustls::ClientConfig;
+
+use self::balance::{Candidate, Standing};
+use self::body::SentBody;
+use self::exchange::{Order, Upload};
+use self::pool::{Lease, Pool};
+use self::response::FramingFault;
+use self::server::{ServerShared, Slot};
+use crate::clock;
+
+pub use self::body::{AnswerBody, RequestBody};
+pub use self::connect::{native_tls, tls_with};
+pub use self::error::{BoxError, Source, UpstreamError};
+pub use self::pool::IDLE_LIFETIME;
+pub use self::server::{QUEUE_FACTOR, UpstreamGauges};
+pub use self::settings::{UpstreamHost, UpstreamServer, UpstreamSettings};
+pub use self::tunnel::{Tunnel, TunnelIo};
+
+/// How many servers one request tries to connect to: each attempt may take a `connect_timeout`.
+const CONNECT_ATTEMPTS: usize = 3;
+
+/// Called with each 1xx head but 101, as it came, in order; must not block.
+///
+/// Together with the final head they are bounded at 1 MiB: an origin that sends more is a protocol error.
+pub type Informational = Arc<dyn Fn(StatusCode, &HeaderMap) + Send + Sync>;
+
+/// What one request asks of the sending.
+#[derive(Clone, Default)]
+pub struct SendOptions {
+    /// Receives informational answers.
+    pub informational: Option<Informational>,
+}
+
+impl std::fmt::Debug for SendOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SendOptions").field("informational", &self.informational.is_some()).finish()
+    }
+}
+
+/// A final answer, or a 101 that was asked for.
+#[derive(Debug)]
+pub struct Answer {
+    /// The head as it came, its framing checked; [`response::clean`] makes it fit for others.
+    pub head: http::response::Parts,
+    /// The body; already at its end where there is none.
+    pub body: AnswerBody,
+    /// With a 101: the way out of HTTP.
+    pub tunnel: Option<Tunnel>,
+}
+
+/// What all workers share about one upstream: slots, health, gauges.
+pub struct UpstreamShared {
+    settings: UpstreamSettings,
+    /// `host = "name"`.
+    host_name: Option<HeaderValue>,
+    servers: Vec<Arc<ServerShared>>,
+    gauges: Arc<UpstreamGauges>,
+}
+
+impl UpstreamShared {
+    /// Prepares an upstream; connects to nothing. `tls` is needed where a server is https.
+    ///
+    /// # Errors
+    ///
+    /// For a server or host name that cannot stand in a URL, an https server without `tls`, or no
+    /// server at all.
+    pub fn new(settings: UpstreamSettings, tls: Option<&Arc<ClientConfig>>) -> std::io::Result<Arc<Self>> {
+        let gauges = Arc::<UpstreamGauges>::default();
+        let share = |server| {
+            ServerShared::new(server, tls, settings.max_connections, Arc::clone(&gauges)).map(Arc::new)
+        };
+        let servers = settings.servers.iter().map(share).collect::<Result<Vec<_>, _>>()?;
+        if servers.is_empty() {
+            return Err(std::io::Error::other("an upstream without servers"));
+        }
+        let host_name = match &settings.host {
+            UpstreamHost::Preserve | UpstreamHost::Upstream => None,
+            UpstreamHost::Name(name) => Some(HeaderValue::from_str(name).map_err(std::io::Error::other)?),
+        };
+        Ok(Arc::new(Self { settings, host_name, servers, gauges }))
+    }
+
+    /// The settings it was made from.
+    #[must_use]
+    pub const fn settings(&self) -> &UpstreamSettings {
+        &self.settings
+    }
+
+    /// What is to be exported about it.
+    #[must_use]
+    pub const fn gauges(&self) -> &Arc<UpstreamGauges> {
+        &self.gauges
+    }
+}
+
+impl std::fmt::Debug for UpstreamShared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UpstreamShared").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// One worker's way to an upstream. Its connections live on the runtime that sends through it.
+pub struct Upstream {
+    shared: Arc<UpstreamShared>,
+    pools: Vec<Pool>,
+}
+
+impl Upstream {
+    /// One worker's connections to `shared`; none yet.
+    #[must_use]
+    pub fn new(shared: Arc<UpstreamShared>) -> Self {
+        let pools = shared.servers.iter().map(|server| Pool::new(Arc::clone(server))).collect();
+        Self { shared, pools }
+    }
+
+    /// The name routes call it by.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.settings.name
+    }
+
+    /// What it shares with other workers.
+    #[must_use]
+    pub const fn shared(&self) -> &Arc<UpstreamShared> {
+        &self.shared
+    }
+
+    /// Sends `request`, whose head is one of [`request::forwarded`], and waits for the answer's head.
+    ///
+    /// The head's framing fields are set here, from the body. A request that asks for an upgrade
+    /// ([`request::asks_for_upgrade`]) may be answered 101.
+    ///
+    /// Cancel safe in the sense of RFC 9112 9.5: a dropped future cuts the connection off.
+    ///
+    /// # Errors
+    ///
+    /// See [`UpstreamError`]; with [`UpstreamError::nothing_was_sent`], not one byte left.
+    pub async fn send(
+        &self,
+        request: Request<RequestBody>,
+        options: &SendOptions,
+    ) -> Result<Answer, UpstreamError> {
+        let (mut head, mut body) = request.into_parts();
+        frame(&mut head, &body);
+        let repeatable =
+            body.is_empty() && matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS);
+        let mut reuse = Reuse::Allowed;
+        loop {
+            let (lease, authority) = self.lease(reuse).await?;
+            if lease.is_reused() {
+                reuse = Reuse::Refused;
+            }
+            let again = (repeatable && lease.is_reused()).then(|| head.clone());
+            self.set_host(&mut head.headers, authority);
+            let failed = match self.exchange(lease, head, body, options).await {
+                Ok(answer) => return Ok(answer),
+                Err(failed) => failed,
+            };
+            (head, body) = match (failed.came_to, again) {
+                // A reused connection that was already closed: nothing was sent, whatever the method.
+                (CameTo::Unsent(unsent), _) => *unsent,
+                (CameTo::Silence, Some(head)) => {
+                    self.shared.gauges.retries.fetch_add(1, Relaxed);
+                    (head, RequestBody::Empty)
+                }
+                (CameTo::Silence, None) | (CameTo::Something, _) => return Err(failed.error),
+            };
+        }
+    }
+
+    /// A connection to one of the servers. One that cannot be connected to is followed by another:
+    /// nothing was sent.
+    async fn lease(&self, reuse: Reuse) -> Result<(Lease, &HeaderValue), UpstreamError> {
+        let settings = &self.shared.settings;
+        let mut tried = Vec::new();
+        let mut failure = UpstreamError::Busy;
+        while tried.len() < CONNECT_ATTEMPTS {
+            let Some((index, pool)) = self.choose(&tried) else { break };
+            let (index, pool, slot) = self.slot(index, pool, &tried).await?;
+            let slot = match reuse {
+                Reuse::Allowed => match pool.reuse(slot) {
+                    Ok(lease) => return Ok((lease, &pool.server().authority)),
+                    Err(slot) => slot,
+                },
+                Reuse::Refused => slot,
+            };
+            self.note_probe(pool.server());
+            match pool.connect(slot, settings.connect_timeout).await {
+                Ok(lease) => {
+                    pool.server().health().succeeded();
+                    return Ok((lease, &pool.server().authority));
+                }
+                Err(error) => {
+                    pool.server().health().failed(clock::monotonic());
+                    failure = error;
+                    tried.push(index);
+                }
+            }
+        }
+        Err(failure)
+    }
+
+    fn choose(&self, tried: &[usize]) -> Option<(usize, &Pool)> {
+        let now = if self.pools.len() > 1 { Some(clock::monotonic()) } else { None };
+        let candidate = |index: usize| match (self.pools.get(index), now) {
+            (Some(pool), Some(now)) => Candidate {
+                outstanding: pool.server().outstanding(),
+                standing: pool.server().health().standing(now),
+            },
+            _ => Candidate { outstanding: 0, standing: Standing::Up },
+        };
+        let index = balance::choose(self.pools.len(), candidate, tried, |below| fastrand::usize(..below))?;
+        Some((index, self.pools.get(index)?))
+    }
+
+    /// A slot of the chosen server; of another one that is up and has one, rather than wait; else in turn.
+    async fn slot<'a>(
+        &'a self,
+        index: usize,
+        pool: &'a Pool,
+        tried: &[usize],
+    ) -> Result<(usize, &'a Pool, Slot), UpstreamError> {
+        if let Some(slot) = pool.server().try_slot() {
+            return Ok((index, pool, slot));
+        }
+        for (other, candidate) in self.pools.iter().enumerate() {
+            let now = clock::monotonic();
+            if other == index
+                || tried.contains(&other)
+                || candidate.server().health().standing(now) != Standing::Up
+            {
+                continue;
+            }
+            if let Some(slot) = candidate.server().try_slot() {
+                return Ok((other, candidate, slot));
+            }
+        }
+        let slot = pool.server().slot_in_turn(self.shared.settings.connect_timeout).await?;
+        Ok((index, pool, slot))
+    }
+
+    /// A connect to a server in back-off is its probe: others avoid it until the outcome is known.
+    fn note_probe(&self, server: &ServerShared) {
+        let now = clock::monotonic();
+        let mut health = server.health();
+        if health.standing(now) != Standing::Up {
+            health.probe_begins(now);
+        }
+    }
+
+    fn set_host(&self, headers: &mut HeaderMap, authority: &HeaderValue) {
+        match (&self.shared.settings.host, &self.shared.host_name) {
+            (UpstreamHost::Upstream, _) => {
+                headers.insert(header::HOST, authority.clone());
+            }
+            (UpstreamHost::Name(_), Some(name)) => {
+                headers.insert(header::HOST, name.clone());
+            }
+            // An HTTP/1.0 client may have sent none; HTTP/1.1 has to have one (RFC 9112 3.2).
+            (UpstreamHost::Preserve | UpstreamHost::Name(_), _) => {
+                headers.entry(header::HOST).or_insert_with(|| authority.clone());
+            }
+        }
+    }
+
+    /// One request and the head of its answer, over one connection.
+    async fn exchange(
+        &self,
+        mut lease: Lease,
+        head: Parts,
+        body: RequestBody,
+        options: &SendOptions,
+    ) -> Result<Answer, Failed> {
+        let settings = &self.shared.settings;
+        let order = Order {
+            head: head.method == Method::HEAD,
+            upgrade: request::asks_for_upgrade(head.version, &head.headers),
+        };
+        let began = clock::monotonic();
+        lease.exchange().begin(order, !body.is_empty(), began);
+        let body = SentBody::new(body, lease.exchange());
+        let mut message = Request::from_parts(head, body);
+        if let Some(callback) = options.informational.clone() {
+            hyper::ext::on_informational(&mut message, move |head| callback(head.status(), head.headers()));
+        }
+        let answer = {
+            let mut answering = pin!(lease.sender().try_send_request(message));
+            let (patience, exchange) = lease.patience();
+            std::future::poll_fn(|cx| {
+                if let Poll::Ready(answer) = answering.as_mut().poll(cx) {
+                    return Poll::Ready(Some(answer));
+                }
+                let limit = settings.first_byte_timeout;
+                patience.poll_exhausted(cx, limit, || exchange.waiting_for_origin_since()).map(|()| None)
+            })
+            .await
+        };
+        match answer {
+            Some(Ok(response)) => self.answered(lease, response, order).map_err(Failed::heard),
+            Some(Err(mut failure)) => {
+                let exchange = lease.exchange();
+                let came_to = match failure.take_message() {
+                    Some(message) if lease.is_reused() => {
+                        let (head, body) = message.into_parts();
+                        CameTo::Unsent(Box::new((head, body.into_inner())))
+                    }
+                    _ if exchange.was_heard() => CameTo::Something,
+                    _ => CameTo::Silence,
+                };
+                let error = exchange.explain(failure.into_error());
+                Err(Failed { error, came_to })
+            }
+            None => Err(Failed::heard(UpstreamError::FirstByteTimeout)),
+        }
+    }
+
+    fn answered(
+        &self,
+        mut lease: Lease,
+        mut response: Response<Incoming>,
+        order: Order,
+    ) -> Result<Answer, UpstreamError> {
+        lease.exchange().answer_begins();
+        response::check_framing(response.version(), response.headers()).map_err(UpstreamError::protocol)?;
+        if response.version() == Version::HTTP_10 {
+            lease.answered_http10();
+        }
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            // Bytes of a request's body after a 101 would belong to no protocol at all.
+            let asked = order.upgrade && matches!(lease.exchange().upload(), Upload::Ended(_));
+            if !asked {
+                return Err(UpstreamError::protocol(FramingFault::UnaskedUpgrade));
+            }
+            let tunnel = Tunnel::new(hyper::upgrade::on(&mut response), lease);
+            let (head, incoming) = response.into_parts();
+            return Ok(Answer { head, body: AnswerBody::none(incoming), tunnel: Some(tunnel) });
+        }
+        let (head, incoming) = response.into_parts();
+        let body = AnswerBody::new(incoming, lease, self.shared.settings.between_bytes_timeout);
+        Ok(Answer { head, body, tunnel: None })
+    }
+}
+
+impl std::fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upstream").field("shared", &self.shared).finish_non_exhaustive()
+    }
+}
+
+/// Whether a connection that was used before will do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reuse {
+    Allowed,
+    /// One was dead already: only a new one will do.
+    Refused,
+}
+
+/// An exchange without an answer.
+struct Failed {
+    error: UpstreamError,
+    came_to: CameTo,
+}
+
+/// What a failed exchange had come to, which decides whether there may be another.
+enum CameTo {
+    /// Nothing was written, on a connection that was used before: here is the request.
+    Unsent(Box<(Parts, RequestBody)>),
+    /// It may have been written; not one byte of an answer came.
+    Silence,
+    /// More than that, or waiting for more is over.
+    Something,
+}
+
+impl Failed {
+    const fn heard(error: UpstreamError) -> Self {
+        Self { error, came_to: CameTo::Something }
+    }
+}
+
+/// Sets the framing fields of a request from its body (RFC 9112 6, RFC 9110 8.6). hyper writes the
+/// length of a body that knows it, and `chunked` for one that does not, except on methods that rarely
+/// have one: there it would send none unless told.
+fn frame(head: &mut Parts, body: &RequestBody) {
+    head.version = Version::HTTP_11;
+    head.headers.remove(header::CONTENT_LENGTH);
+    head.headers.remove(header::TRANSFER_ENCODING);
+    if body.is_empty() {
+        // RFC 9110 8.6: a method that gives content a meaning says that there is none.
+        if matches!(head.method, Method::POST | Method::PUT | Method::PATCH) {
+            head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+    } else if body.size_hint().exact().is_none() {
+        head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+}
+
+#[cfg(test)]
+mod tests;

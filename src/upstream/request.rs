@@ -1,0 +1,399 @@
+//! The head that is forwarded, made from the head that was received.
+//!
+//! Decides: which fields go to the origin and with what values (RFC 9110 7.6, RFC 9112 3.2). Never
+//! touches: bodies and their framing (`Upstream::send` frames anew), sockets, clocks, caching. Pure.
+//!
+//! | clause | what becomes of it |
+//! |---|---|
+//! | RFC 9110 7.6.1: Connection and what it nominates | removed |
+//! | RFC 9110 7.6.3: Via | our element appended |
+//! | RFC 9110 10.1.1: Expect | removed: the server side has answered it |
+//! | RFC 9110 10.1.4: TE | `trailers` alone is passed on |
+//! | RFC 9110 7.8: Upgrade | passed on with its `Connection` option, HTTP/1.1 only |
+//! | RFC 9112 3.2.2: absolute-form | origin-form, its authority becomes Host |
+//! | RFC 9112 6: Content-Length, Transfer-Encoding | not copied |
+//! | RFC 7239, X-Forwarded-* | ours replace them, unless a trusted proxy sent them |
+//!
+//! RFC 9110 7.6.2 (Max-Forwards) does not apply: TRACE is refused, and OPTIONS is for the origin.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Uri, Version, request::Parts};
+use ipnet::IpNet;
+
+use crate::semantics::fields;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// Our element of `Via` (RFC 9110 7.6.3), ready for each version a message may have come in.
+#[derive(Clone, Debug)]
+pub struct Via {
+    http10: HeaderValue,
+    http11: HeaderValue,
+}
+
+impl Via {
+    /// The element that names this proxy `name`; `None` when that is no token.
+    #[must_use]
+    pub fn new(name: &str) -> Option<Self> {
+        if !fields::is_token(name.as_bytes()) {
+            return None;
+        }
+        let element = |version: &str| HeaderValue::try_from(format!("{version} {name}")).ok();
+        Some(Self { http10: element("1.0")?, http11: element("1.1")? })
+    }
+
+    /// Appends it to a message received in `version`.
+    pub(super) fn append(&self, fields: &mut HeaderMap, version: Version) {
+        let element = if version == Version::HTTP_10 { &self.http10 } else { &self.http11 };
+        fields.append(header::VIA, element.clone());
+    }
+}
+
+/// How a request reached this proxy.
+#[derive(Clone, Copy, Debug)]
+pub struct Hop<'a> {
+    /// The address it came from.
+    pub peer: IpAddr,
+    /// Whether that address is in `trusted_proxies`: see [`is_trusted`].
+    pub trusted: bool,
+    /// Whether it came over TLS.
+    pub tls: bool,
+    /// This proxy's name.
+    pub via: &'a Via,
+}
+
+/// Whether `peer` is in `trusted_proxies`; an IPv4 address mapped into IPv6 is the IPv4 address.
+#[must_use]
+pub fn is_trusted(peer: IpAddr, trusted_proxies: &[IpNet]) -> bool {
+    let peer = peer.to_canonical();
+    trusted_proxies.iter().any(|net| net.contains(&peer))
+}
+
+/// The request has no target that could be forwarded: authority-form, as of CONNECT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unforwardable;
+
+impl fmt::Display for Unforwardable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the request's target has no path")
+    }
+}
+
+impl std::error::Error for Unforwardable {}
+
+/// The head to forward for a request that came with `method`, `target`, `version` and `fields`.
+///
+/// The target is forwarded byte for byte (an absolute-form's path and query, that is); `Host` is what
+/// the client meant, and `Upstream::send` replaces it where `host` in the configuration says so.
+///
+/// # Errors
+///
+/// [`Unforwardable`] for a target without a path.
+pub fn forwarded(
+    method: Method,
+    target: &Uri,
+    version: Version,
+    mut fields: HeaderMap,
+    hop: &Hop<'_>,
+) -> Result<Parts, Unforwardable> {
+    let path = target.path_and_query().ok_or(Unforwardable)?.clone();
+    let upgrade = asks_for_upgrade(version, &fields);
+    let trailers = fields::has_token(&fields, &header::TE, "trailers");
+    let kept = Kept::take(&mut fields, upgrade);
+
+    fields::remove_hop_by_hop(&mut fields);
+    for name in [header::CONTENT_LENGTH, header::EXPECT] {
+        fields.remove(name);
+    }
+    if let Some(authority) = target.authority() {
+        // User information never leaves: it would be a credential in a name (RFC 9110 4.2.4).
+        let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+        fields.insert(header::HOST, HeaderValue::from_str(host).map_err(|_| Unforwardable)?);
+    }
+    kept.put_back(&mut fields, upgrade, trailers);
+    forward_addresses(&mut fields, hop);
+    hop.via.append(&mut fields, version);
+
+    let (mut parts, ()) = Request::new(()).into_parts();
+    parts.method = method;
+    parts.uri = Uri::from(path);
+    parts.headers = fields;
+    Ok(parts)
+}
+
+/// Whether a request asks to leave HTTP (RFC 9110 7.8): `Connection: upgrade` and an `Upgrade`.
+/// HTTP/1.0 clients cannot.
+#[must_use]
+pub fn asks_for_upgrade(version: Version, fields: &HeaderMap) -> bool {
+    version == Version::HTTP_11
+        && fields.contains_key(header::UPGRADE)
+        && fields::has_token(fields, &header::CONNECTION, "upgrade")
+}
+
+/// Connection-bound fields that mean something to the next hop too.
+struct Kept {
+    upgrade: Vec<HeaderValue>,
+    trailer: Vec<HeaderValue>,
+}
+
+impl Kept {
+    fn take(fields: &mut HeaderMap, upgrade: bool) -> Self {
+        let lines = |name: HeaderName| fields.get_all(name).iter().cloned().collect();
+        Self {
+            upgrade: if upgrade { lines(header::UPGRADE) } else { Vec::new() },
+            trailer: lines(header::TRAILER),
+        }
+    }
+
+    fn put_back(self, fields: &mut HeaderMap, upgrade: bool, trailers: bool) {
+        for line in self.trailer {
+            fields.append(header::TRAILER, line);
+        }
+        for line in self.upgrade {
+            fields.append(header::UPGRADE, line);
+        }
+        if trailers {
+            fields.insert(header::TE, HeaderValue::from_static("trailers"));
+        }
+        let connection = match (trailers, upgrade) {
+            (true, true) => "te, upgrade",
+            (true, false) => "te",
+            (false, true) => "upgrade",
+            (false, false) => return,
+        };
+        fields.insert(header::CONNECTION, HeaderValue::from_static(connection));
+    }
+}
+
+/// `X-Forwarded-*` and `Forwarded`: replaced, or appended to where a trusted proxy sent them.
+fn forward_addresses(fields: &mut HeaderMap, hop: &Hop<'_>) {
+    let peer = hop.peer.to_canonical();
+    let scheme = if hop.tls { "https" } else { "http" };
+    let host = fields.get(header::HOST).cloned();
+    if !hop.trusted {
+        let claimed =
+            |name: &&HeaderName| name.as_str().starts_with("x-forwarded-") || **name == header::FORWARDED;
+        let claims: Vec<HeaderName> = fields.keys().filter(claimed).cloned().collect();
+        for name in claims {
+            fields.remove(name);
+        }
+    } else if fields.contains_key(header::FORWARDED) {
+        let node = match peer {
+            IpAddr::V4(v4) => format!("for={v4};proto={scheme}"),
+            IpAddr::V6(v6) => format!("for=\"[{v6}]\";proto={scheme}"),
+        };
+        if let Ok(element) = HeaderValue::try_from(node) {
+            fields.append(header::FORWARDED, element);
+        }
+    }
+    append_member(fields, &X_FORWARDED_FOR, &peer.to_string());
+    fields.entry(X_FORWARDED_PROTO).or_insert_with(|| HeaderValue::from_static(scheme));
+    if let Some(host) = host {
+        fields.entry(X_FORWARDED_HOST).or_insert(host);
+    }
+}
+
+/// Adds a member to a list, on the one line that many origins read.
+fn append_member(fields: &mut HeaderMap, name: &HeaderName, member: &str) {
+    let mut joined: Vec<u8> = Vec::new();
+    for line in fields.get_all(name) {
+        if !line.is_empty() {
+            joined.extend_from_slice(line.as_bytes());
+            joined.extend_from_slice(b", ");
+        }
+    }
+    joined.extend_from_slice(member.as_bytes());
+    if let Ok(value) = HeaderValue::try_from(joined) {
+        fields.insert(name.clone(), value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(lines: &[(&str, &str)]) -> HeaderMap {
+        let mut fields = HeaderMap::new();
+        for (name, value) in lines {
+            fields.append(
+                HeaderName::from_bytes(name.as_bytes()).expect("name"),
+                HeaderValue::from_str(value).expect("value"),
+            );
+        }
+        fields
+    }
+
+    fn run(
+        target: &str,
+        version: Version,
+        lines: &[(&str, &str)],
+        trusted: bool,
+    ) -> Result<Parts, Unforwardable> {
+        let via = Via::new("forebay").expect("a token");
+        let hop = Hop { peer: IpAddr::from([192, 0, 2, 7]), trusted, tls: false, via: &via };
+        forwarded(Method::GET, &target.parse().expect("target"), version, map(lines), &hop)
+    }
+
+    /// Every line of the forwarded head, sorted, without what every request gets.
+    fn forwarded_lines(version: Version, lines: &[(&str, &str)], trusted: bool) -> Vec<String> {
+        let parts = run("/", version, lines, trusted).expect("forwardable");
+        let mut out: Vec<_> =
+            parts.headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().expect("text"))).collect();
+        out.retain(|line| {
+            ![
+                "via: 1.1 forebay",
+                "x-forwarded-for: 192.0.2.7",
+                "x-forwarded-proto: http",
+                "host: shop.example",
+            ]
+            .contains(&line.as_str())
+                && line != "x-forwarded-host: shop.example"
+        });
+        out.sort();
+        out
+    }
+
+    #[test]
+    fn fields_by_clause() {
+        const HOST: (&str, &str) = ("host", "shop.example");
+        for (title, lines, expected) in [
+            (
+                "nothing special",
+                &[("accept", "*/*"), ("cookie", "a=b")][..],
+                &["accept: */*", "cookie: a=b"][..],
+            ),
+            (
+                "7.6.1 hop-by-hop",
+                &[("keep-alive", "timeout=5"), ("proxy-authorization", "Basic x"), ("a", "1")],
+                &["a: 1"],
+            ),
+            (
+                "7.6.1 nominated",
+                &[("connection", "X-Secret, close"), ("x-secret", "1"), ("a", "1")],
+                &["a: 1"],
+            ),
+            ("ours cannot be nominated", &[("connection", "host, x-forwarded-for, via")], &[]),
+            ("framing is not copied", &[("content-length", "5")], &[]),
+            ("nor this one", &[("transfer-encoding", "chunked"), ("trailer", "x-sum")], &["trailer: x-sum"]),
+            ("10.1.1 Expect", &[("expect", "100-continue")], &[]),
+            (
+                "10.1.4 TE",
+                &[("te", "deflate;q=0.5, Trailers"), ("connection", "TE")],
+                &["connection: te", "te: trailers"],
+            ),
+            ("10.1.4 TE without trailers", &[("te", "deflate"), ("connection", "te")], &[]),
+            (
+                "7.8 Upgrade",
+                &[
+                    ("connection", "keep-alive, Upgrade"),
+                    ("upgrade", "websocket"),
+                    ("sec-websocket-version", "13"),
+                ],
+                &["connection: upgrade", "sec-websocket-version: 13", "upgrade: websocket"],
+            ),
+            ("7.8 Upgrade without the option", &[("upgrade", "websocket")], &[]),
+            ("7.8 the option without Upgrade", &[("connection", "upgrade")], &[]),
+            (
+                "claims are replaced",
+                &[
+                    ("x-forwarded-for", "10.0.0.1"),
+                    ("forwarded", "for=10.0.0.1"),
+                    ("x-forwarded-port", "1"),
+                    ("x-forwarded-proto", "https"),
+                    ("x-forwarded-host", "evil.example"),
+                ],
+                &[],
+            ),
+            ("several lines stay several", &[("x-a", "1"), ("x-a", "2")], &["x-a: 1", "x-a: 2"]),
+        ] {
+            let lines: Vec<_> = std::iter::once(HOST).chain(lines.iter().copied()).collect();
+            assert_eq!(forwarded_lines(Version::HTTP_11, &lines, false), expected, "{title}");
+        }
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_believed_and_appended_to() {
+        let lines = [
+            ("host", "shop.example"),
+            ("x-forwarded-for", "203.0.113.9"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "www.shop.example"),
+            ("x-forwarded-port", "443"),
+            ("forwarded", "for=203.0.113.9;proto=https"),
+            ("connection", "x-forwarded-for"),
+        ];
+        assert_eq!(
+            forwarded_lines(Version::HTTP_11, &lines, true),
+            [
+                "forwarded: for=192.0.2.7;proto=http",
+                "forwarded: for=203.0.113.9;proto=https",
+                "x-forwarded-for: 203.0.113.9, 10.0.0.1, 192.0.2.7",
+                "x-forwarded-host: www.shop.example",
+                "x-forwarded-port: 443",
+                "x-forwarded-proto: https",
+            ]
+        );
+    }
+
+    #[test]
+    fn rfc9110_7_6_3_via() {
+        let via = |version, lines: &[(&str, &str)]| {
+            let parts = run("/", version, lines, false).expect("forwardable");
+            parts
+                .headers
+                .get_all("via")
+                .iter()
+                .map(|v| v.to_str().expect("text").to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(via(Version::HTTP_11, &[]), ["1.1 forebay"]);
+        assert_eq!(via(Version::HTTP_10, &[]), ["1.0 forebay"]);
+        assert_eq!(via(Version::HTTP_11, &[("via", "1.0 fred, 1.1 p")]), ["1.0 fred, 1.1 p", "1.1 forebay"]);
+        assert!(Via::new("not a token").is_none() && Via::new("").is_none() && Via::new("a\r\nb").is_none());
+    }
+
+    #[test]
+    fn rfc9112_3_2_targets() {
+        for (target, uri, host) in [
+            ("/a/%2e%2E//b?x=%20&y#", "/a/%2e%2E//b?x=%20&y", "shop.example"),
+            ("/a?", "/a?", "shop.example"),
+            ("*", "*", "shop.example"),
+            ("http://other.example:81/p?q", "/p?q", "other.example:81"),
+            ("http://user:secret@other.example/p", "/p", "other.example"),
+            ("http://other.example?q=1", "/?q=1", "other.example"),
+        ] {
+            let parts = run(target, Version::HTTP_11, &[("host", "shop.example")], false).expect(target);
+            assert_eq!(parts.uri.to_string(), uri, "{target}");
+            assert_eq!(parts.headers.get(header::HOST).expect("host"), host, "{target}");
+            assert_eq!(parts.version, Version::HTTP_11);
+        }
+        assert_eq!(run("other.example:443", Version::HTTP_11, &[], false).err(), Some(Unforwardable));
+    }
+
+    #[test]
+    fn http_1_0_clients_cannot_upgrade() {
+        let lines = [("host", "shop.example"), ("connection", "upgrade"), ("upgrade", "websocket")];
+        assert_eq!(forwarded_lines(Version::HTTP_10, &lines, false), ["via: 1.0 forebay"]);
+    }
+
+    #[test]
+    fn trust_is_by_network() {
+        let nets = ["10.0.0.0/8".parse().expect("net"), "2001:db8::/32".parse().expect("net")];
+        for (peer, trusted) in [
+            ("10.1.2.3", true),
+            ("11.1.2.3", false),
+            ("::ffff:10.1.2.3", true),
+            ("2001:db8::1", true),
+            ("::1", false),
+        ] {
+            assert_eq!(is_trusted(peer.parse().expect("address"), &nets), trusted, "{peer}");
+        }
+        assert!(!is_trusted(IpAddr::from([10, 0, 0, 1]), &[]));
+    }
+}
