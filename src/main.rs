@@ -5,12 +5,14 @@ use std::process::ExitCode;
 use clap::Parser;
 use forebay::cli::{self, Cli, Command};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match Cli::parse().command {
+        Command::Run(args) => cli::run::run(&args),
         Command::Check(args) => cli::check::run(&args),
-        Command::Run(_) | Command::Demo(_) | Command::ProductService(_) => {
-            eprintln!("forebay: this build only checks configurations");
-            ExitCode::FAILURE
-        }
+        Command::Demo(args) => cli::demo::run(&args),
+        Command::ProductService(args) => cli::demo::product_service(&args),
     }
 }

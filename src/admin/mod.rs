@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 pub use self::status::Workers;
-use crate::proxy::{Shared, Site};
+use crate::proxy::Instance;
 
 /// Connections served at once; more wait in the listener's queue.
 const CONNECTIONS: usize = 64;
@@ -30,10 +30,8 @@ const CONNECTIONS: usize = 64;
 /// What the admin listener tells about.
 #[derive(Debug)]
 pub struct Admin {
-    /// Shared by all workers.
-    pub shared: Arc<Shared>,
-    /// The configuration in force.
-    pub site: Arc<Site>,
+    /// The process's proxy.
+    pub instance: Arc<Instance>,
     /// What each worker brought along.
     pub workers: Arc<Workers>,
 }
@@ -92,7 +90,7 @@ impl Admin {
         match path {
             "/live" => text(StatusCode::OK, "live\n"),
             "/ready" => json(&self.ready()),
-            "/metrics" => match self.shared.metrics.render(&self.snapshot()) {
+            "/metrics" => match self.instance.shared.metrics.render(&self.snapshot()) {
                 Ok(series) => {
                     answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", Bytes::from(series))
                 }
@@ -104,7 +102,8 @@ impl Admin {
 
     /// Whether the request carries the configured token; compared without leaving early.
     fn may_ask(&self, request: &Request<Incoming>) -> bool {
-        let Some(token) = self.site.rules.admin.as_ref().and_then(|admin| admin.token.as_ref()) else {
+        let site = self.instance.site.load();
+        let Some(token) = site.rules.admin.as_ref().and_then(|admin| admin.token.as_ref()) else {
             return true;
         };
         let given = request

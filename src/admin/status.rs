@@ -28,3 +28,97 @@ impl Workers {
         self.proxies.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
+
+impl Admin {
+    /// `/ready`: 200 as long as requests are served, with Redis or origins down too; the body says
+    /// what is live.
+    pub(super) fn ready(&self) -> Value {
+        let shared = &self.instance.shared;
+        let site = self.instance.site.load();
+        let redis: Vec<Value> = self
+            .workers
+            .all()
+            .iter()
+            .filter_map(|worker| worker.load().redis.as_ref().map(|redis| redis.status()))
+            .map(|status| {
+                json!({
+                    "connected": status.connected,
+                    "breaker": status.breaker.label(),
+                    "write_breaker": status.write_breaker.label(),
+                    "latency_ms": status.last_latency.map(|took| took.as_secs_f64() * 1000.0),
+                })
+            })
+            .collect();
+        let upstreams: Vec<Value> = site
+            .upstreams
+            .iter()
+            .map(|upstream| {
+                let gauges = upstream.gauges();
+                json!({
+                    "name": upstream.settings().name,
+                    "idle": count(&gauges.idle),
+                    "busy": count(&gauges.busy),
+                    "queued": count(&gauges.queued),
+                })
+            })
+            .collect();
+        json!({
+            "ready": true,
+            "tiers": {
+                "memory": {
+                    "live": site.rules.memory.is_on(),
+                    "bytes": shared.memory.bytes(),
+                    "entries": shared.memory.entries(),
+                    "max_bytes": site.rules.memory.max_size,
+                },
+                "redis": {
+                    "configured": site.rules.redis.is_some(),
+                    "live": redis.iter().any(|worker| worker["breaker"] == "closed" && worker["connected"] == true),
+                    "address": site.rules.redis.as_ref().map(crate::rules::settings::RedisSettings::address),
+                    "workers": redis,
+                },
+            },
+            "upstreams": upstreams,
+        })
+    }
+
+    /// What others count, for one scrape.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let shared = &self.instance.shared;
+        let site = self.instance.site.load();
+        let breakers = self.workers.all();
+        let breaker = breakers
+            .iter()
+            .filter_map(|worker| worker.load().redis.as_ref().map(|redis| redis.status().breaker.number()))
+            .max();
+        Snapshot {
+            tiers: vec![TierSize {
+                name: "memory",
+                bytes: shared.memory.bytes(),
+                entries: shared.memory.entries(),
+            }],
+            evictions: shared.memory.evictions(),
+            access_log_dropped: shared.log.dropped(),
+            upstreams: site
+                .upstreams
+                .iter()
+                .map(|upstream| UpstreamConnections {
+                    name: upstream.settings().name.clone(),
+                    idle: count(&upstream.gauges().idle),
+                    busy: count(&upstream.gauges().busy),
+                })
+                .collect(),
+            redis: self.instance.redis_counters().map(|counters| RedisCounts {
+                breaker: breaker.unwrap_or(0),
+                errors: counters.errors(),
+                compressed_before: counters.compressed_before(),
+                compressed_after: counters.compressed_after(),
+            }),
+        }
+    }
+}
+
+/// A gauge that may for a moment be below zero, as counts of several threads are read one by one.
+fn count(gauge: &std::sync::atomic::AtomicI64) -> u64 {
+    u64::try_from(gauge.load(std::sync::atomic::Ordering::Relaxed)).unwrap_or(0)
+}

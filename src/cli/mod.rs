@@ -4,11 +4,15 @@
 //! has a module of its own.
 
 pub mod check;
+pub mod demo;
+pub mod run;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+
+use crate::observe::access_log::Format;
 
 /// How every command ends.
 const EXIT_CODES: &str = "\
@@ -73,6 +77,9 @@ pub struct RunArgs {
     /// The configuration; proxy.example.toml documents every key
     #[arg(long, short, value_name = "FILE")]
     pub config: PathBuf,
+    /// One line per request on standard output
+    #[arg(long, value_enum, default_value_t, value_name = "FORM", env = "FOREBAY_ACCESS_LOG")]
+    pub access_log: Format,
 }
 
 /// Arguments of `check`.

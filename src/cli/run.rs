@@ -3,43 +3,253 @@
 //! Decides: the order of starting and stopping. Never touches: requests. Starts with Redis or an
 //! origin down; says in one log line each which tiers and listeners are live.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use tokio::net::TcpListener;
+use arc_swap::ArcSwap;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing_subscriber::EnvFilter;
 
+use super::RunArgs;
 use crate::admin::{Admin, Workers};
 use crate::config;
 use crate::observe::access_log::{AccessLog, Format};
-use crate::observe::metrics::Metrics;
-use crate::proxy::{Proxy, Shared, Site};
+use crate::proxy::{Instance, Proxy};
 use crate::rules::Rules;
-use crate::server;
-use crate::store::memory::MemoryTier;
-use crate::store::purges::PurgeTable;
-use crate::store::redis::RedisStore;
+use crate::server::{self, Listeners, Running};
+use crate::wire::Limits;
 
-/// What went wrong while starting.
+/// What went wrong while starting: what was to be had, and why it was not.
 #[derive(Debug)]
-pub enum StartError {
-    /// A thread, a socket or a listener could not be had: what, and why.
-    Io(String, std::io::Error),
-    /// The metrics could not be registered.
-    Metrics(prometheus::Error),
-    /// An upstream or the Redis settings cannot be used.
-    Setup(String),
+pub struct StartError {
+    what: String,
+    source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl StartError {
+    fn new(what: impl Into<String>) -> impl FnOnce(Box<dyn std::error::Error + Send + Sync>) -> Self {
+        let what = what.into();
+        |source| Self { what, source }
+    }
 }
 
 impl std::fmt::Display for StartError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Io(what, error) => write!(f, "{what}: {error}"),
-            Self::Metrics(error) => write!(f, "metrics: {error}"),
-            Self::Setup(what) => f.write_str(what),
+        write!(f, "{}: {}", self.what, self.source)
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&*self.source)
+    }
+}
+
+/// Runs the proxy until it is told to stop.
+#[must_use]
+pub fn run(args: &RunArgs) -> ExitCode {
+    log_to_stderr();
+    let rules = match config::load(&args.config, &config::process_env) {
+        Ok(rules) => rules,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return ExitCode::FAILURE;
+        }
+    };
+    for warning in &rules.warnings {
+        tracing::warn!("{warning}");
+    }
+    let started = Process::start(rules, Some(args.config.clone()), args.access_log);
+    match started.and_then(Process::until_stopped) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
         }
     }
 }
 
-impl std::error::Error for StartError {}
+/// Diagnostics go to standard error, `FOREBAY_LOG` chooses how many (`info` without it).
+pub(super) fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("FOREBAY_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("info,fred=off"));
+    // A second call (in tests) keeps the first subscriber.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false)
+        .try_init();
+}
+
+/// A running proxy.
+pub(super) struct Process {
+    runtime: tokio::runtime::Runtime,
+    running: Running,
+    stop: watch::Sender<bool>,
+    instance: Arc<Instance>,
+    workers: Arc<Workers>,
+    config: Option<PathBuf>,
+    /// Where the public listeners really are.
+    pub(super) listening: Vec<SocketAddr>,
+    /// Where the admin listener really is.
+    pub(super) admin: Option<SocketAddr>,
+}
+
+impl Process {
+    /// Binds, starts the workers, and says so.
+    ///
+    /// # Errors
+    /// When a listener, a thread or the access log cannot be had.
+    pub(super) fn start(
+        rules: Rules,
+        config: Option<PathBuf>,
+        access_log: Format,
+    ) -> Result<Self, StartError> {
+        let io = |what: &str| StartError::new(what.to_owned());
+        let log = AccessLog::start(access_log).map_err(|e| io("access log")(e.into()))?;
+        let workers_wanted = match rules.server.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            workers => workers,
+        };
+        let settings = server_settings(&rules, workers_wanted);
+        let listeners = Listeners::bind(&settings.listen, workers_wanted)
+            .map_err(|(address, error)| io(&format!("listening on {address}"))(error.into()))?;
+        let listening = listeners.addresses().to_vec();
+        let admin_listener = match &rules.admin {
+            Some(admin) => Some(
+                std::net::TcpListener::bind(admin.listen)
+                    .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+                    .map_err(|error| io(&format!("admin listening on {}", admin.listen))(error.into()))?,
+            ),
+            None => None,
+        };
+        tracing::info!("tiers: {}", rules.tiers_summary());
+        let instance = Instance::new(rules, log).map_err(io("starting"))?;
+        let instance = Arc::new(instance);
+        let workers = Arc::new(Workers::default());
+        let (stop, stopping) = watch::channel(false);
+
+        let make = {
+            let (instance, workers) = (Arc::clone(&instance), Arc::clone(&workers));
+            move |_index| {
+                let proxy = Arc::new(ArcSwap::from(instance.worker()));
+                workers.add(Arc::clone(&proxy));
+                Worker(proxy)
+            }
+        };
+        let opened = {
+            let instance = Arc::clone(&instance);
+            move |change| instance.shared.metrics.connections.add(change)
+        };
+        let running = server::serve(&settings, listeners, make, opened, &stopping)
+            .map_err(|error| io("workers")(error.into()))?;
+        for address in &listening {
+            tracing::info!(listener = "proxy", %address, workers = workers_wanted, "listening");
+        }
+
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("admin")
+            .enable_all()
+            .build()
+            .map_err(|error| io("admin thread")(error.into()))?;
+        let mut admin_address = None;
+        if let Some(listener) = admin_listener {
+            let address = listener.local_addr().map_err(|error| io("admin listener")(error.into()))?;
+            let admin = Admin { instance: Arc::clone(&instance), workers: Arc::clone(&workers) };
+            let guard = runtime.enter();
+            let listener =
+                tokio::net::TcpListener::from_std(listener).map_err(|e| io("admin listener")(e.into()))?;
+            drop(guard);
+            runtime.spawn(Arc::new(admin).serve(listener));
+            tracing::info!(listener = "admin", %address, "listening");
+            admin_address = Some(address);
+        }
+        Ok(Self { runtime, running, stop, instance, workers, config, listening, admin: admin_address })
+    }
+
+    /// Runs until SIGTERM or SIGINT, loading the configuration again at SIGHUP; then drains.
+    ///
+    /// # Errors
+    /// When signals cannot be waited for.
+    pub(super) fn until_stopped(self) -> Result<(), StartError> {
+        let signals = |error: io::Error| StartError::new("signals")(error.into());
+        self.runtime.block_on(async {
+            let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
+            let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
+            let mut hangup = signal(SignalKind::hangup()).map_err(signals)?;
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => return Ok(()),
+                    _ = interrupt.recv() => return Ok(()),
+                    _ = hangup.recv() => self.reload(),
+                }
+            }
+        })?;
+        tracing::info!("stopping: no new connections, requests under way may finish");
+        // Nobody listens any more only if every worker has gone already.
+        let _ = self.stop.send(true);
+        self.running.join();
+        Ok(())
+    }
+
+    /// Loads the configuration again; a faulty one changes nothing.
+    fn reload(&self) {
+        let Some(path) = &self.config else { return };
+        let metrics = &self.instance.shared.metrics;
+        let outcome = config::load(path, &config::process_env)
+            .map_err(|problems| problems.to_string())
+            .and_then(|rules| self.instance.reload(rules).map_err(|error| error.to_string()));
+        match outcome {
+            Ok(needs_restart) => {
+                for worker in self.workers.all() {
+                    let renewed = self.instance.renewed(&worker.load());
+                    worker.store(renewed);
+                }
+                if !needs_restart.is_empty() {
+                    tracing::warn!("changes of {} take effect at the next start", needs_restart.join(", "));
+                }
+                tracing::info!("configuration loaded");
+            }
+            Err(problems) => {
+                metrics.reloaded(false);
+                tracing::error!("the configuration in force stays:\n{problems}");
+            }
+        }
+    }
+}
+
+/// The service of one worker: the proxy in force when a request comes.
+#[derive(Clone)]
+struct Worker(Arc<ArcSwap<Proxy>>);
+
+impl server::App for Worker {
+    type Body = crate::proxy::deliver::Delivery;
+
+    fn answer(
+        &self,
+        request: http::Request<hyper::body::Incoming>,
+        connection: crate::wire::Connection,
+        refused: Option<crate::wire::Refusal>,
+    ) -> impl Future<Output = http::Response<Self::Body>> + Send {
+        self.0.load_full().handle(request, connection, refused)
+    }
+}
+
+fn server_settings(rules: &Rules, workers: usize) -> server::Settings {
+    let server = &rules.server;
+    server::Settings {
+        listen: server.listen.clone(),
+        workers,
+        max_connections: server.max_connections,
+        header_timeout: server.header_timeout,
+        idle_timeout: server.idle_timeout,
+        drain_timeout: server.drain_timeout,
+        limits: Limits { max_head: server.max_header_size, max_body: server.max_request_body },
+    }
+}

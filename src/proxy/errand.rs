@@ -160,7 +160,7 @@ impl Errand {
     }
 
     /// Asks the origin, and judges what it answers to the validators that were sent.
-    async fn fetch(self, mut permits: Permits) {
+    async fn fetch(self, permits: Permits) {
         let stamp = match &permits.lead {
             Some(lead) => lead.stamp(),
             None => self.proxy.shared.purges.stamp(clock::wall()),
@@ -214,7 +214,7 @@ impl Errand {
         let begun = clock::monotonic();
         match self.upstream().send(request, &SendOptions::default()).await {
             Ok(mut answer) => {
-                response::clean(&mut answer.head, &self.proxy.via);
+                response::clean(&mut answer.head, &self.proxy.site.via);
                 let took = clock::monotonic().saturating_duration_since(begun);
                 metrics.origin_answered(&self.upstream().shared().settings().name, took);
                 let received = clock::wall();

@@ -72,7 +72,7 @@ impl Proxy {
         if answer.head.status == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(&asked, route, answer, to_client, connection, outcome);
         }
-        response::clean(&mut answer.head, &self.via);
+        response::clean(&mut answer.head, &self.site.via);
         self.invalidate(&asked, route, answer.head.status, &answer.head.headers).await;
         let mut headers = answer.head.headers;
         storability::client_fields(&mut headers, false, &route.policy);
@@ -86,7 +86,7 @@ impl Proxy {
             peer: asked.client,
             trusted: request::is_trusted(asked.client, trusted),
             tls: false,
-            via: &self.via,
+            via: &self.site.via,
         };
         request::forwarded(method, &asked.head.uri, asked.head.version, asked.head.headers.clone(), &hop)
     }

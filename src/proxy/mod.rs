@@ -14,6 +14,7 @@ pub mod deliver;
 pub mod errand;
 pub mod error;
 mod forward;
+mod instance;
 mod lease;
 mod lookup;
 mod record;
@@ -26,6 +27,7 @@ use http::{HeaderValue, Method, Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
+pub use instance::{Instance, SetupError};
 pub use site::{Proxy, Shared, Site};
 
 use self::answer::{Reused, Source};

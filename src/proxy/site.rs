@@ -13,7 +13,7 @@ use crate::rules::route::Route;
 use crate::store::memory::MemoryTier;
 use crate::store::purges::PurgeTable;
 use crate::store::redis::RedisStore;
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, UpstreamShared};
 use crate::upstream::request::Via;
 
 /// Shared by all workers of the process.
@@ -42,14 +42,18 @@ pub struct Site {
     pub routes: Vec<RouteMetrics>,
     /// Metric handles of requests that no route matched.
     pub no_route: RouteMetrics,
+    /// What workers share of each upstream, by upstream index.
+    pub upstreams: Vec<Arc<UpstreamShared>>,
+    /// Our element of `Via`.
+    pub via: Via,
 }
 
 impl Site {
     /// Resolves the handles of every route.
     #[must_use]
-    pub fn new(rules: Rules, metrics: &Metrics) -> Self {
+    pub fn new(rules: Rules, upstreams: Vec<Arc<UpstreamShared>>, via: Via, metrics: &Metrics) -> Self {
         let routes = rules.routes.iter().map(|route| metrics.route(&route.name)).collect();
-        Self { rules, routes, no_route: metrics.route(NO_ROUTE) }
+        Self { rules, routes, no_route: metrics.route(NO_ROUTE), upstreams, via }
     }
 }
 
@@ -70,8 +74,6 @@ pub struct Proxy {
     pub site: Arc<Site>,
     /// This worker's connections to each upstream, by upstream index; never empty where a route is.
     pub upstreams: Vec<Upstream>,
-    /// Our element of `Via`.
-    pub via: Via,
     /// This worker's connection to Redis.
     pub redis: Option<Arc<RedisStore>>,
 }

@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::UpstreamError;
-use super::settings::UpstreamServer;
+use crate::rules::settings::UpstreamServer;
 use crate::clock;
 
 /// How many addresses of one name are tried for one connection.

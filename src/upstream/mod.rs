@@ -35,7 +35,6 @@ mod pool;
 pub mod request;
 pub mod response;
 mod server;
-mod settings;
 mod tunnel;
 
 use std::future::Future;
@@ -62,7 +61,7 @@ pub use self::connect::{native_tls, tls_with};
 pub use self::error::{BoxError, Source, UpstreamError};
 pub use self::pool::IDLE_LIFETIME;
 pub use self::server::{QUEUE_FACTOR, UpstreamGauges};
-pub use self::settings::{UpstreamHost, UpstreamServer, UpstreamSettings};
+pub use crate::rules::settings::{UpstreamHost, UpstreamServer, UpstreamSettings};
 pub use self::tunnel::{Tunnel, TunnelIo};
 
 /// How many servers one request tries to connect to: each attempt may take a `connect_timeout`.

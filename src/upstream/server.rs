@@ -21,7 +21,7 @@ use super::UpstreamError;
 use super::balance::Health;
 use super::connect::Address;
 use super::pool::lock;
-use super::settings::UpstreamServer;
+use crate::rules::settings::UpstreamServer;
 
 /// Requests that may wait for a slot, as a multiple of `max_connections`.
 pub const QUEUE_FACTOR: usize = 4;

@@ -1,0 +1,156 @@
+//! One process's proxy: what its workers share, made once, and the worker proxies made from it.
+//!
+//! A reload makes new rules, routes and upstreams; tiers, flights and counters stay.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::site::{Proxy, Shared, Site};
+use crate::observe::access_log::AccessLog;
+use crate::observe::metrics::Metrics;
+use crate::rules::Rules;
+use crate::rules::settings::{RedisServer, RedisSettings};
+use crate::store::memory::MemoryTier;
+use crate::store::purges::PurgeTable;
+use crate::store::redis::{self, RedisStore};
+use crate::upstream::request::Via;
+use crate::upstream::{Upstream, UpstreamShared, native_tls};
+
+/// Why an instance cannot be made.
+pub type SetupError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What all workers of a process share.
+#[derive(Debug)]
+pub struct Instance {
+    /// Tiers, flights, counters.
+    pub shared: Arc<Shared>,
+    /// The configuration in force.
+    pub site: ArcSwap<Site>,
+    redis: Option<RedisParts>,
+}
+
+#[derive(Debug)]
+struct RedisParts {
+    settings: Arc<redis::Settings>,
+    counters: Arc<redis::Counters>,
+}
+
+impl Instance {
+    /// Makes tiers and counters, and resolves the rules.
+    ///
+    /// # Errors
+    /// When an upstream cannot be used, or a metric cannot be registered.
+    pub fn new(rules: Rules, log: AccessLog) -> Result<Self, SetupError> {
+        let metrics = Metrics::new()?;
+        let purges = Arc::new(PurgeTable::default());
+        let memory =
+            MemoryTier::new(rules.memory.max_size, rules.memory.max_object_size, Arc::clone(&purges));
+        let redis = rules.redis.as_ref().map(|settings| RedisParts {
+            settings: Arc::new(redis_settings(settings)),
+            counters: Arc::default(),
+        });
+        let site = site(rules, &metrics)?;
+        let shared = Arc::new(Shared {
+            memory,
+            purges,
+            flights: Arc::default(),
+            backoff: Default::default(),
+            metrics,
+            log,
+        });
+        Ok(Self { shared, site: ArcSwap::from_pointee(site), redis })
+    }
+
+    /// The proxy of one more worker; on that worker's event loop.
+    #[must_use]
+    pub fn worker(&self) -> Arc<Proxy> {
+        let redis = self.redis.as_ref().map(|redis| {
+            let observer = Arc::new(Latency(Arc::clone(&self.shared)));
+            RedisStore::connect(Arc::clone(&redis.settings), Arc::clone(&redis.counters), observer)
+        });
+        self.proxy(redis)
+    }
+
+    /// The same worker's proxy under the configuration now in force; its connection to Redis stays.
+    #[must_use]
+    pub fn renewed(&self, before: &Proxy) -> Arc<Proxy> {
+        self.proxy(before.redis.clone())
+    }
+
+    /// Puts new rules in force; names the tables whose changes need a restart.
+    ///
+    /// # Errors
+    /// When an upstream cannot be used: the rules in force stay.
+    pub fn reload(&self, mut rules: Rules) -> Result<Vec<&'static str>, SetupError> {
+        let before = self.site.load_full();
+        let needs_restart = before.rules.needs_restart(&rules);
+        rules.keep_process_settings(&before.rules);
+        self.site.store(Arc::new(site(rules, &self.shared.metrics)?));
+        self.shared.metrics.reloaded(true);
+        Ok(needs_restart)
+    }
+
+    /// What the Redis tier counts, when there is one.
+    #[must_use]
+    pub fn redis_counters(&self) -> Option<&redis::Counters> {
+        self.redis.as_ref().map(|redis| &*redis.counters)
+    }
+
+    fn proxy(&self, redis: Option<Arc<RedisStore>>) -> Arc<Proxy> {
+        let site = self.site.load_full();
+        let upstreams = site.upstreams.iter().map(|shared| Upstream::new(Arc::clone(shared))).collect();
+        Arc::new(Proxy { shared: Arc::clone(&self.shared), site, upstreams, redis })
+    }
+}
+
+/// Hands the duration of each Redis command to its histogram.
+#[derive(Debug)]
+struct Latency(Arc<Shared>);
+
+impl redis::CommandObserver for Latency {
+    fn observe(&self, command: &'static str, took: std::time::Duration) {
+        self.0.metrics.redis_command(command, took);
+    }
+}
+
+fn site(rules: Rules, metrics: &Metrics) -> Result<Site, SetupError> {
+    let tls = rules.upstreams.iter().any(|upstream| upstream.servers.iter().any(|server| server.tls));
+    let tls = if tls {
+        let (tls, errors) = native_tls()?;
+        for error in errors {
+            tracing::warn!("a certificate authority of this system was passed over: {error}");
+        }
+        Some(tls)
+    } else {
+        None
+    };
+    let mut upstreams = Vec::with_capacity(rules.upstreams.len());
+    for settings in &rules.upstreams {
+        let shared = UpstreamShared::new(settings.clone(), tls.as_ref())
+            .map_err(|error| format!("upstream.{}: {error}", settings.name))?;
+        upstreams.push(shared);
+    }
+    let via = Via::new(&rules.server.name).ok_or("server.name is no token")?;
+    Ok(Site::new(rules, upstreams, via, metrics))
+}
+
+fn redis_settings(from: &RedisSettings) -> redis::Settings {
+    redis::Settings {
+        server: match &from.server {
+            RedisServer::Tcp { host, port, tls } => {
+                redis::Server::Tcp { host: host.clone(), port: *port, tls: *tls }
+            }
+            RedisServer::Unix(path) => redis::Server::Unix { path: path.clone() },
+        },
+        database: from.database,
+        username: from.username.clone(),
+        password: from.password.as_ref().map(|secret| secret.expose().to_owned()),
+        prefix: from.prefix.clone(),
+        read_timeout: from.read_timeout,
+        write_timeout: from.write_timeout,
+        max_object_size: from.max_object_size,
+        compress_above: from.compress_above,
+        lock_ttl: from.lock_ttl,
+    }
+}
