@@ -111,8 +111,8 @@ impl Admin {
             redis: self.instance.redis_counters().map(|counters| RedisCounts {
                 breaker: breaker.unwrap_or(0),
                 errors: counters.errors(),
-                compressed_before: counters.compressed_before(),
-                compressed_after: counters.compressed_after(),
+                compressed_before: counters.compressed().0,
+                compressed_after: counters.compressed().1,
             }),
         }
     }

@@ -149,7 +149,7 @@ impl Process {
         let running = server::serve(&settings, listeners, make, opened, &stopping)
             .map_err(|error| io("workers")(error.into()))?;
         for address in &listening {
-            tracing::info!(listener = "proxy", %address, workers = workers_wanted, "listening");
+            tracing::info!(listener = %"proxy", %address, workers = workers_wanted, "listening");
         }
 
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -167,7 +167,7 @@ impl Process {
                 tokio::net::TcpListener::from_std(listener).map_err(|e| io("admin listener")(e.into()))?;
             drop(guard);
             runtime.spawn(Arc::new(admin).serve(listener));
-            tracing::info!(listener = "admin", %address, "listening");
+            tracing::info!(listener = %"admin", %address, "listening");
             admin_address = Some(address);
         }
         Ok(Self { runtime, running, stop, instance, workers, config, listening, admin: admin_address })
