@@ -1,0 +1,6 @@
+//! forebay from outside: the real binary between a scripted origin, raw clients and real Redis servers.
+//!
+//! Barriers instead of sleeps: a test lets time pass only where time is what it is about.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on stops where it is")]
+
+mod support;
