@@ -227,7 +227,9 @@ fn status(head: &Head) -> Result<u16, String> {
     let version = words.next().unwrap_or_default();
     let status = words.next().and_then(|status| status.parse().ok());
     match status {
-        Some(status) if matches!(version, "HTTP/1.1" | "HTTP/1.0") && (100..1000).contains(&status) => Ok(status),
+        Some(status) if matches!(version, "HTTP/1.1" | "HTTP/1.0") && (100..1000).contains(&status) => {
+            Ok(status)
+        }
         _ => Err(format!("a bad status line: {:?}", head.start)),
     }
 }

@@ -10,9 +10,9 @@ use std::thread::JoinHandle;
 use tempfile::TempDir;
 
 use super::client::{self, Answer, Client};
+use super::eventually;
 use super::origin::Origin;
 use super::redis::Redis;
-use super::eventually;
 
 /// A configuration file in the making. Every listener is on a port the system chooses.
 #[derive(Clone, Debug)]
@@ -102,8 +102,11 @@ impl Config {
         if let Some(redis) = &self.redis {
             let _ = writeln!(text, "[redis]\n{redis}");
         }
-        let _ = writeln!(text, "[upstream.origin]\nservers = [\"http://{}\"]\n{}", self.origin, self.upstream);
-        let _ = writeln!(text, "[defaults]\n{}", self.defaults);
+        let _ =
+            writeln!(text, "[upstream.origin]\nservers = [\"http://{}\"]\n{}", self.origin, self.upstream);
+        // Early refresh is a matter of chance, which only its own tests want.
+        let chance = if self.defaults.contains("early_refresh") { "" } else { "early_refresh = 0.0\n" };
+        let _ = writeln!(text, "[defaults]\n{chance}{}", self.defaults);
         text += &self.routes;
         text += "[[route]]\nname = \"rest\"\npath = \"/{*rest}\"\nupstream = \"origin\"\n";
         text
@@ -145,7 +148,8 @@ pub(crate) struct Forebay {
 type Log = Arc<Mutex<Vec<String>>>;
 
 impl Forebay {
-    fn run(config: &str) -> Self {
+    /// Starts the binary with this file and waits until it is ready.
+    pub(crate) fn run(config: &str) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let file = directory.path().join("proxy.toml");
         std::fs::write(&file, config).expect("a configuration file");
@@ -158,8 +162,7 @@ impl Forebay {
             follow(child.stderr.take().expect("stderr"), &log),
         ];
         let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut proxy =
-            Self { address: unknown, admin: unknown, child, log, readers, _directory: directory };
+        let mut proxy = Self { address: unknown, admin: unknown, child, log, readers, _directory: directory };
         proxy.address = proxy.listener("proxy", config);
         proxy.admin = proxy.listener("admin", config);
         let admin = proxy.admin;
@@ -316,4 +319,3 @@ pub(crate) fn value(line: &str, key: &str) -> Option<String> {
     let pair = line.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='))?;
     Some(pair.trim_matches('"').to_owned())
 }
-

@@ -46,7 +46,8 @@ impl Head {
         let start = lines.next().unwrap_or_default().to_owned();
         let mut fields = Vec::new();
         for line in lines {
-            let (name, value) = line.split_once(':').ok_or_else(|| format!("a line without colon: {line:?}"))?;
+            let (name, value) =
+                line.split_once(':').ok_or_else(|| format!("a line without colon: {line:?}"))?;
             let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
             if name.is_empty() || !name.chars().all(token) {
                 return Err(format!("a bad field name: {name:?}"));
@@ -242,7 +243,9 @@ impl Wire {
             }
             Err(error) => Err(match error.kind() {
                 ErrorKind::WouldBlock | ErrorKind::TimedOut => End::Stalled,
-                ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted => End::Reset,
+                ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted => {
+                    End::Reset
+                }
                 _ => End::Malformed(error.to_string()),
             }),
         }

@@ -18,10 +18,10 @@ mod sync;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-pub(crate) use client::{Answer, Client, fan_out, get, send};
+pub(crate) use client::{Answer, Client, fan_out, get, request, send};
 pub(crate) use forebay::{Config, Forebay, check};
 pub(crate) use message::{End, Framing};
-pub(crate) use origin::{Exchange, Origin, Seen};
+pub(crate) use origin::Origin;
 pub(crate) use redis::Redis;
 pub(crate) use relay::{Fault, Relay};
 pub(crate) use reply::Reply;

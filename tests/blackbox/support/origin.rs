@@ -58,6 +58,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     seen: Vec<Seen>,
+    /// How often each path was asked for.
+    counts: HashMap<String, usize>,
     /// A second descriptor of each connection, with which the test closes it; `None` once it was reset.
     streams: Vec<Option<TcpStream>>,
     /// Heads that could not be read as HTTP: always the proxy's fault.
@@ -138,7 +140,7 @@ impl Origin {
 
     /// How often this path was asked for.
     pub(crate) fn count(&self, path: &str) -> usize {
-        self.shared.state().seen.iter().filter(|seen| seen.path() == path).count()
+        self.shared.state().counts.get(path).copied().unwrap_or_default()
     }
 
     /// The last request for this path.
@@ -322,7 +324,8 @@ fn serve(shared: &Arc<Shared>, stream: TcpStream, connection: usize) {
 /// Runs the script for one request; gives the connection back when it may be used again.
 fn answer(shared: &Arc<Shared>, wire: Wire, head: Head, framing: Framing, connection: usize) -> Option<Wire> {
     let mut words = head.start.split(' ');
-    let (method, target) = (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
+    let (method, target) =
+        (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
     let seen = Seen {
         method,
         target,
@@ -336,11 +339,21 @@ fn answer(shared: &Arc<Shared>, wire: Wire, head: Head, framing: Framing, connec
     let path = seen.path().to_owned();
     let (index, nth) = shared.change(|state| {
         state.seen.push(seen);
-        (state.seen.len() - 1, state.seen.iter().filter(|seen| seen.path() == path).count())
+        let count = state.counts.entry(path.clone()).or_default();
+        *count += 1;
+        (state.seen.len() - 1, *count)
     });
     let ended = framing == Framing::None;
-    let mut exchange =
-        Exchange { wire, shared: Arc::clone(shared), index, nth, framing, head, ended, after: After::KeepAlive };
+    let mut exchange = Exchange {
+        wire,
+        shared: Arc::clone(shared),
+        index,
+        nth,
+        framing,
+        head,
+        ended,
+        after: After::KeepAlive,
+    };
     let script = script_for(shared, &path);
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         match script {
@@ -374,8 +387,8 @@ fn script_for(shared: &Shared, path: &str) -> Option<Script> {
     if let Some(script) = scripts.get(path) {
         return Some(Arc::clone(script));
     }
-    let beginnings = scripts.iter().filter(|(name, _)| {
-        name.strip_suffix('*').is_some_and(|beginning| path.starts_with(beginning))
-    });
+    let beginnings = scripts
+        .iter()
+        .filter(|(name, _)| name.strip_suffix('*').is_some_and(|beginning| path.starts_with(beginning)));
     beginnings.max_by_key(|(name, _)| name.len()).map(|(_, script)| Arc::clone(script))
 }

@@ -77,7 +77,7 @@ fn a_fan_out_is_concurrent() {
     let meeting = Meeting::of(40);
     origin.on("/m", move |exchange| {
         meeting.arrive();
-        exchange.reply(&Reply::ok(exchange.target().to_owned()));
+        exchange.reply(&Reply::ok(exchange.target()));
     });
     let gate = Gate::new();
     let answers = fan_out(&[origin.address], 40, |i| request("GET", &format!("/m?{i}"), ""), || gate.open());
