@@ -31,6 +31,17 @@ fn a_good_file_passes() {
 }
 
 #[test]
+fn the_example_passes_as_it_is() {
+    let example = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("proxy.example.toml");
+    let output = Command::new(env!("CARGO_BIN_EXE_forebay"))
+        .args(["check", "--config"])
+        .arg(example)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&[output.stdout, output.stderr].concat()));
+}
+
+#[test]
 fn every_kind_of_mistake_is_an_error_with_its_line_and_key() {
     for (text, words) in [
         (with("[server]", "lisen = []"), ["lisen", "listen"].as_slice()),

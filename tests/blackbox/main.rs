@@ -6,6 +6,7 @@
 mod admin;
 mod basics;
 mod config;
+mod demo;
 mod failure;
 mod fields;
 mod freshness;

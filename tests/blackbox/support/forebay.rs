@@ -148,13 +148,24 @@ pub(crate) struct Forebay {
 type Log = Arc<Mutex<Vec<String>>>;
 
 impl Forebay {
-    /// Starts the binary with this file and waits until it is ready.
+    /// Starts `forebay run` with this file and waits until it is ready.
     pub(crate) fn run(config: &str) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let file = directory.path().join("proxy.toml");
         std::fs::write(&file, config).expect("a configuration file");
+        let file = file.to_string_lossy().into_owned();
+        Self::command(&["run", "--config", &file], directory, config)
+    }
+
+    /// Starts `forebay demo` on ports that the system chooses and waits until it is ready.
+    pub(crate) fn demo() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        Self::command(&["demo", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"], directory, "")
+    }
+
+    fn command(arguments: &[&str], directory: TempDir, config: &str) -> Self {
         let mut command = binary();
-        command.args(["run", "--config"]).arg(&file).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary starts");
         let log = Log::default();
         let readers = vec![
