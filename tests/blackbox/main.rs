@@ -1,0 +1,23 @@
+//! forebay from outside: the real binary between a scripted origin, raw clients and real Redis servers.
+//!
+//! Barriers instead of sleeps: a test lets time pass only where time is what it is about.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on stops where it is")]
+
+mod admin;
+mod basics;
+mod config;
+mod demo;
+mod failure;
+mod fields;
+mod freshness;
+mod hostile_redis;
+mod limits;
+mod redis;
+mod sharing;
+mod stampede;
+mod streaming;
+mod support;
+mod truncation;
+mod tunnels;
+mod wire_answers;
+mod wire_requests;

@@ -1,0 +1,332 @@
+//! The real binary: started with a configuration of its own, observed from outside, gone with the test.
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use tempfile::TempDir;
+
+use super::client::{self, Answer, Client};
+use super::eventually;
+use super::origin::Origin;
+use super::redis::Redis;
+
+/// A configuration file in the making. Every listener is on a port the system chooses.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    server: String,
+    memory: String,
+    redis: Option<String>,
+    origin: SocketAddr,
+    upstream: String,
+    defaults: String,
+    routes: String,
+    count: usize,
+}
+
+impl Config {
+    /// Two workers, the memory tier, and one route that sends every path to this origin.
+    pub(crate) fn new(origin: &Origin) -> Self {
+        Self::to(origin.address)
+    }
+
+    /// Like [`Config::new`], for an origin that is not scripted.
+    pub(crate) fn to(origin: SocketAddr) -> Self {
+        let empty = String::new;
+        let (server, memory, upstream) = (empty(), empty(), empty());
+        Self { server, memory, redis: None, origin, upstream, defaults: empty(), routes: empty(), count: 0 }
+    }
+
+    /// A line of `[server]`.
+    pub(crate) fn server(mut self, line: &str) -> Self {
+        self.server += &format!("{line}\n");
+        self
+    }
+
+    /// A line of `[memory]`.
+    pub(crate) fn memory(mut self, line: &str) -> Self {
+        self.memory += &format!("{line}\n");
+        self
+    }
+
+    /// The memory tier off: every answer comes from Redis or from the origin.
+    pub(crate) fn without_memory(self) -> Self {
+        self.memory("max_size = \"0\"")
+    }
+
+    /// `[redis]` with this server.
+    pub(crate) fn redis(self, redis: &Redis) -> Self {
+        self.redis_at(redis.address)
+    }
+
+    /// `[redis]` with whatever listens there.
+    pub(crate) fn redis_at(mut self, address: SocketAddr) -> Self {
+        self.redis = Some(format!("url = \"redis://{address}/0\"\n"));
+        self
+    }
+
+    /// A line of `[redis]`.
+    pub(crate) fn redis_line(mut self, line: &str) -> Self {
+        *self.redis.as_mut().expect("a [redis] table") += &format!("{line}\n");
+        self
+    }
+
+    /// A line of `[upstream.origin]`.
+    pub(crate) fn upstream(mut self, line: &str) -> Self {
+        self.upstream += &format!("{line}\n");
+        self
+    }
+
+    /// A line of `[defaults]`.
+    pub(crate) fn defaults(mut self, line: &str) -> Self {
+        self.defaults += &format!("{line}\n");
+        self
+    }
+
+    /// A `[[route]]` of its own for this path (pattern), before the one for everything.
+    pub(crate) fn route(mut self, path: &str, lines: &str) -> Self {
+        self.count += 1;
+        let name = format!("route-{}", self.count);
+        self.routes +=
+            &format!("[[route]]\nname = \"{name}\"\npath = \"{path}\"\nupstream = \"origin\"\n{lines}\n\n");
+        self
+    }
+
+    pub(crate) fn text(&self) -> String {
+        let mut text = format!("[server]\nlisten = [\"127.0.0.1:0\"]\nworkers = 2\n{}\n", self.server);
+        text += "[admin]\nlisten = \"127.0.0.1:0\"\n\n";
+        let _ = writeln!(text, "[memory]\n{}", self.memory);
+        if let Some(redis) = &self.redis {
+            let _ = writeln!(text, "[redis]\n{redis}");
+        }
+        let _ =
+            writeln!(text, "[upstream.origin]\nservers = [\"http://{}\"]\n{}", self.origin, self.upstream);
+        // Early refresh is a matter of chance, which only its own tests want.
+        let chance = if self.defaults.contains("early_refresh") { "" } else { "early_refresh = 0.0\n" };
+        let _ = writeln!(text, "[defaults]\n{chance}{}", self.defaults);
+        text += &self.routes;
+        text += "[[route]]\nname = \"rest\"\npath = \"/{*rest}\"\nupstream = \"origin\"\n";
+        text
+    }
+
+    /// Starts the binary and waits until it is ready.
+    pub(crate) fn start(self) -> Forebay {
+        Forebay::run(&self.text())
+    }
+}
+
+/// What `forebay check` says about this file.
+pub(crate) fn check(config: &str) -> Output {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("proxy.toml");
+    std::fs::write(&file, config).expect("a configuration file");
+    let mut command = binary();
+    command.args(["check", "--config"]).arg(&file);
+    command.output().expect("the binary runs")
+}
+
+fn binary() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
+    // Nothing of the surroundings may change what a test sees.
+    command.env_clear().env("NO_COLOR", "1").stdin(Stdio::null());
+    command
+}
+
+/// A running proxy. Dropping it kills it, and fails the test when it ever panicked.
+pub(crate) struct Forebay {
+    pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    child: Child,
+    log: Log,
+    readers: Vec<JoinHandle<()>>,
+    _directory: TempDir,
+}
+
+type Log = Arc<Mutex<Vec<String>>>;
+
+impl Forebay {
+    /// Starts `forebay run` with this file and waits until it is ready.
+    pub(crate) fn run(config: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let file = directory.path().join("proxy.toml");
+        std::fs::write(&file, config).expect("a configuration file");
+        let file = file.to_string_lossy().into_owned();
+        Self::command(&["run", "--config", &file], directory, config)
+    }
+
+    /// Starts `forebay demo` on ports that the system chooses and waits until it is ready.
+    pub(crate) fn demo() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        Self::command(&["demo", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"], directory, "")
+    }
+
+    fn command(arguments: &[&str], directory: TempDir, config: &str) -> Self {
+        let mut command = binary();
+        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary starts");
+        let log = Log::default();
+        let readers = vec![
+            follow(child.stdout.take().expect("stdout"), &log),
+            follow(child.stderr.take().expect("stderr"), &log),
+        ];
+        let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut proxy = Self { address: unknown, admin: unknown, child, log, readers, _directory: directory };
+        proxy.address = proxy.listener("proxy", config);
+        proxy.admin = proxy.listener("admin", config);
+        let admin = proxy.admin;
+        eventually("/ready answers 200", || {
+            (client::get(admin, "/ready", "Connection: close\r\n").status == 200).then_some(())
+        });
+        proxy
+    }
+
+    /// The address that the process says this listener has.
+    fn listener(&mut self, name: &str, config: &str) -> SocketAddr {
+        eventually(&format!("a log line with listener={name}"), || {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                panic!("forebay ended with {status}:\n{}\n--- with\n{config}", self.log().join("\n"));
+            }
+            self.log().iter().find_map(|line| {
+                let ours = line.contains("listening") && value(line, "listener").as_deref() == Some(name);
+                if ours { value(line, "address")?.parse().ok() } else { None }
+            })
+        })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// GET on a connection of its own.
+    #[track_caller]
+    pub(crate) fn get(&self, target: &str) -> Answer {
+        client::get(self.address, target, "")
+    }
+
+    /// GET with these field lines, each with its CRLF.
+    #[track_caller]
+    pub(crate) fn get_with(&self, target: &str, lines: &str) -> Answer {
+        client::get(self.address, target, lines)
+    }
+
+    /// A request without content.
+    #[track_caller]
+    pub(crate) fn request(&self, method: &str, target: &str, lines: &str) -> Answer {
+        client::send(self.address, client::request(method, target, lines))
+    }
+
+    /// These bytes as one request.
+    #[track_caller]
+    pub(crate) fn send(&self, bytes: impl AsRef<[u8]>) -> Answer {
+        client::send(self.address, bytes)
+    }
+
+    pub(crate) fn connect(&self) -> Client {
+        Client::to(self.address)
+    }
+
+    /// The sum of every series of this name whose labels include these.
+    #[track_caller]
+    pub(crate) fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let mut sum = 0.0;
+        for line in self.metrics().lines().filter(|line| !line.starts_with('#')) {
+            let Some((series, number)) = line.rsplit_once(' ') else { continue };
+            let (metric, set) = series.split_once('{').unwrap_or((series, "}"));
+            let has = |(label, wanted): &(&str, &str)| {
+                let pair = format!("{label}=\"{wanted}\"");
+                set.starts_with(&pair) || set.contains(&format!(",{pair}"))
+            };
+            if metric == name && labels.iter().all(has) {
+                sum += number.parse::<f64>().unwrap_or_else(|_| panic!("not a number: {line}"));
+            }
+        }
+        sum
+    }
+
+    /// The exposition of `/metrics`.
+    #[track_caller]
+    pub(crate) fn metrics(&self) -> String {
+        let answer = client::get(self.admin, "/metrics", "");
+        assert_eq!(answer.status, 200);
+        answer.text()
+    }
+
+    /// Everything the process wrote so far, line by line, without colours.
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Resident memory in bytes.
+    pub(crate) fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("/proc");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+        let kib: u64 = line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number");
+        kib << 10
+    }
+
+    /// Asks the process to end, and does not wait.
+    pub(crate) fn terminate(&self) {
+        signal(self.pid(), "TERM");
+    }
+
+    /// Waits until the process has ended by itself.
+    #[track_caller]
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        eventually("the process ends", || self.child.try_wait().expect("our child"))
+    }
+}
+
+impl Drop for Forebay {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        for reader in self.readers.drain(..) {
+            let _ = reader.join();
+        }
+        let log = self.log().join("\n");
+        if std::thread::panicking() {
+            eprintln!("--- what forebay wrote\n{log}\n---");
+        } else {
+            assert!(!log.contains("panicked"), "forebay panicked:\n{log}");
+        }
+    }
+}
+
+/// Sends a signal to a process of this test.
+pub(crate) fn signal(pid: u32, name: &str) {
+    let status = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status().expect("sh");
+    assert!(status.success(), "kill -{name} {pid}");
+}
+
+fn follow(stream: impl Read + Send + 'static, log: &Log) -> JoinHandle<()> {
+    let log = Arc::clone(log);
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).split(b'\n') {
+            let Ok(line) = line else { return };
+            log.lock().unwrap().push(plain(&String::from_utf8_lossy(&line)));
+        }
+    })
+}
+
+/// The line without terminal escapes.
+fn plain(line: &str) -> String {
+    let mut text = String::new();
+    let mut characters = line.chars();
+    while let Some(character) = characters.next() {
+        if character == '\u{1b}' {
+            characters.by_ref().find(char::is_ascii_alphabetic);
+        } else {
+            text.push(character);
+        }
+    }
+    text
+}
+
+/// The value of `key=value` in a log line, quoted or not.
+pub(crate) fn value(line: &str, key: &str) -> Option<String> {
+    let pair = line.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='))?;
+    Some(pair.trim_matches('"').to_owned())
+}

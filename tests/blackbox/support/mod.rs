@@ -1,0 +1,70 @@
+//! Both ends of the wire, and everything in between that can fail: a scripted origin, a raw client,
+//! the real binary, real `redis-server` processes and a relay that breaks connections.
+//!
+//! Nothing here uses an HTTP library: what a test sends is what goes out, byte for byte, and what it
+//! sees is what came in. Every wait has a deadline, so that a broken proxy fails a test and hangs none.
+
+mod client;
+mod forebay;
+mod message;
+mod origin;
+mod redis;
+mod relay;
+mod reply;
+mod resp;
+mod selftest;
+mod sync;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+pub(crate) use client::{Answer, Client, fan_out, get, request, send};
+pub(crate) use forebay::{Config, Forebay, check};
+pub(crate) use message::{End, Framing};
+pub(crate) use origin::Origin;
+pub(crate) use redis::Redis;
+pub(crate) use relay::{Fault, Relay};
+pub(crate) use reply::Reply;
+pub(crate) use resp::{Resp, Value};
+pub(crate) use sync::{Gate, Meeting};
+
+/// How long anything may take before a test gives up: generous, since it is only ever spent on failure.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks again until `ask` has an answer; panics with `what` when there is none in time.
+#[track_caller]
+pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = ::forebay::clock::monotonic() + PATIENCE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(::forebay::clock::monotonic() < deadline, "never came true: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Like [`eventually`], for a plain condition.
+#[track_caller]
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    eventually(what, || holds().then_some(()));
+}
+
+/// Lets time pass, where time itself is the subject of the test.
+pub(crate) fn pass(time: Duration) {
+    std::thread::sleep(time);
+}
+
+/// A port on loopback on which nobody listens at this moment.
+pub(crate) fn free_port() -> SocketAddr {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    socket.local_addr().expect("a bound socket has an address")
+}
+
+/// `len` bytes that no compressor shortens, the same for the same seed.
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut bytes = vec![0; len];
+    random.fill(&mut bytes);
+    bytes
+}

@@ -1,0 +1,156 @@
+//! A real `redis-server` that can be paused, killed and brought back on the same port.
+
+use std::collections::BTreeMap;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use tempfile::TempDir;
+
+use super::forebay::signal;
+use super::resp::{Resp, Value};
+use super::{eventually, free_port};
+
+/// A server without persistence on a port of its own, gone with the test.
+pub(crate) struct Redis {
+    pub(crate) address: SocketAddr,
+    child: Option<Child>,
+    directory: TempDir,
+}
+
+impl Redis {
+    pub(crate) fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let mut redis = Self { address: free_port(), child: None, directory };
+        redis.restart();
+        redis
+    }
+
+    /// A place where a server will be later.
+    pub(crate) fn absent() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        Self { address: free_port(), child: None, directory }
+    }
+
+    /// Starts the server (again), empty, on the same port.
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        let port = self.address.port().to_string();
+        let mut command = Command::new("redis-server");
+        command.args(["--bind", "127.0.0.1", "--port", &port, "--save", "", "--appendonly", "no"]);
+        command.args(["--databases", "2", "--dir"]).arg(self.directory.path());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().unwrap_or_else(|error| {
+            panic!("redis-server does not start ({error}): install it with `apt-get install redis-server`")
+        });
+        self.child = Some(child);
+        eventually("redis-server answers PING", || {
+            let status = self.child.as_mut().and_then(|child| child.try_wait().expect("our child"));
+            assert!(status.is_none(), "redis-server ended with {status:?}");
+            let mut connection = Resp::to(self.address).ok()?;
+            connection.command(&["PING"]).ok().filter(|reply| *reply == Value::Text("PONG".to_owned()))
+        });
+    }
+
+    fn pid(&self) -> u32 {
+        self.child.as_ref().expect("a running server").id()
+    }
+
+    /// The server hangs: connections stay, nothing answers.
+    pub(crate) fn pause(&self) {
+        signal(self.pid(), "STOP");
+    }
+
+    pub(crate) fn resume(&self) {
+        signal(self.pid(), "CONT");
+    }
+
+    /// `kill -9`, and everything in it is lost.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Runs one command on a connection of its own.
+    #[track_caller]
+    pub(crate) fn command<A: AsRef<[u8]>>(&self, arguments: &[A]) -> Value {
+        let mut connection = Resp::to(self.address).expect("redis-server accepts");
+        connection.command(arguments).expect("redis-server answers")
+    }
+
+    /// Every key of the first database with its kind (`string`, `zset`, …). The test may use KEYS.
+    #[track_caller]
+    pub(crate) fn keys(&self) -> BTreeMap<String, String> {
+        let Value::Array(keys) = self.command(&["KEYS", "*"]) else { panic!("KEYS answers with an array") };
+        let keys = keys.into_iter().filter_map(Value::bytes);
+        keys.map(|key| {
+            let kind = self.command(&[b"TYPE".as_slice(), &key]).bytes().unwrap_or_default();
+            (String::from_utf8_lossy(&key).into_owned(), String::from_utf8_lossy(&kind).into_owned())
+        })
+        .collect()
+    }
+
+    /// The strings: records, chunks, locks, markers.
+    #[track_caller]
+    pub(crate) fn strings(&self) -> BTreeMap<String, Vec<u8>> {
+        let keys = self.keys().into_iter().filter(|(_, kind)| kind == "string");
+        keys.filter_map(|(key, _)| Some((key.clone(), self.command(&["GET", &key]).bytes()?))).collect()
+    }
+
+    /// Follows every command from now on.
+    pub(crate) fn monitor(&self) -> Monitor {
+        let mut connection = Resp::to(self.address).expect("redis-server accepts");
+        connection.command(&["MONITOR"]).expect("MONITOR");
+        let stream = connection.descriptor().expect("a second descriptor");
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&lines);
+        let reader = std::thread::spawn(move || {
+            while let Ok(line) = connection.line() {
+                log.lock().unwrap().push(line);
+            }
+        });
+        Monitor { stream, lines, reader: Some(reader) }
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            // A stopped process does not die of anything but SIGKILL, which this is.
+            self.kill();
+        }
+    }
+}
+
+/// The log of a server's commands while the test runs.
+pub(crate) struct Monitor {
+    stream: TcpStream,
+    lines: Arc<Mutex<Vec<String>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Monitor {
+    /// Every command so far, as MONITOR writes it.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.lines.lock().unwrap().clone()
+    }
+
+    /// The names of the commands so far, in capitals, those inside scripts too.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let lines = self.lines();
+        let words = lines.iter().filter_map(|line| line.split_once("] \"")?.1.split('"').next());
+        words.map(str::to_ascii_uppercase).collect()
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+    }
+}
