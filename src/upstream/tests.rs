@@ -45,7 +45,8 @@ impl Origin {
     }
 
     async fn accept(&self) -> Heard {
-        Heard { stream: self.listener.accept().await.expect("accept").0, unread: Vec::new() }
+        let (stream, _) = in_time(self.listener.accept()).await.expect("accept");
+        Heard { stream, unread: Vec::new() }
     }
 
     /// Whether nobody has connected beyond what was accepted.
@@ -106,7 +107,7 @@ impl Heard {
     }
 
     async fn more(&mut self) -> usize {
-        self.stream.read_buf(&mut self.unread).await.unwrap_or(0)
+        in_time(self.stream.read_buf(&mut self.unread)).await.unwrap_or(0)
     }
 
     async fn say(&mut self, bytes: impl AsRef<[u8]>) {
@@ -124,6 +125,11 @@ impl Heard {
     fn reset(self) {
         socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("linger");
     }
+}
+
+/// A script whose cue never comes fails instead of hanging.
+async fn in_time<T>(cue: impl Future<Output = T>) -> T {
+    tokio::time::timeout(LONG / 3, cue).await.expect("the cue never came")
 }
 
 fn settings(servers: Vec<UpstreamServer>) -> UpstreamSettings {
@@ -480,6 +486,7 @@ async fn an_answer_before_the_end_of_its_request_cuts_the_upload_off() {
         upload.send_data(Bytes::from_static(b"abc")).await.expect("room");
         let answer = fetch(&upstream, request("POST", RequestBody::boxed(body))).await.expect("answer");
         assert_eq!(answer, hello());
+        assert_eq!(upstream.shared().gauges().busy.load(Relaxed), 0, "at once, not once it has settled");
     };
     tokio::join!(script, client);
     assert_eq!(idle(&upstream), 0);
