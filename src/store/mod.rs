@@ -3,6 +3,8 @@
 //! Stores know keys, bytes, stamps and expiry; never freshness, requests or configuration files.
 //! A store that fails is a store that has nothing: every error is a miss, counted.
 
+pub mod redis;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
