@@ -383,7 +383,9 @@ fn configure(settings: &Settings) -> Result<Builder, Error> {
         connection.reconnect_errors = Vec::new();
     });
     builder.with_performance_config(|performance| {
-        performance.default_command_timeout = Duration::ZERO;
+        // A net under the budgets of `Link`: the library drops those of whole families of commands
+        // without a word, and a command without any may never end.
+        performance.default_command_timeout = settings.write_timeout;
         performance.broadcast_channel_capacity = 4_096;
         performance.max_feed_count = 200;
     });

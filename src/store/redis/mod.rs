@@ -36,8 +36,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fred::interfaces::{FredResult, KeysInterface, LuaInterface};
-use fred::types::{Expiration, Key, SetOptions, Value};
+use fred::interfaces::{ClientLike, KeysInterface};
+use fred::types::{ClusterHash, CustomCommand, Expiration, Key, SetOptions, Value};
 use tokio::sync::Semaphore;
 
 pub use self::breaker::BreakerState;
@@ -178,20 +178,15 @@ impl RedisStore {
         name: Key,
         arguments: Vec<Value>,
     ) -> Result<i64, Failure> {
-        let (key, values) = (name.clone(), arguments.clone());
-        let known = self
-            .hot
-            .run(command, |link| async move {
-                let result: FredResult<i64> = link.write.evalsha(script.hash.as_str(), key, values).await;
-                result
-            })
-            .await;
-        match known {
-            Err(Failure::NoScript) => {
-                self.hot
-                    .run(command, |link| async move { link.write.eval(script.text, name, arguments).await })
-                    .await
-            }
+        let call = |verb: &'static str, script: Value| {
+            let fixed = [script, Value::Integer(1), Value::Bytes(name.inner().clone())];
+            let arguments: Vec<Value> = fixed.into_iter().chain(arguments.iter().cloned()).collect();
+            // Not the library's own method for scripts: that one ignores our time budget.
+            let verb = CustomCommand::new_static(verb, ClusterHash::Offset(2), false);
+            self.hot.run(command, |link| async move { link.write.custom::<i64, Value>(verb, arguments).await })
+        };
+        match call("EVALSHA", script.hash.as_str().into()).await {
+            Err(Failure::NoScript) => call("EVAL", Value::from(script.text)).await,
             result => result,
         }
     }
