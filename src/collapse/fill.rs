@@ -120,13 +120,17 @@ impl Fill {
         if state.windowed || state.end == End::Broken {
             return None;
         }
+        let length = match state.end {
+            End::Complete => Some(state.retained),
+            End::Open | End::Broken => self.length,
+        };
         let slot = state.free.pop().unwrap_or(state.readers.len());
         match state.readers.get_mut(slot) {
             Some(place) => *place = Some(Place::default()),
             None => state.readers.push(Some(Place::default())),
         }
         drop(state);
-        Some(FillReader { fill: Arc::clone(self), slot, segment: 0, offset: 0, sent: 0, done: false })
+        Some(FillReader { fill: Arc::clone(self), length, slot, segment: 0, offset: 0, sent: 0, done: false })
     }
 
     /// The stated length, or the real one once the body is complete.
@@ -291,6 +295,8 @@ impl Drop for FillWriter {
 #[derive(Debug)]
 pub struct FillReader {
     fill: Arc<Fill>,
+    /// The body's length, where it was known when the reader joined.
+    length: Option<u64>,
     slot: usize,
     segment: usize,
     offset: usize,
@@ -361,13 +367,13 @@ impl Body for FillReader {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.done
+        self.done || self.length == Some(self.sent)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.fill
-            .length()
-            .map_or_else(SizeHint::default, |length| SizeHint::with_exact(length.saturating_sub(self.sent)))
+        self.length.map_or_else(SizeHint::default, |length| {
+            SizeHint::with_exact(length.saturating_sub(self.sent))
+        })
     }
 }
 

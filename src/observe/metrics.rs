@@ -143,6 +143,13 @@ impl Metrics {
         let one: Gauge = build.get_metric_with_label_values(&[env!("CARGO_PKG_VERSION")])?;
         one.set(1.0);
         made.last_reload.set(1);
+        // What counts before anything has happened shows as zero, so that a rate has a beginning.
+        for scope in [Scope::Process, Scope::Fleet] {
+            made.collapsed.with_label_values(&[scope.text()]);
+            made.lock_wait.with_label_values(&[scope.text()]);
+        }
+        made.compression.set("before", 0);
+        made.compression.set("after", 0);
         Ok(made)
     }
 

@@ -216,7 +216,7 @@ impl Errand {
             Ok(mut answer) => {
                 response::clean(&mut answer.head, &self.proxy.site.via);
                 let took = clock::monotonic().saturating_duration_since(begun);
-                metrics.origin_answered(&self.upstream().shared().settings().name, took);
+                metrics.origin_answered(self.upstream().name(), took);
                 let received = clock::wall();
                 Ok((answer, Arrival { stamp, sent, received, begun, took, conditions }))
             }

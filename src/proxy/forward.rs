@@ -66,13 +66,13 @@ impl Proxy {
             }
         };
         let took = clock::monotonic().saturating_duration_since(begun);
-        self.shared.metrics.origin_answered(&upstream.shared().settings().name, took);
+        self.shared.metrics.origin_answered(upstream.name(), took);
         outcome.origin = Some(took);
         outcome.told.status = Some(answer.head.status);
+        response::clean(&mut answer.head, &self.site.via);
         if answer.head.status == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(&asked, route, answer, to_client, connection, outcome);
         }
-        response::clean(&mut answer.head, &self.site.via);
         self.invalidate(&asked, route, answer.head.status, &answer.head.headers).await;
         let mut headers = answer.head.headers;
         storability::client_fields(&mut headers, false, &route.policy);

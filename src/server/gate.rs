@@ -39,7 +39,7 @@ pub(super) struct Gate {
     held: Vec<u8>,
     /// Bytes that may go on, but did not fit into hyper's buffer.
     ready: BytesMut,
-    /// Runs while a head is incomplete.
+    /// Runs until the first head has begun, and while a head is incomplete.
     patience: Option<Pin<Box<Sleep>>>,
     header_timeout: Duration,
     state: State,
@@ -48,6 +48,8 @@ pub(super) struct Gate {
 #[derive(Debug)]
 enum State {
     Open,
+    /// Content was refused: once what came before it has been taken, reading fails.
+    Failing(Refusal),
     /// Nothing more is read.
     Refused,
     /// The write side is shut; what still comes is thrown away.
@@ -67,30 +69,38 @@ impl Gate {
             connection,
             held: Vec::new(),
             ready: BytesMut::new(),
-            patience: None,
+            // A client that connects and says nothing is as slow as one that never ends its head.
+            patience: Some(Box::pin(sleep(header_timeout))),
             header_timeout,
             state: State::Open,
         }
     }
 
     /// Takes the verdict on what was read.
-    fn refuse(&mut self, refusal: Refusal, in_content: bool) -> io::Result<()> {
-        self.state = State::Refused;
+    fn refuse(&mut self, refusal: Refusal, in_content: bool) {
         self.held = Vec::new();
         self.patience = None;
         if in_content {
             self.connection.refuse(None, refusal);
-            return Err(io::Error::new(io::ErrorKind::InvalidData, refusal));
+            self.state = State::Failing(refusal);
+        } else {
+            self.connection.refuse(Some(self.scanner.heads()), refusal);
+            self.ready.extend_from_slice(STAND_IN);
+            self.state = State::Refused;
         }
-        self.connection.refuse(Some(self.scanner.heads()), refusal);
-        self.ready.extend_from_slice(STAND_IN);
-        Ok(())
     }
 
     /// Reads into hyper's own buffer, and cuts off what may not go on yet.
     fn poll_straight(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<bool>> {
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.socket).poll_read(cx, buf))?;
+        if Pin::new(&mut self.socket).poll_read(cx, buf)?.is_pending() {
+            // Only before the first head; between requests the idle time is hyper's to keep.
+            return match &mut self.patience {
+                Some(patience) => patience.as_mut().poll(cx).map(|()| Ok(true)),
+                None => Poll::Pending,
+            };
+        }
+        self.patience = None;
         let fresh = buf.filled().get(before..).unwrap_or_default();
         if fresh.is_empty() {
             return Poll::Ready(Ok(true));
@@ -104,7 +114,7 @@ impl Gate {
             }
             Scan::Refused { pass, refusal, in_content } => {
                 buf.set_filled(before + pass);
-                self.refuse(refusal, in_content)?;
+                self.refuse(refusal, in_content);
                 return Poll::Ready(Ok(pass > 0));
             }
         };
@@ -120,7 +130,7 @@ impl Gate {
             if let Some(patience) = &mut self.patience
                 && patience.as_mut().poll(cx).is_ready()
             {
-                self.refuse(Refusal::Timeout, false)?;
+                self.refuse(Refusal::Timeout, false);
                 return Poll::Ready(Ok(false));
             }
             return Poll::Pending;
@@ -144,7 +154,7 @@ impl Gate {
             }
             Scan::Refused { pass, refusal, in_content } => {
                 self.ready.extend_from_slice(self.held.get(..pass).unwrap_or_default());
-                self.refuse(refusal, in_content)?;
+                self.refuse(refusal, in_content);
             }
         }
         Poll::Ready(Ok(false))
@@ -188,6 +198,10 @@ impl AsyncRead for Gate {
             match this.state {
                 // Not the end of the stream: hyper would drop the answers that are on their way.
                 State::Refused | State::Lingering(..) => return Poll::Pending,
+                State::Failing(refusal) => {
+                    this.state = State::Refused;
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, refusal)));
+                }
                 State::Open => {}
             }
             let done = if this.held.is_empty() {
@@ -230,7 +244,7 @@ impl AsyncWrite for Gate {
         loop {
             match &mut this.state {
                 State::Open => return Pin::new(&mut this.socket).poll_shutdown(cx),
-                State::Refused => {
+                State::Refused | State::Failing(_) => {
                     ready!(Pin::new(&mut this.socket).poll_shutdown(cx))?;
                     this.state = State::Lingering(Box::pin(sleep(LINGER_TIME)), 0);
                 }

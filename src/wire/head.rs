@@ -10,6 +10,9 @@ pub const MAX_TARGET: usize = 8 * 1024;
 /// The most field lines in a head: hyper's own bound, told apart here so that it is 431.
 pub const MAX_FIELDS: usize = 100;
 
+/// What may stand before a target that is still to be told from one that is too long.
+const LONGEST_METHOD: usize = 64;
+
 /// How the content of a message is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
@@ -45,6 +48,11 @@ enum Line {
 }
 
 impl Head {
+    /// Whether a line that is already `length` bytes long, and has no end, can still become right.
+    pub(super) fn outgrown(&self, length: usize) -> Option<Refusal> {
+        (self.line != Line::Field && length > MAX_TARGET + LONGEST_METHOD).then_some(Refusal::TargetTooLong)
+    }
+
     /// Reads one line, without its CRLF; `Some` when it was the head's last.
     pub(super) fn line(&mut self, line: &[u8]) -> Result<Option<Framing>, Refusal> {
         match self.line {
@@ -229,7 +237,7 @@ fn is_host(value: &[u8]) -> bool {
             if !is_address {
                 return false;
             }
-            return port.iter().all(u8::is_ascii_digit) && port.len() <= 5;
+            return is_port(port);
         }
         _ => match memchr::memchr(b':', value) {
             Some(colon) => (value.get(..colon), value.get(colon + 1..)),
@@ -239,8 +247,15 @@ fn is_host(value: &[u8]) -> bool {
     let (Some(host), Some(port)) = (host, port) else { return false };
     !host.is_empty()
         && host.iter().all(|byte| is_reg_name_byte(*byte))
-        && port.len() <= 5
-        && port.iter().all(u8::is_ascii_digit)
+        && is_port(port)
+}
+
+/// Empty, or a number a port can have.
+fn is_port(port: &[u8]) -> bool {
+    port.is_empty()
+        || port.len() <= 5
+            && port.iter().all(u8::is_ascii_digit)
+            && std::str::from_utf8(port).is_ok_and(|port| port.parse::<u16>().is_ok())
 }
 
 fn trim(value: &[u8]) -> &[u8] {

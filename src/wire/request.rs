@@ -126,13 +126,16 @@ fn read_head(
         let rest = bytes.get(*lines..).unwrap_or_default();
         let Some(end) = memchr::memchr(b'\n', rest) else {
             // What has come of an unfinished line is already too much, or already wrong.
+            if let Some(refusal) = head.outgrown(rest.len()) {
+                return Err(refusal);
+            }
             if bytes.len() > max_head {
                 return Err(Refusal::HeadTooLarge);
             }
             return refuse_early(rest).map(|()| None);
         };
         if *lines + end >= max_head {
-            return Err(Refusal::HeadTooLarge);
+            return Err(head.outgrown(end).unwrap_or(Refusal::HeadTooLarge));
         }
         let line = match rest.get(..end) {
             Some([line @ .., b'\r']) => line,
@@ -241,6 +244,8 @@ mod tests {
             ("GET / HTTP/1.1\r\nHost: a b\r\n\r\n".into(), R::Host),
             ("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n".into(), R::Host),
             ("GET / HTTP/1.1\r\nHost: a:x\r\n\r\n".into(), R::Host),
+            ("GET / HTTP/1.1\r\nHost: a:65536\r\n\r\n".into(), R::Host),
+            (format!("GET /{}", "x".repeat(MAX_TARGET + 100)), R::TargetTooLong),
             ("GET / HTTP/1.1\r\nHost: [::1\r\n\r\n".into(), R::Host),
             ("GET / HTTP/1.1\r\nHost: u@a\r\n\r\n".into(), R::Host),
             ("GET http://a/ HTTP/1.1\r\nHost: b\r\n\r\n".into(), R::Host),

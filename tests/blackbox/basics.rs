@@ -77,14 +77,14 @@ fn head_is_answered_from_a_stored_get() {
 }
 
 #[test]
-fn an_answer_to_head_never_answers_get() {
+fn a_miss_of_head_fetches_what_get_needs() {
     let origin = Origin::start();
     origin.reply("/p", Reply::ok("content").cache("max-age=60"));
     let proxy = Config::new(&origin).start();
     let head = proxy.request("HEAD", "/p", "");
     assert_eq!((head.status, head.field("content-length"), head.text().as_str()), (200, Some("7"), ""));
-    proxy.get("/p").expect(200, "MISS", "content");
     proxy.get("/p").expect(200, "HIT", "content");
+    assert_eq!(origin.seen().len(), 1);
 }
 
 #[test]

@@ -1,0 +1,408 @@
+//! One supervised connection to Redis: the only file that configures the client library.
+//!
+//! Decides: how commands are bounded in time and number, when the connection is probed, when its
+//! client is thrown away for a new one. Never touches: what commands mean.
+//!
+//! Requests never wait for recovery: while the breaker is open they are turned away by one atomic
+//! load, and the supervisor alone probes. The library's own task may end for good, or hang in a
+//! write that nobody reads: both are seen here, and answered by a new client.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use fred::clients::{Client, WithOptions};
+use fred::error::{Error, ErrorKind};
+use fred::interfaces::{ClientLike, EventInterface, FredResult, KeysInterface};
+use fred::types::config::{
+    Config, Options, ReconnectPolicy, Server as FredServer, ServerConfig, TcpConfig, TlsConfig, TlsConnector,
+    UnresponsiveConfig,
+};
+use fred::types::{Builder, ConnectHandle, Expiration, RespVersion};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use super::breaker::{Breaker, Ended};
+use super::counters::{CommandObserver, Counters, Failure};
+use super::keys::Names;
+use super::lock::MAGIC;
+use super::settings::{Server, Settings};
+use crate::clock;
+
+/// Commands of one connection that may be under way; the library has no working bound of its own.
+const IN_FLIGHT: usize = 1024;
+/// How often a connection that is down is looked at.
+const DOWN_TICK: Duration = Duration::from_millis(50);
+/// How often one that works is looked at, beside the events it sends.
+const UP_TICK: Duration = Duration::from_secs(1);
+/// Between throwing a client away and making a new one.
+const REBUILD_DELAY: Duration = Duration::from_millis(500);
+/// A client that says it is connected and answers no probe for this long is thrown away.
+const WEDGED: Duration = Duration::from_secs(3);
+/// How long the key that probes write lives, in milliseconds.
+const PROBE_TTL: i64 = 60_000;
+
+/// What the connections of one store share.
+pub(super) struct Context {
+    pub(super) settings: Arc<Settings>,
+    pub(super) names: Names,
+    pub(super) counters: Arc<Counters>,
+    pub(super) observer: Arc<dyn CommandObserver>,
+    /// Closed while Redis takes writes. A server that refuses them still answers reads.
+    pub(super) writes: Breaker,
+}
+
+/// A client, with its time budgets applied once.
+pub(super) struct Link {
+    client: Client,
+    /// For reads.
+    pub(super) read: WithOptions<Client>,
+    /// For writes, locks and scripts.
+    pub(super) write: WithOptions<Client>,
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Records and locks.
+    Hot,
+    /// Chunks: its long replies delay nobody else's short ones.
+    Bulk,
+}
+
+/// A connection and its supervisor, which ends (and the connection with it) when this is dropped.
+pub(super) struct Line {
+    shared: Arc<Shared>,
+    supervisor: JoinHandle<()>,
+}
+
+struct Shared {
+    context: Arc<Context>,
+    role: Role,
+    breaker: Breaker,
+    permits: Semaphore,
+    link: ArcSwapOption<Link>,
+    /// Microseconds of the last answered command, plus one; 0 = none yet.
+    latency: AtomicU64,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.supervisor.abort();
+    }
+}
+
+impl Line {
+    /// Begins to connect; returns at once. Must be called on the runtime that is to drive it.
+    pub(super) fn start(context: Arc<Context>, role: Role) -> Self {
+        let shared = Arc::new(Shared {
+            context,
+            role,
+            breaker: Breaker::unproven(clock::monotonic()),
+            permits: Semaphore::new(IN_FLIGHT),
+            link: ArcSwapOption::empty(),
+            latency: AtomicU64::new(0),
+        });
+        let supervisor = tokio::spawn(Arc::clone(&shared).supervise());
+        Self { shared, supervisor }
+    }
+
+    /// Whether commands are let through. One atomic load.
+    pub(super) fn usable(&self) -> bool {
+        self.shared.breaker.lets_through()
+    }
+
+    pub(super) fn breaker(&self) -> &Breaker {
+        &self.shared.breaker
+    }
+
+    /// Whether the client says that it is connected.
+    pub(super) fn connected(&self) -> bool {
+        self.shared.link.load().as_ref().is_some_and(|link| link.client.is_connected())
+    }
+
+    /// How long the last answered command took.
+    pub(super) fn latency(&self) -> Option<Duration> {
+        let stored = self.shared.latency.load(Ordering::Relaxed);
+        stored.checked_sub(1).map(Duration::from_micros)
+    }
+
+    /// Sends one command if the breaker and the bound on commands under way let it; counts it, times
+    /// it, and tells the breaker how it ended. `call` must use [`Link::read`] or [`Link::write`],
+    /// which bound its time.
+    ///
+    /// # Errors
+    /// Why there is no answer; counted already.
+    pub(super) async fn run<T, F, A>(&self, command: &'static str, call: F) -> Result<T, Failure>
+    where
+        F: FnOnce(Arc<Link>) -> A,
+        A: Future<Output = FredResult<T>>,
+    {
+        let shared = &*self.shared;
+        if !shared.breaker.lets_through() {
+            return Err(Failure::NotAsked);
+        }
+        let counters = &shared.context.counters;
+        let Ok(_permit) = shared.permits.try_acquire() else {
+            counters.failed(Failure::Saturated);
+            return Err(Failure::Saturated);
+        };
+        let Some(link) = shared.link.load_full() else { return Err(Failure::NotAsked) };
+        counters.sent();
+        let begun = clock::monotonic();
+        let result = call(link).await;
+        let now = clock::monotonic();
+        let took = now.saturating_duration_since(begun);
+        shared.context.observer.observe(command, took);
+        match result {
+            Ok(value) => {
+                shared.breaker.ended(Ended::Answered, now);
+                shared.answered_in(took);
+                Ok(value)
+            }
+            Err(error) => {
+                let failure = Failure::of(&error);
+                counters.failed(failure);
+                shared.learn(failure, now);
+                Err(failure)
+            }
+        }
+    }
+}
+
+// === The supervisor ===
+
+/// Why a client was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lost {
+    Ended,
+    Wedged,
+}
+
+/// A client and the library's task that drives it: dropping this ends both.
+struct Running {
+    link: Arc<Link>,
+    task: ConnectHandle,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Shared {
+    fn answered_in(&self, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX - 1);
+        self.latency.store(micros.saturating_add(1), Ordering::Relaxed);
+    }
+
+    fn learn(&self, failure: Failure, now: Instant) {
+        match failure.ended() {
+            None => self.breaker.trip(now),
+            Some(how) => self.breaker.ended(how, now),
+        }
+        if failure.refuses_writes() {
+            self.context.writes.trip(now);
+        }
+    }
+
+    async fn supervise(self: Arc<Self>) {
+        loop {
+            match self.dial() {
+                Ok(mut running) => {
+                    self.link.store(Some(Arc::clone(&running.link)));
+                    let lost = self.watch(&mut running).await;
+                    tracing::warn!(server = %self.context.settings.server, role = ?self.role, ?lost,
+                        "the Redis client is replaced");
+                }
+                Err(error) => {
+                    self.context.counters.failed(Failure::of(&error));
+                    tracing::warn!(server = %self.context.settings.server, role = ?self.role,
+                        error = error.details(), "no Redis client could be made");
+                }
+            }
+            self.link.store(None);
+            self.breaker.trip(clock::monotonic());
+            sleep(REBUILD_DELAY).await;
+        }
+    }
+
+    /// Watches one client until it is lost.
+    async fn watch(&self, running: &mut Running) -> Lost {
+        let link = Arc::clone(&running.link);
+        let mut errors = link.client.error_rx();
+        let mut reconnects = link.client.reconnect_rx();
+        let mut was_connected = false;
+        let mut silent_since: Option<Instant> = None;
+        loop {
+            let pause = if was_connected { self.next_probe() } else { DOWN_TICK };
+            tokio::select! {
+                biased;
+                _ = &mut running.task => return Lost::Ended,
+                // A lagging receiver has missed errors, which is an error.
+                _ = errors.recv() => {
+                    self.breaker.trip(clock::monotonic());
+                }
+                _ = reconnects.recv() => self.breaker.hasten(clock::monotonic()),
+                () = sleep(pause) => {}
+            }
+            let connected = link.client.is_connected();
+            let now = clock::monotonic();
+            if !connected {
+                self.breaker.trip(now);
+                silent_since = None;
+            } else if !was_connected {
+                self.breaker.hasten(now);
+            }
+            was_connected = connected;
+            if !connected {
+                continue;
+            }
+            if self.breaker.begin_probe(now) {
+                match self.probe(&link).await {
+                    Some(Failure::Timeout) => {
+                        let since = *silent_since.get_or_insert(now);
+                        if clock::monotonic().saturating_duration_since(since) >= WEDGED {
+                            return Lost::Wedged;
+                        }
+                    }
+                    _ => silent_since = None,
+                }
+            }
+            if self.role == Role::Hot && self.usable() && self.context.writes.begin_probe(now) {
+                self.probe_writes(&link).await;
+            }
+        }
+    }
+
+    fn usable(&self) -> bool {
+        self.breaker.lets_through()
+    }
+
+    fn next_probe(&self) -> Duration {
+        let now = clock::monotonic();
+        let own = self.breaker.next_probe(now);
+        let writes = match self.role {
+            Role::Hot if self.usable() => self.context.writes.next_probe(now),
+            _ => None,
+        };
+        own.into_iter().chain(writes).min().unwrap_or(UP_TICK).min(UP_TICK)
+    }
+
+    /// Reads as requests read. Returns what went wrong.
+    async fn probe(&self, link: &Link) -> Option<Failure> {
+        let begun = clock::monotonic();
+        let result: FredResult<Option<Bytes>> = link.read.get(self.context.names.probe()).await;
+        let now = clock::monotonic();
+        let failure = result.err().map(|error| Failure::of(&error));
+        match failure {
+            None => self.answered_in(now.saturating_duration_since(begun)),
+            Some(failure) => self.context.counters.failed(failure),
+        }
+        self.breaker.probed(failure.is_none(), now);
+        failure
+    }
+
+    /// Writes as requests write. Any failure leaves writes off.
+    async fn probe_writes(&self, link: &Link) {
+        let value = Bytes::from_static(&[MAGIC]);
+        let expiry = Some(Expiration::PX(PROBE_TTL));
+        let result: FredResult<()> =
+            link.write.set(self.context.names.probe(), value, expiry, None, false).await;
+        let now = clock::monotonic();
+        if let Err(error) = &result {
+            let failure = Failure::of(error);
+            self.context.counters.failed(failure);
+            self.learn(failure, now);
+        }
+        self.context.writes.probed(result.is_ok(), now);
+    }
+
+    /// Makes a client and begins to connect it.
+    fn dial(&self) -> Result<Running, Error> {
+        let settings = &self.context.settings;
+        let client = configure(settings)?.build()?;
+        let options =
+            |timeout| Options { timeout: Some(timeout), max_attempts: Some(1), fail_fast: true, ..Options::default() };
+        let link = Arc::new(Link {
+            read: client.with_options(&options(settings.read_timeout)),
+            write: client.with_options(&options(settings.write_timeout)),
+            client,
+        });
+        // `connect`, not `init`: it goes on trying when Redis is down at the start.
+        let task = link.client.connect();
+        Ok(Running { link, task })
+    }
+}
+
+// === Configuration of the library ===
+
+fn configure(settings: &Settings) -> Result<Builder, Error> {
+    let (server, tls) = match &settings.server {
+        Server::Tcp { host, port, tls } => {
+            let server = ServerConfig::Centralized { server: FredServer::new(host.clone(), *port) };
+            (server, if *tls { Some(trusting_the_system()?) } else { None })
+        }
+        Server::Unix { path } => (ServerConfig::new_unix_socket(path.clone()), None),
+    };
+    let config = Config {
+        version: RespVersion::RESP3,
+        fail_fast: false,
+        server,
+        tls,
+        database: (settings.database != 0).then_some(settings.database),
+        username: settings.username.clone(),
+        password: settings.password.clone(),
+        ..Config::default()
+    };
+    let mut builder = Builder::from_config(config);
+    // The first delay must not be zero: every other is a multiple of it.
+    let mut policy = ReconnectPolicy::new_exponential(0, 50, 2_000, 2);
+    policy.set_jitter(25);
+    builder.set_policy(policy);
+    builder.with_connection_config(|connection| {
+        connection.connection_timeout = Duration::from_millis(500);
+        connection.internal_command_timeout = Duration::from_secs(1);
+        connection.max_command_attempts = 1;
+        connection.max_redirections = 2;
+        // Must stay 0: above it, one full queue stops the client for good.
+        connection.max_command_buffer_len = 0;
+        connection.unresponsive =
+            UnresponsiveConfig { max_timeout: Some(Duration::from_secs(1)), interval: Duration::from_millis(250) };
+        connection.tcp = TcpConfig {
+            nodelay: Some(true),
+            user_timeout: Some(Duration::from_millis(1_500)),
+            ..TcpConfig::default()
+        };
+        // One reply that says READONLY or LOADING is no reason to drop everything under way.
+        connection.reconnect_errors = Vec::new();
+    });
+    builder.with_performance_config(|performance| {
+        // A net under the budgets of `Link`: the library drops those of whole families of commands
+        // without a word, and a command without any may never end.
+        performance.default_command_timeout = settings.write_timeout;
+        performance.broadcast_channel_capacity = 4_096;
+        performance.max_feed_count = 200;
+    });
+    Ok(builder)
+}
+
+/// TLS that trusts the system's certificates and no others.
+fn trusting_the_system() -> Result<TlsConfig, Error> {
+    let failed = |error: rustls::Error| Error::new(ErrorKind::Tls, error.to_string());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(failed)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(TlsConfig::from(TlsConnector::from(config)))
+}
+

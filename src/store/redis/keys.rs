@@ -1,0 +1,119 @@
+//! Names of Redis keys.
+//!
+//! Decides how a [`StoreKey`] is spelt. Never touches: what lies under a name. All names of one
+//! primary key share the hash tag `{H}`, so that they lie in one slot of a Redis Cluster:
+//!
+//! | name | holds |
+//! |---|---|
+//! | `prefix:{H}:o` | the primary record: a response, or the index of the variants |
+//! | `prefix:{H}:v:<variant>` | a variant |
+//! | `prefix:{H}:l`, `prefix:{H}:l:<variant>` | the fleet lock of either |
+//! | `prefix:{H}:b:<content>:<n>` | chunk `n` of a long body |
+//! | `prefix:probe` | what probes read and write |
+
+use fred::types::Key;
+
+use crate::caching::vary::VariantHash;
+use crate::store::StoreKey;
+
+/// Room for everything after the prefix.
+const ROOM: usize = 96;
+
+/// Spells the names under one prefix.
+#[derive(Clone, Debug)]
+pub(super) struct Names {
+    prefix: String,
+}
+
+impl Names {
+    pub(super) fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned() }
+    }
+
+    /// Where a record lives.
+    pub(super) fn record(&self, key: &StoreKey) -> Key {
+        let mut name = self.slot(key);
+        match key.variant {
+            None => name.push_str(":o"),
+            Some(VariantHash(variant)) => {
+                name.push_str(":v:");
+                push_hex(&mut name, &variant.to_be_bytes());
+            }
+        }
+        name.into()
+    }
+
+    /// Where the lock of a record lives.
+    pub(super) fn lock(&self, key: &StoreKey) -> Key {
+        let mut name = self.slot(key);
+        name.push_str(":l");
+        if let Some(VariantHash(variant)) = key.variant {
+            name.push(':');
+            push_hex(&mut name, &variant.to_be_bytes());
+        }
+        name.into()
+    }
+
+    /// Where chunk `n` of a content lives.
+    pub(super) fn chunk(&self, key: &StoreKey, content: &[u8; 16], n: usize) -> Key {
+        let mut name = self.slot(key);
+        name.push_str(":b:");
+        push_hex(&mut name, content);
+        name.push(':');
+        name.push_str(&n.to_string());
+        name.into()
+    }
+
+    /// What probes read and write.
+    pub(super) fn probe(&self) -> Key {
+        format!("{}:probe", self.prefix).into()
+    }
+
+    fn slot(&self, key: &StoreKey) -> String {
+        let mut name = String::with_capacity(self.prefix.len() + ROOM);
+        name.push_str(&self.prefix);
+        name.push_str(":{");
+        push_hex(&mut name, &key.primary.to_be_bytes());
+        name.push('}');
+        name
+    }
+}
+
+fn push_hex(name: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        for digit in [byte >> 4, byte & 15] {
+            name.push(char::from_digit(u32::from(digit), 16).unwrap_or('0'));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn names() {
+        let names = Names::new("forebay");
+        let key = |variant| StoreKey { primary: 0xab, variant, text: Bytes::new() };
+        let (primary, variant) = (key(None), key(Some(VariantHash(0x1f))));
+        let slot = "forebay:{000000000000000000000000000000ab}";
+        for (name, expected) in [
+            (names.record(&primary), ":o"),
+            (names.record(&variant), ":v:000000000000001f"),
+            (names.lock(&primary), ":l"),
+            (names.lock(&variant), ":l:000000000000001f"),
+            (names.chunk(&variant, &[0xc0; 16], 31), ":b:c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0:31"),
+        ] {
+            assert_eq!(name.as_str_lossy(), format!("{slot}{expected}"));
+        }
+        assert_eq!(names.probe().as_str_lossy(), "forebay:probe");
+    }
+
+    #[test]
+    fn the_longest_name_is_one_allocation() {
+        let key = StoreKey { primary: u128::MAX, variant: None, text: Bytes::new() };
+        assert!(Names::new("").chunk(&key, &[0xff; 16], usize::MAX).as_bytes().len() <= ROOM);
+    }
+}

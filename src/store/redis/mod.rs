@@ -1,0 +1,201 @@
+//! The Redis tier: records that a whole fleet shares, and the fleet's locks.
+//!
+//! Decides: where records lie in Redis, how long they may lie there, and when Redis is not asked.
+//! Never touches: freshness, requests, what a record means. Nothing here fails towards its caller:
+//! whatever goes wrong is counted and is a miss, a write that did not happen, or a lock not had.
+//!
+//! | concept | file |
+//! |---|---|
+//! | one supervised connection, and all settings of the client library | `client` |
+//! | whether Redis is asked at all | `breaker` |
+//! | names of keys | `keys` |
+//! | lock tokens and scripts | `lock` |
+//! | what went wrong | `counters` |
+//!
+//! Every command names one key or keys of one slot, and no reply is an array: the library reads the
+//! content of arrays as protocol, so a stored value could take another command's place. The first
+//! byte of all we write is never valid UTF-8, for the same reason.
+//!
+//! Cancelling a call is safe: its command may still take effect. Chunks are written before the record
+//! that names them, so a write given up half-way leaves nothing that can be read.
+
+mod breaker;
+mod client;
+mod counters;
+mod keys;
+mod lock;
+mod settings;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use fred::interfaces::{ClientLike, KeysInterface};
+use fred::types::{ClusterHash, CustomCommand, Expiration, Key, SetOptions, Value};
+use tokio::sync::Semaphore;
+
+pub use self::breaker::BreakerState;
+use self::breaker::Breaker;
+use self::client::{Context, Line, Role};
+use self::counters::Failure;
+pub use self::counters::{CommandObserver, Counters};
+use self::keys::Names;
+use self::lock::{RENEW, Script, UNLOCK};
+pub use self::lock::{LockAttempt, LockToken};
+pub use self::settings::{Server, Settings};
+use super::{Record, StoreKey};
+use crate::clock;
+use crate::semantics::UnixMillis;
+
+/// Records of one store that may be on their way to Redis at once; more are not written.
+const WRITES_IN_FLIGHT: usize = 64;
+
+/// The Redis tier of one worker: one connection for records and locks, and from the first long body
+/// on a second one for chunks. Both end with the value.
+pub struct RedisStore {
+    context: Arc<Context>,
+    hot: Line,
+    bulk: OnceLock<Line>,
+    writes_in_flight: Semaphore,
+}
+
+/// What an operator is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Whether there is a connection.
+    pub connected: bool,
+    /// Whether Redis is asked.
+    pub breaker: BreakerState,
+    /// Whether Redis is written to: it may refuse writes and still answer reads.
+    pub write_breaker: BreakerState,
+    /// How long the last answered command took.
+    pub last_latency: Option<Duration>,
+    /// Where Redis is, without credentials.
+    pub address: String,
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore").field("status", &self.status()).finish_non_exhaustive()
+    }
+}
+
+impl RedisStore {
+    /// Begins to connect, and returns at once, whether Redis is there or not. Must be called on the
+    /// runtime of the worker whose store this is.
+    #[must_use]
+    pub fn connect(
+        settings: Arc<Settings>,
+        counters: Arc<Counters>,
+        observer: Arc<dyn CommandObserver>,
+    ) -> Arc<Self> {
+        let names = Names::new(&settings.prefix);
+        let writes = Breaker::proven(clock::monotonic());
+        let context = Arc::new(Context { settings, names, counters, observer, writes });
+        let hot = Line::start(Arc::clone(&context), Role::Hot);
+        let writes_in_flight = Semaphore::new(WRITES_IN_FLIGHT);
+        Arc::new(Self { context, hot, bulk: OnceLock::new(), writes_in_flight })
+    }
+
+    /// Whether Redis is asked at all. One atomic load; when it says no, every other call here says no
+    /// at once too.
+    #[must_use]
+    pub fn usable(&self) -> bool {
+        self.hot.usable()
+    }
+
+    /// How this store is doing.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status {
+            connected: self.hot.connected(),
+            breaker: self.hot.breaker().state(),
+            write_breaker: self.context.writes.state(),
+            last_latency: self.hot.latency(),
+            address: self.context.settings.server.to_string(),
+        }
+    }
+
+    /// Forgets a record. Its lock stays; the chunks of a long body stay until they expire.
+    pub async fn remove(&self, key: &StoreKey) {
+        let name = self.context.names.record(key);
+        let _: Result<Value, Failure> =
+            self.hot.run("unlink", |link| async move { link.write.unlink(name).await }).await;
+    }
+
+    /// Takes the lock of a record for `ttl` (at least a millisecond), unless something lies there.
+    pub async fn try_lock(&self, key: &StoreKey, token: &LockToken, ttl: Duration) -> LockAttempt {
+        let name = self.context.names.lock(key);
+        match self.write("lock", name, token.value(), millis(ttl), Some(SetOptions::NX)).await {
+            Ok(Value::Null) => LockAttempt::Held,
+            Ok(_) => LockAttempt::Locked,
+            Err(_) => LockAttempt::Unavailable,
+        }
+    }
+
+    /// Lets a lock live for another `ttl`. False when it is not held by `token`, or Redis did not say.
+    pub async fn renew(&self, key: &StoreKey, token: &LockToken, ttl: Duration) -> bool {
+        let arguments = vec![token.value(), Value::Integer(millis(ttl))];
+        self.script("renew", &RENEW, self.context.names.lock(key), arguments).await == Ok(1)
+    }
+
+    /// Gives a lock back; nothing happens when it is not held by `token`.
+    pub async fn unlock(&self, key: &StoreKey, token: &LockToken) {
+        let name = self.context.names.lock(key);
+        // Whatever goes wrong, the lock expires by itself.
+        let _: Result<i64, Failure> = self.script("unlock", &UNLOCK, name, vec![token.value()]).await;
+    }
+
+    /// `SET … PX`, unless Redis is known to take no writes. There is no other way to write a value.
+    async fn write(
+        &self,
+        command: &'static str,
+        name: Key,
+        value: Value,
+        ttl: i64,
+        options: Option<SetOptions>,
+    ) -> Result<Value, Failure> {
+        if !self.context.writes.lets_through() {
+            return Err(Failure::NotAsked);
+        }
+        let expiry = Some(Expiration::PX(ttl));
+        self.hot
+            .run(command, |link| async move { link.write.set(name, value, expiry, options, false).await })
+            .await
+    }
+
+    /// Runs a script by its hash, and by its text where Redis does not know the hash yet.
+    async fn script(
+        &self,
+        command: &'static str,
+        script: &'static Script,
+        name: Key,
+        arguments: Vec<Value>,
+    ) -> Result<i64, Failure> {
+        let call = |verb: &'static str, script: Value| {
+            let fixed = [script, Value::Integer(1), Value::Bytes(name.inner().clone())];
+            let arguments: Vec<Value> = fixed.into_iter().chain(arguments.iter().cloned()).collect();
+            // Not the library's own method for scripts: that one ignores our time budget.
+            let verb = CustomCommand::new_static(verb, ClusterHash::Offset(2), false);
+            self.hot.run(command, |link| async move { link.write.custom::<i64, Value>(verb, arguments).await })
+        };
+        match call("EVALSHA", script.hash.as_str().into()).await {
+            Err(Failure::NoScript) => call("EVAL", Value::from(script.text)).await,
+            result => result,
+        }
+    }
+}
+
+/// At least one, and never so many that Redis refuses them.
+fn millis(ttl: Duration) -> i64 {
+    i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX).clamp(1, LONGEST_TTL)
+}
+
+/// Nothing stays longer, in milliseconds: seven days.
+const LONGEST_TTL: i64 = 7 * 24 * 3_600_000;
