@@ -587,7 +587,7 @@ fn routes_that_cannot_both_be_meant() {
     assert_eq!(
         two(a, "name = \"b c\"\npath = \"b\"\nupstream = \"shpo\"\nhost = \"a:1\""),
         "8: route.name: \"b c\" is no name: 1 to 64 letters, digits and - _ .\n\
-         9: route.path: a path begins with /\n\
+         9: route.path: \"b\": a path begins with /\n\
          10: route.upstream: there is no [upstream.shpo]; did you mean \"shop\"?\n\
          11: route.host: \"a:1\": a host is written without a port; ports are ignored when routes are chosen"
     );

@@ -202,6 +202,32 @@ fn precondition(asked: &Asked, head: &StoredHead) -> Precondition {
     )
 }
 
+/// The bytes that a request selects of a response whose complete length is known: all of them
+/// (`None`), or ranges.
+fn ranges(asked: &Asked, facts: &RequestFacts, head: &StoredHead, complete: u64) -> RangeVerdict {
+    if !facts.range || *asked.method() != Method::GET {
+        return RangeVerdict::Whole;
+    }
+    let whole = Representation {
+        length: complete,
+        etag: head.field(&ETAG),
+        last_modified: head.field(&LAST_MODIFIED),
+        date: head.field(&DATE),
+    };
+    range::judge(asked.headers(), &whole, asked.now)
+}
+
+/// Whether a stored part (RFC 9111 3.3) holds everything that this request asks of it.
+pub(super) fn part_suffices(asked: &Asked, facts: &RequestFacts, head: &StoredHead) -> bool {
+    let Some(part) = head.part else { return true };
+    match ranges(asked, facts, head, part.complete) {
+        RangeVerdict::Single(range) => part.covers(range.first, range.last),
+        RangeVerdict::Several(ranges) => ranges.iter().all(|range| part.covers(range.first, range.last)),
+        RangeVerdict::Unsatisfiable => true,
+        RangeVerdict::Whole => false,
+    }
+}
+
 /// The part of the stored response that the request selects: all of it, or ranges of it.
 fn select(
     asked: &Asked,
@@ -210,41 +236,54 @@ fn select(
     source: Source,
     headers: &mut HeaderMap,
 ) -> (StatusCode, Content) {
-    if !facts.range || *asked.method() != Method::GET || head.status != StatusCode::OK {
-        return (head.status, source.whole());
-    }
-    let Some(length) = source.length() else { return (head.status, source.whole()) };
-    let whole = Representation {
-        length,
-        etag: head.field(&ETAG),
-        last_modified: head.field(&LAST_MODIFIED),
-        date: head.field(&DATE),
+    // A part knows where in the whole it lies; a whole response begins at its first byte.
+    let (complete, begins) = match (head.part, head.status) {
+        (Some(part), _) => (part.complete, part.first),
+        (None, StatusCode::OK) => match source.length() {
+            Some(length) => (length, 0),
+            None => return (head.status, source.whole()),
+        },
+        (None, _) => return (head.status, source.whole()),
     };
-    match (range::judge(asked.headers(), &whole, asked.now), source) {
-        (RangeVerdict::Whole, source) => (head.status, source.whole()),
-        (RangeVerdict::Single(range), source) => {
-            headers.insert(CONTENT_RANGE, ContentRange::satisfied(range, length).to_value());
-            (StatusCode::PARTIAL_CONTENT, source.slice(range))
+    match (ranges(asked, facts, head, complete), source) {
+        (RangeVerdict::Single(range), source) if held(head, range) => {
+            headers.insert(CONTENT_RANGE, ContentRange::satisfied(range, complete).to_value());
+            let within = ByteRange { first: range.first - begins, last: range.last - begins };
+            (StatusCode::PARTIAL_CONTENT, source.slice(within))
         }
-        (RangeVerdict::Several(ranges), Source::Whole(body)) => {
+        (RangeVerdict::Several(ranges), Source::Whole(body))
+            if ranges.iter().all(|range| held(head, *range)) =>
+        {
             let seed = u128::from(fastrand::u64(..)) << 64 | u128::from(fastrand::u64(..));
-            let multipart = Multipart::new(seed, headers.remove(CONTENT_TYPE), length, ranges);
+            let multipart = Multipart::new(seed, headers.remove(CONTENT_TYPE), complete, ranges);
             headers.insert(CONTENT_TYPE, multipart.content_type());
             let mut pieces = Vec::with_capacity(multipart.ranges().len() * 2 + 1);
             for (at, range) in multipart.ranges().iter().enumerate() {
                 pieces.extend(multipart.part_head(at));
-                pieces.push(cut(&body, *range));
+                pieces.push(cut(&body, ByteRange { first: range.first - begins, last: range.last - begins }));
             }
             pieces.push(multipart.tail());
             (StatusCode::PARTIAL_CONTENT, Content::Pieces(pieces.into_iter(), multipart.content_length()))
         }
-        // Several ranges of a body that is still growing would have to be held back: whole, then.
-        (RangeVerdict::Several(_), source) => (head.status, source.whole()),
         (RangeVerdict::Unsatisfiable, _) => {
-            headers.insert(CONTENT_RANGE, ContentRange::unsatisfied(length).to_value());
+            headers.insert(CONTENT_RANGE, ContentRange::unsatisfied(complete).to_value());
             (StatusCode::RANGE_NOT_SATISFIABLE, Content::Empty)
         }
+        // Several ranges of a body that is still growing would have to be held back: whole, then.
+        // A part that does not hold what was asked for is what the origin chose to answer with.
+        (RangeVerdict::Whole | RangeVerdict::Single(_) | RangeVerdict::Several(_), source) => {
+            if let Some(part) = head.part {
+                let range = ByteRange { first: part.first, last: part.last };
+                headers.insert(CONTENT_RANGE, ContentRange::satisfied(range, complete).to_value());
+            }
+            (head.status, source.whole())
+        }
     }
+}
+
+/// Whether a stored response holds a range of its representation.
+fn held(head: &StoredHead, range: ByteRange) -> bool {
+    head.part.is_none_or(|part| part.covers(range.first, range.last))
 }
 
 fn cut(body: &Bytes, range: ByteRange) -> Bytes {

@@ -12,6 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::collapse::fill::FillReader;
 use crate::upstream::AnswerBody;
+use crate::upstream::response::clean_trailers;
 
 /// What a client is sent.
 #[derive(Debug)]
@@ -133,7 +134,16 @@ impl Delivery {
                 *take -= data.len() as u64;
                 return Poll::Ready(Some(Ok(Frame::data(data))));
             },
-            Content::Passing(body) => Pin::new(&mut **body).poll_frame(cx).map_err(|_| BrokenOff),
+            Content::Passing(body) => Pin::new(&mut **body)
+                .poll_frame(cx)
+                .map_ok(|frame| match frame.into_trailers() {
+                    Ok(mut trailers) => {
+                        clean_trailers(&mut trailers);
+                        Frame::trailers(trailers)
+                    }
+                    Err(frame) => frame,
+                })
+                .map_err(|_| BrokenOff),
         }
     }
 }

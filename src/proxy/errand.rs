@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, ETAG, RANGE};
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_RANGE, RANGE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt;
@@ -27,11 +27,12 @@ use crate::caching::admission::RequestFacts;
 use crate::caching::invalidation::TargetUri;
 use crate::caching::key::PrimaryKey;
 use crate::caching::outcome::Reason;
+use crate::caching::partial::{self, Order};
 use crate::caching::reuse::{self, Reuse};
 use crate::caching::stamp::Stamp;
 use crate::caching::storability::{self, Exchange, Storability};
 use crate::caching::stored::{StoredHead, StoredResponse};
-use crate::caching::validation::{self, Answer as Kind, Asked as Conditions, Freshened};
+use crate::caching::validation::{self, Answer as Kind, Asked as Conditions, Freshened, HeadUpdate};
 use crate::caching::vary::{NewVariant, VariantHash, VaryIndex, variant_hash};
 use crate::clock;
 use crate::collapse::fill::{Fill, FillReader, FillWriter, Pushed};
@@ -123,6 +124,9 @@ pub struct Errand {
     pub tags: Vec<String>,
     /// What was found for it.
     pub found: Found,
+    /// Whether the client's `Range` goes upstream: where nothing stored could answer it, the part is
+    /// fetched and stored as a part (RFC 9111 3.3), and joined with others (3.4).
+    pub ranged: bool,
     /// Why the origin is asked.
     pub cause: Cause,
 }
@@ -196,7 +200,15 @@ impl Errand {
     /// Sends the request: with the stored validators (RFC 9111 4.3.1), or as an ordinary one.
     async fn ask(&self, stamp: Stamp, validate: bool) -> Result<(Answer, Arrival), Failure> {
         let mut request = http::Request::from_parts(self.request.clone(), RequestBody::Empty);
-        let conditions = if validate {
+        let conditions = if self.ranged {
+            // `If-Range` only chooses between the part and the whole: either may be stored.
+            let if_range = request.headers().get(IF_RANGE).cloned();
+            validation::remove_preconditions(request.headers_mut());
+            if let Some(if_range) = if_range {
+                request.headers_mut().insert(IF_RANGE, if_range);
+            }
+            Conditions::Nothing
+        } else if validate {
             let selected = self.found.candidate().map(|candidate| &candidate.stored.head);
             let others = match &self.found {
                 Found::NoVariant(index) => Some(index.etags()),
@@ -238,6 +250,7 @@ impl Errand {
                 self.proxy.shared.backoff.recovered(self.flight());
                 storability::client_fields(&mut headers, true, &self.route.policy);
                 headers.remove(CONTENT_LENGTH);
+                headers.remove(CONTENT_RANGE);
                 self.store(head, headers, body, arrival, permits).await;
             }
             Storability::Pass(reason) => {
@@ -280,10 +293,43 @@ impl Errand {
             let mut head = landed.head.clone();
             head.cost = millis(clock::monotonic().saturating_duration_since(arrival.begun));
             head.trailers = poured.trailers;
-            self.keep(StoredResponse { head, body: poured.body }, landed.variant).await;
+            let response = self.joined(StoredResponse { head, body: poured.body });
+            self.keep(response, landed.variant).await;
         }
         // Broken off, or too large to keep: every reader knows, and nothing is stored.
         permits.release().await;
+    }
+
+    /// A part, made larger by the part that was stored before where the two fit (RFC 9111 3.4).
+    fn joined(&self, newer: StoredResponse) -> StoredResponse {
+        let Some(older) = self.found.candidate().map(|candidate| &candidate.stored) else { return newer };
+        let Some(join) = partial::join(&older.head, &newer.head) else { return newer };
+        let (front, back) = match join.order {
+            Order::OlderFirst => (&older.body, &newer.body),
+            Order::NewerFirst => (&newer.body, &older.body),
+        };
+        let fresh = back.get(usize::try_from(join.overlap).unwrap_or(usize::MAX)..).unwrap_or_default();
+        let length = (front.len() + fresh.len()) as u64;
+        // A body that is not as long as its part says would shift every byte after it.
+        let whole = join.head.part.map_or(length, |part| part.len());
+        if whole != length || length > self.route.policy.max_object_size {
+            return newer;
+        }
+        StoredResponse { head: *join.head, body: Bytes::from([front.as_ref(), fresh].concat()) }
+    }
+
+    /// Stores what a HEAD has told about a stored response to GET (RFC 9111 4.3.5).
+    pub(super) async fn told_by_head(&self, answer: &http::response::Parts, arrival: Arrival) {
+        let Some(candidate) = self.found.candidate() else { return };
+        let stored = &candidate.stored;
+        let exchange = Exchange { method: &Method::HEAD, ..self.exchange(answer, None, arrival) };
+        let length = stored.body.len() as u64;
+        let head = match validation::head_update(&stored.head, length, &exchange, &self.route.policy) {
+            HeadUpdate::Updated(head) | HeadUpdate::Stale(head) => *head,
+            HeadUpdate::Unrelated => return,
+        };
+        let variant = variant_hash(&head.vary, &self.request.headers);
+        self.keep(StoredResponse { head, body: stored.body.clone() }, variant).await;
     }
 
     /// Judges a 304 about a stored response (RFC 9111 4.3.4).
@@ -525,13 +571,13 @@ impl Errand {
 
 /// When, and under which stamp, a response was fetched.
 #[derive(Clone, Copy, Debug)]
-struct Arrival {
-    stamp: Stamp,
-    sent: UnixMillis,
-    received: UnixMillis,
-    begun: std::time::Instant,
-    took: Duration,
-    conditions: Conditions,
+pub(super) struct Arrival {
+    pub(super) stamp: Stamp,
+    pub(super) sent: UnixMillis,
+    pub(super) received: UnixMillis,
+    pub(super) begun: std::time::Instant,
+    pub(super) took: Duration,
+    pub(super) conditions: Conditions,
 }
 
 /// What an errand must let go of when it ends: its flight, the fleet's lock, its client.
@@ -590,7 +636,12 @@ async fn pour(mut body: AnswerBody, writer: FillWriter, lead: Option<&Leader>) -
                     }
                 }
             }
-            Err(frame) => trailers = frame.into_trailers().ok(),
+            Err(frame) => {
+                trailers = frame.into_trailers().ok();
+                if let Some(trailers) = &mut trailers {
+                    response::clean_trailers(trailers);
+                }
+            }
         }
     }
     let kept = trailers.as_ref().map(storability::trailer_fields).unwrap_or_default();

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::deliver::Content;
 use crate::caching::outcome::Reason;
+use crate::caching::stored::{StoredHead, Traits};
 use crate::upstream::UpstreamError;
 use crate::wire::Refusal;
 
@@ -43,6 +44,17 @@ impl Failure {
     pub const UNFORWARDABLE: Self = Self::new(StatusCode::BAD_REQUEST, Reason::BadRequest);
     /// The origin switched to a protocol that nobody asked for.
     pub const UNASKED_UPGRADE: Self = Self::new(StatusCode::BAD_GATEWAY, Reason::OriginProtocol);
+
+    /// The same where a stored response must not stand in: an origin that cannot be reached is then
+    /// told as 504 (RFC 9111 5.2.2.2).
+    #[must_use]
+    pub fn where_stored(self, stored: Option<&StoredHead>) -> Self {
+        let strict = stored.is_some_and(|head| head.traits.has(Traits::MUST_REVALIDATE));
+        if strict && self.status == StatusCode::BAD_GATEWAY {
+            return Self { status: StatusCode::GATEWAY_TIMEOUT, ..self };
+        }
+        self
+    }
 
     /// Fields and content of the answer: plain text, never cacheable.
     #[must_use]

@@ -15,10 +15,12 @@ use hyper_util::rt::TokioIo;
 use super::Proxy;
 use super::asked::{Asked, Outcome};
 use super::deliver::Delivery;
+use super::errand::{Arrival, Errand};
 use super::error::Failure;
+use super::lookup::Candidate;
 use crate::caching::invalidation::{self, Invalidation, TargetUri};
 use crate::caching::outcome::{CacheResult, Reason};
-use crate::caching::storability;
+use crate::caching::{reuse, storability, validation};
 use crate::clock;
 use crate::observe::metrics::Cause;
 use crate::rules::route::Route;
@@ -74,6 +76,53 @@ impl Proxy {
             return self.switch(&asked, route, answer, to_client, connection, outcome);
         }
         self.invalidate(&asked, route, answer.head.status, &answer.head.headers).await;
+        let mut headers = answer.head.headers;
+        storability::client_fields(&mut headers, false, &route.policy);
+        self.pass(&asked, route.index, answer.head.status, headers, answer.body, outcome)
+    }
+
+    /// Forwards a HEAD about a stored response that could not answer it, and learns from the answer.
+    pub(super) async fn ask_with_head(
+        self: &Arc<Self>,
+        asked: Asked,
+        route: &Arc<Route>,
+        reason: Reason,
+        candidate: &Candidate,
+        errand: Option<Errand>,
+        connection: &Connection,
+    ) -> Response<Delivery> {
+        let mut outcome = Outcome::forwarded(CacheResult::Miss, reason);
+        let (Some(errand), Ok(head)) = (errand, self.upstream_head(&asked, Method::HEAD)) else {
+            return self.fail(&asked, Some(route.index), Failure::UNFORWARDABLE, outcome);
+        };
+        let stamp = self.shared.purges.stamp(clock::wall());
+        let (sent, begun) = (clock::wall(), clock::monotonic());
+        let upstream = self.upstream(route);
+        self.shared.metrics.origin_fetch(self.site.route_metrics(route), Cause::Validate);
+        let request = Request::from_parts(head, RequestBody::Empty);
+        let stands_in = || reuse::stale_if_error(&candidate.stored.head, &errand.facts, &route.policy, asked.now);
+        let stale = |proxy: &Arc<Self>| {
+            let reason = Some(Reason::StaleIfError);
+            proxy.reuse(&asked, &errand.facts, route, candidate, CacheResult::Stale, reason)
+        };
+        let mut answer = match upstream.send(request, &SendOptions::default()).await {
+            Ok(answer) if answer.head.status.is_server_error() && stands_in() => return stale(self),
+            Ok(answer) => answer,
+            Err(_) if stands_in() => return stale(self),
+            Err(error) => {
+                tracing::warn!(route = %route.name, %error, "the origin could not answer");
+                let failure = connection.refusal().map_or_else(|| Failure::from(&error), Failure::from);
+                let failure = failure.where_stored(Some(&candidate.stored.head));
+                return self.fail(&asked, Some(route.index), failure, outcome);
+            }
+        };
+        let took = clock::monotonic().saturating_duration_since(begun);
+        response::clean(&mut answer.head, &self.site.via);
+        outcome.origin = Some(took);
+        outcome.told.status = Some(answer.head.status);
+        let conditions = validation::Asked::Nothing;
+        let arrival = Arrival { stamp, sent, received: clock::wall(), begun, took, conditions };
+        errand.told_by_head(&answer.head, arrival).await;
         let mut headers = answer.head.headers;
         storability::client_fields(&mut headers, false, &route.policy);
         self.pass(&asked, route.index, answer.head.status, headers, answer.body, outcome)

@@ -30,7 +30,7 @@ use hyper::body::Incoming;
 pub use instance::{Instance, SetupError};
 pub use site::{Proxy, Shared, Site};
 
-use self::answer::{Reused, Source};
+use self::answer::{Reused, Source, part_suffices};
 use self::asked::{Asked, Outcome};
 use self::deliver::Delivery;
 use self::errand::{Errand, How, Landed, Obtained};
@@ -38,7 +38,7 @@ use self::error::Failure;
 use self::forward::{Forwarding, request_body};
 use self::lookup::{Candidate, Found};
 use crate::caching::age::age_seconds;
-use crate::caching::admission::{self, Admission, RequestFacts};
+use crate::caching::admission::{self, Admission, MethodClass, RequestFacts};
 use crate::caching::key::PrimaryKey;
 use crate::caching::outcome::{CacheResult, Reason};
 use crate::caching::reuse::{self, Reuse};
@@ -138,6 +138,14 @@ impl Proxy {
             return forward_as_it_is(asked, Reason::HitForMiss).await;
         }
 
+        if facts.method == MethodClass::Head
+            && let Some(candidate) = found.candidate()
+        {
+            // What is stored is asked about with HEAD itself (RFC 9111 4.3.5): no content moves.
+            let errand = self.errand(&asked, &facts, route, &key, &found, Cause::Validate);
+            return self.ask_with_head(asked, route, reason, candidate, errand, &connection).await;
+        }
+
         // Collapse and forward: one fetch, shared by all who may share it.
         let mut outcome = Outcome::forwarded(CacheResult::Miss, reason);
         let Some(errand) = self.errand(&asked, &facts, route, &key, &found, cause) else {
@@ -160,7 +168,10 @@ impl Proxy {
                     let reason = Some(Reason::StaleIfError);
                     self.reuse(&asked, &facts, route, candidate, CacheResult::Stale, reason)
                 }
-                None => self.fail(&asked, Some(route.index), failure, outcome),
+                None => {
+                    let failure = failure.where_stored(found.candidate().map(|stored| &stored.stored.head));
+                    self.fail(&asked, Some(route.index), failure, outcome)
+                }
             },
             Got::Impatient => match (route.on_collapse_timeout, found.candidate()) {
                 (OnCollapseTimeout::Stale, Some(candidate)) if stand_in.is_some() => {
@@ -267,6 +278,10 @@ impl Proxy {
             authority: asked.authority().to_owned(),
             tags: route.tags.iter().map(|tag| tag.expand(&params)).collect(),
             found: found.clone(),
+            ranged: facts.range
+                && facts.method == MethodClass::Get
+                && cause == Cause::Miss
+                && found.candidate().is_none_or(|candidate| candidate.stored.head.part.is_some()),
             cause,
         })
     }
@@ -288,8 +303,9 @@ impl Proxy {
         flight: FlightKey,
         outcome: &mut Outcome,
     ) -> Got {
-        // What may not be shared never queues.
+        // What may not be shared never queues; nor does a range, which is one client's.
         let collapses = !matches!(errand.found, Found::HitForMiss)
+            && !errand.ranged
             && !errand.found.candidate().is_some_and(|candidate| candidate.stored.head.traits.has(Traits::NO_CACHE));
         if !collapses {
             return own(errand.start(None)).await;
@@ -365,6 +381,9 @@ fn judge(found: &Found, facts: &RequestFacts, route: &Route, asked: &Asked) -> V
                 Some(purged) => reuse::judge_soft_purged(head, facts, &route.policy, purged, asked.now),
             };
             match reuse {
+                Reuse::Fresh | Reuse::StaleWhileRevalidate if !part_suffices(asked, facts, head) => {
+                    Verdict::Fetch(Reason::PartMissing)
+                }
                 Reuse::Fresh => Verdict::Fresh,
                 Reuse::StaleWhileRevalidate => Verdict::StaleWhileRevalidate,
                 Reuse::Validate(reason) => Verdict::Validate(reason),

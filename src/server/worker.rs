@@ -104,14 +104,6 @@ impl Worker {
     async fn accept<A: App>(mut self, listener: TcpListener, app: A) {
         let mut connections = JoinSet::new();
         loop {
-            let permit = tokio::select! {
-                biased;
-                () = stopped(&mut self.stop) => break,
-                permit = Arc::clone(&self.room).acquire_owned() => match permit {
-                    Ok(permit) => permit,
-                    Err(_) => break,
-                },
-            };
             let accepted = tokio::select! {
                 biased;
                 () = stopped(&mut self.stop) => break,
@@ -119,8 +111,14 @@ impl Worker {
             };
             match accepted {
                 Ok((socket, peer)) => {
-                    let connection = Connection::new(peer);
-                    let serve = self.clone().connection(socket, connection, app.clone());
+                    // The permit comes after the connection: a worker that waits for connections holds
+                    // none, and one that waits for a permit leaves the others in the queue.
+                    let permit = tokio::select! {
+                        biased;
+                        () = stopped(&mut self.stop) => break,
+                        permit = Arc::clone(&self.room).acquire_owned() => permit,
+                    };
+                    let serve = self.clone().connection(socket, Connection::new(peer), app.clone());
                     connections.spawn(async move {
                         serve.await;
                         drop(permit);

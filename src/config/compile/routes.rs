@@ -96,7 +96,7 @@ fn route(
     let name = r.get(&own, "name", text_as(label));
     let host =
         r.optional(&own, "host", text_as(|t| HostPattern::parse(t).map_err(|e| format!("{t:?}: {e}"))));
-    let path = r.get(&own, "path", text_as(|t| PathPattern::parse(t).map_err(|e| e.to_string())));
+    let path = r.get(&own, "path", text_as(|t| PathPattern::parse(t).map_err(|e| format!("{t:?}: {e}"))));
     let upstream = r.get(&own, "upstream", text);
 
     if let Some(name) = &name {
