@@ -3,6 +3,9 @@
 //! Stores know keys, bytes, stamps and expiry; never freshness, requests or configuration files.
 //! A store that fails is a store that has nothing: every error is a miss, counted.
 
+pub mod memory;
+pub mod purges;
+pub mod record;
 pub mod redis;
 
 use std::sync::Arc;
@@ -45,4 +48,21 @@ pub enum Tier {
     Memory,
     /// The Redis tier.
     Redis,
+}
+
+impl Tier {
+    /// Its name in metrics, logs and `Cache-Status` details.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Redis => "redis",
+        }
+    }
+}
+
+/// A copy that keeps nothing else alive: `bytes` may be a small slice of a large read buffer.
+#[must_use]
+pub fn exact(bytes: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(bytes)
 }

@@ -1,0 +1,589 @@
+//! The memory tier: records in this process, within a bound of bytes.
+//!
+//! Decides: what stays when there is no room, and what a record weighs. Never touches: freshness (a
+//! stale record is as welcome as a fresh one until nothing could reuse it), Redis, tokio.
+//!
+//! # The hit path
+//!
+//! One look-up under the read lock of one shard, which clones one `Arc`; a comparison of the key's text
+//! (the hash is not collision resistant, RFC 9111 7.1); one load of the purge table's
+//! [`PurgeTable::applied`]. While that is what it was when the entry was last found valid, nothing more
+//! is asked (I3 of [`super::purges`]). No allocation, no write lock.
+//!
+//! # Memory
+//!
+//! An entry weighs the bytes it really keeps: the tier copies bodies and field values into allocations
+//! of their own, since they usually arrive as slices of read buffers many times their size. What is
+//! evicted is dropped after the shard's lock is released.
+
+use std::fmt;
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::mem::size_of;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderName, HeaderValue};
+use quick_cache::sync::Cache;
+use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
+
+use super::purges::{PurgeTable, Validity};
+use super::{Record, StoreKey, exact};
+use crate::caching::stamp::PurgeId;
+use crate::caching::stored::{StoredHead, StoredResponse};
+use crate::caching::vary::{Variant, VariantHash, VaryIndex};
+use crate::semantics::UnixMillis;
+
+/// What the tier holds for a key.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// The record.
+    pub record: Record,
+    /// What purges say of it. A [`Validity::Hard`] record has just been removed.
+    pub validity: Validity,
+}
+
+/// The memory tier of the process; shared by all workers.
+pub struct MemoryTier {
+    /// `None` when the tier is turned off.
+    cache: Option<Cache<Place, Arc<Entry>, Weigh, Spread, Evictions>>,
+    /// The heaviest entry that a shard keeps.
+    max_weight: u64,
+    /// The largest body kept.
+    max_object_size: u64,
+    purges: Arc<PurgeTable>,
+    evicted: Arc<AtomicU64>,
+}
+
+impl MemoryTier {
+    /// A tier of at most `max_size` bytes (0 turns it off), with bodies of at most `max_object_size`.
+    #[must_use]
+    pub fn new(max_size: u64, max_object_size: u64, purges: Arc<PurgeTable>) -> Self {
+        let evicted = Arc::new(AtomicU64::new(0));
+        let cache = cache(max_size, max_object_size, &evicted);
+        let max_weight = cache.as_ref().map_or(0, |cache| heaviest(cache.shard_capacity()));
+        Self { cache, max_weight, max_object_size, purges, evicted }
+    }
+
+    /// What is held for a key: its primary record, or one variant.
+    ///
+    /// `text` is the primary key's: another key under the same hash is not found.
+    #[must_use]
+    pub fn get(&self, primary: u128, variant: Option<VariantHash>, text: &Bytes) -> Option<Held> {
+        let cache = self.cache.as_ref()?;
+        let place = Place::new(primary, variant);
+        let entry = cache.get(&place)?;
+        if entry.text != *text {
+            return None;
+        }
+        let validity = self.validity(&entry);
+        if validity == Validity::Hard {
+            // Only this entry: what was fetched since the purge may stand in its place already.
+            drop(cache.remove_if(&place, |held| Arc::ptr_eq(held, &entry)));
+        }
+        Some(Held { record: entry.record.clone(), validity })
+    }
+
+    /// Puts a record under its key, in the place of what was there.
+    ///
+    /// A record that no rule can reuse, that a purge has forbidden, or that is too large is not kept;
+    /// what it would have replaced is forgotten all the same, since it is out of date.
+    pub fn insert(&self, key: &StoreKey, record: Record, now: UnixMillis) {
+        let Some(cache) = &self.cache else { return };
+        let place = Place::new(key.primary, key.variant);
+        let Some(entry) = self.entry(key, record, now) else {
+            drop(cache.remove(&place));
+            return;
+        };
+        // What is replaced must not be dropped under the shard's lock either.
+        let replaced = cache.peek(&place);
+        cache.insert(place, Arc::new(entry));
+        drop(replaced);
+    }
+
+    /// Forgets what is under a key. For memory's sake: what may not be served any more is purged.
+    pub fn remove(&self, key: &StoreKey) {
+        if let Some(cache) = &self.cache {
+            let place = Place::new(key.primary, key.variant);
+            drop(cache.remove_if(&place, |held| held.text == key.text));
+        }
+    }
+
+    /// Bytes held. Locks every shard in turn: for metrics.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.cache.as_ref().map_or(0, Cache::weight)
+    }
+
+    /// Records held. Locks every shard in turn: for metrics.
+    #[must_use]
+    pub fn entries(&self) -> u64 {
+        self.cache.as_ref().map_or(0, |cache| cache.len() as u64)
+    }
+
+    /// Records that had to make room since the process started.
+    #[must_use]
+    pub fn evictions(&self) -> u64 {
+        self.evicted.load(Ordering::Relaxed)
+    }
+
+    fn validity(&self, entry: &Entry) -> Validity {
+        let Some((head, applied)) = entry.head().map(|head| (head, self.purges.applied())) else {
+            return Validity::Valid;
+        };
+        // `applied` was loaded before the table is asked: a purge in between is asked for next time.
+        if applied.0 == entry.checked.load(Ordering::Relaxed) {
+            return Validity::Valid;
+        }
+        let validity = self.purges.validity(head.stamp, &head.ids);
+        if validity.is_valid() {
+            entry.checked.store(applied.0, Ordering::Relaxed);
+        }
+        validity
+    }
+
+    /// The entry to keep, with bytes of its own; `None` when it is not to be kept.
+    fn entry(&self, key: &StoreKey, record: Record, now: UnixMillis) -> Option<Entry> {
+        let useless_at = match &record {
+            Record::Response(stored) => stored.head.useless_at(),
+            Record::Index(index) => index.useless_at(),
+            Record::HitForMiss { until } => *until,
+        };
+        if useless_at <= now {
+            return None;
+        }
+        let record = match record {
+            Record::Response(stored) => {
+                let purged = self.purges.validity(stored.head.stamp, &stored.head.ids) == Validity::Hard;
+                let least = stored.body.len() as u64;
+                if purged || least > self.max_object_size || least > self.max_weight {
+                    return None;
+                }
+                let StoredResponse { head, body } = &*stored;
+                Record::Response(Arc::new(StoredResponse { head: exact_head(head), body: exact(body) }))
+            }
+            other => other,
+        };
+        let text = exact(&key.text);
+        let weight = weight(&text, &record);
+        // Zero is what `applied` is while nothing was ever purged: valid, as is everything then.
+        let entry = Entry { text, record, weight, checked: AtomicU64::new(0) };
+        (weight <= self.max_weight).then_some(entry)
+    }
+}
+
+impl fmt::Debug for MemoryTier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryTier")
+            .field("on", &self.cache.is_some())
+            .field("max_weight", &self.max_weight)
+            .field("max_object_size", &self.max_object_size)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A record, its key, and when it was last found valid.
+struct Entry {
+    text: Bytes,
+    record: Record,
+    weight: u64,
+    /// [`PurgeTable::applied`] when nothing purged since its stamp concerned it.
+    checked: AtomicU64,
+}
+
+impl Entry {
+    /// The head of a response: indexes and markers bear no ids and are never purged. An index alone
+    /// answers nothing, and a marker only says not to wait.
+    fn head(&self) -> Option<&StoredHead> {
+        match &self.record {
+            Record::Response(stored) => Some(&stored.head),
+            Record::Index(_) | Record::HitForMiss { .. } => None,
+        }
+    }
+}
+
+/// Where an entry is: three words, since an `u128` would be padded to four.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Place {
+    high: u64,
+    low: u64,
+    /// Zero for the primary record.
+    variant: u64,
+}
+
+impl Place {
+    fn new(primary: u128, variant: Option<VariantHash>) -> Self {
+        let variant = variant.map_or(0, |variant| variant.0);
+        Self { high: (primary >> 64) as u64, low: primary as u64, variant }
+    }
+}
+
+impl Hash for Place {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.low ^ self.variant);
+        state.write_u64(self.high);
+    }
+}
+
+/// Places are hashes already. They are folded with a number of this process, so that nobody outside
+/// can choose keys that crowd one bucket.
+#[derive(Clone, Copy)]
+struct Spread {
+    seed: u64,
+}
+
+impl BuildHasher for Spread {
+    type Hasher = Fold;
+
+    fn build_hasher(&self) -> Fold {
+        Fold(self.seed)
+    }
+}
+
+struct Fold(u64);
+
+impl Hasher for Fold {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        let product = u128::from(self.0 ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+        self.0 = ((product >> 64) as u64) ^ (product as u64);
+    }
+}
+
+/// Counts what is evicted, and keeps it until the shard's lock is released.
+#[derive(Clone)]
+struct Evictions {
+    count: Arc<AtomicU64>,
+}
+
+impl Lifecycle<Place, Arc<Entry>> for Evictions {
+    /// Dropped by the cache after the lock; allocates only when something is evicted.
+    type RequestState = Vec<Arc<Entry>>;
+
+    fn on_evict(&self, evicted: &mut Self::RequestState, _: Place, entry: Arc<Entry>) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        evicted.push(entry);
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Weigh;
+
+impl Weighter<Place, Arc<Entry>> for Weigh {
+    fn weight(&self, _: &Place, entry: &Arc<Entry>) -> u64 {
+        entry.weight
+    }
+}
+
+/// The part of a shard that the cache gives to one entry at most.
+const LARGEST_PART: f64 = 0.97;
+
+fn heaviest(shard_capacity: u64) -> u64 {
+    (shard_capacity as f64 * LARGEST_PART) as u64
+}
+
+fn cache(
+    max_size: u64,
+    max_object_size: u64,
+    evicted: &Arc<AtomicU64>,
+) -> Option<Cache<Place, Arc<Entry>, Weigh, Spread, Evictions>> {
+    if max_size == 0 {
+        return None;
+    }
+    // Each shard has its own part of the bytes: enough for several of the largest objects, so that one
+    // does not empty it, as far as the tier's size allows.
+    let shards = (max_size / max_object_size.saturating_mul(16).max(1)).clamp(1, 64);
+    let shards = 1_usize << shards.ilog2();
+    let items = usize::try_from(max_size / 4096).unwrap_or(usize::MAX).clamp(shards * 32, 1 << 24);
+    let options = OptionsBuilder::new()
+        .shards(shards)
+        .estimated_items_capacity(items)
+        .hot_allocation(LARGEST_PART)
+        .weight_capacity(max_size)
+        .build()
+        .ok()?;
+    let spread = Spread { seed: fastrand::u64(..) };
+    Some(Cache::with_options(options, Weigh, spread, Evictions { count: Arc::clone(evicted) }))
+}
+
+// === bytes of one's own ===
+
+/// The same head, with its values in one allocation of their own.
+fn exact_head(head: &StoredHead) -> StoredHead {
+    let values = || head.fields.iter().chain(&head.trailers).map(|(_, value)| value);
+    let mut block = BytesMut::with_capacity(values().map(HeaderValue::len).sum());
+    values().for_each(|value| block.extend_from_slice(value.as_bytes()));
+    let mut block = block.freeze();
+    let mut owned = |(name, value): &(HeaderName, HeaderValue)| {
+        let bytes = block.split_to(value.len());
+        let mut own = HeaderValue::from_maybe_shared(bytes).unwrap_or_else(|_| value.clone());
+        own.set_sensitive(value.is_sensitive());
+        (name.clone(), own)
+    };
+    let fields = head.fields.iter().map(&mut owned).collect();
+    let trailers = head.trailers.iter().map(&mut owned).collect();
+    StoredHead { fields, trailers, ids: head.ids.clone(), vary: head.vary.clone(), ..*head }
+}
+
+/// A shared allocation behind a `Bytes` that was cloned: two counts, a pointer, a length.
+const SHARED: usize = 32;
+/// The two counts of an `Arc`.
+const COUNTS: usize = 16;
+/// The cache's own: place, pointer, links, hash table slot, and half as many ghosts, in tables that
+/// are on average three quarters full.
+const SLOT: usize = 112;
+
+/// Bytes that an entry keeps, in the allocator's size classes.
+fn weight(text: &Bytes, record: &Record) -> u64 {
+    let record = match record {
+        Record::Response(stored) => response_weight(stored),
+        Record::Index(index) => index_weight(index),
+        Record::HitForMiss { .. } => 0,
+    };
+    (SLOT + allocated(size_of::<Entry>() + COUNTS) + buffer(text.len()) + record) as u64
+}
+
+fn response_weight(stored: &StoredResponse) -> usize {
+    let StoredHead { fields, trailers, ids, vary, .. } = &stored.head;
+    let lines = || fields.iter().chain(trailers);
+    let names: usize = lines().map(|(name, _)| name_weight(name)).sum();
+    let values: usize = lines().map(|(_, value)| value.len()).sum();
+    allocated(size_of::<StoredResponse>() + COUNTS)
+        + buffer(stored.body.len())
+        + allocated(size_of::<(HeaderName, HeaderValue)>() * fields.len())
+        + allocated(size_of::<(HeaderName, HeaderValue)>() * trailers.len())
+        + names
+        + buffer(values)
+        + allocated(size_of::<PurgeId>() * ids.len())
+        + names_weight(vary)
+}
+
+fn index_weight(index: &VaryIndex) -> usize {
+    let sets: usize = index.sets.iter().map(|names| names_weight(names)).sum();
+    let etags: usize = index.variants.iter().flat_map(|v| &v.etag).map(|etag| buffer(etag.len())).sum();
+    allocated(size_of::<VaryIndex>() + COUNTS)
+        + allocated(size_of::<Vec<HeaderName>>() * index.sets.len())
+        + sets
+        + allocated(size_of::<Variant>() * index.variants.len())
+        + etags
+}
+
+fn names_weight(names: &[HeaderName]) -> usize {
+    allocated(size_of_val(names)) + names.iter().map(name_weight).sum::<usize>()
+}
+
+/// Standard names keep nothing; a name that is not standard keeps its text, shared by clones.
+fn name_weight(name: &HeaderName) -> usize {
+    allocated(name.as_str().len())
+}
+
+fn buffer(len: usize) -> usize {
+    if len == 0 { 0 } else { allocated(len) + SHARED }
+}
+
+/// What an allocation of `len` bytes takes: four size classes for each doubling, 16 bytes at least.
+fn allocated(len: usize) -> usize {
+    if len == 0 {
+        return 0;
+    }
+    let class = (len.next_power_of_two() / 8).max(16);
+    len.next_multiple_of(class)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+    use http::header::{CONTENT_TYPE, ETAG};
+
+    use super::*;
+    use crate::caching::stamp::Stamp;
+    use crate::caching::stored::Traits;
+    use crate::caching::vary::NewVariant;
+
+    const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
+    const TAG: PurgeId = PurgeId(77);
+
+    fn key(n: u128) -> StoreKey {
+        StoreKey { primary: n << 70 | n, variant: None, text: Bytes::from(format!("http://a.example/{n}")) }
+    }
+
+    fn response(body: impl Into<Bytes>, stamp: Stamp) -> Record {
+        let head = StoredHead {
+            status: StatusCode::OK,
+            fields: vec![(CONTENT_TYPE, HeaderValue::from_static("text/plain"))],
+            trailers: Vec::new(),
+            received: NOW,
+            initial_age: 0,
+            lifetime: 60_000,
+            stale_while_revalidate: 0,
+            stale_if_error: 0,
+            keep: 0,
+            cost: 10,
+            traits: Traits::default(),
+            stamp,
+            ids: vec![TAG, PurgeId::ALL],
+            vary: Vec::new(),
+            part: None,
+        };
+        Record::Response(Arc::new(StoredResponse { head, body: body.into() }))
+    }
+
+    fn tier(max_size: u64, max_object_size: u64) -> (MemoryTier, Arc<PurgeTable>) {
+        let purges = Arc::new(PurgeTable::new());
+        (MemoryTier::new(max_size, max_object_size, Arc::clone(&purges)), purges)
+    }
+
+    fn get(tier: &MemoryTier, key: &StoreKey) -> Option<Held> {
+        tier.get(key.primary, key.variant, &key.text)
+    }
+
+    fn body(held: Option<Held>) -> Option<Bytes> {
+        match held?.record {
+            Record::Response(stored) => Some(stored.body.clone()),
+            Record::Index(_) | Record::HitForMiss { .. } => None,
+        }
+    }
+
+    #[test]
+    fn what_is_put_is_found_under_its_key_alone() {
+        let (tier, purges) = tier(1 << 20, 1 << 16);
+        let variant = StoreKey { variant: Some(VariantHash(9)), ..key(1) };
+        tier.insert(&key(1), response("primary", purges.stamp(NOW)), NOW);
+        tier.insert(&variant, response("variant", purges.stamp(NOW)), NOW);
+        assert_eq!(body(get(&tier, &key(1))).unwrap(), "primary");
+        assert_eq!(body(get(&tier, &variant)).unwrap(), "variant");
+        assert!(get(&tier, &key(2)).is_none());
+        let collision = StoreKey { text: Bytes::from("http://evil.example/"), ..key(1) };
+        assert!(get(&tier, &collision).is_none(), "RFC 9111 7.1: the text decides, not the hash");
+        tier.remove(&collision);
+        assert!(get(&tier, &key(1)).is_some());
+        tier.remove(&key(1));
+        assert!(get(&tier, &key(1)).is_none() && get(&tier, &variant).is_some());
+        assert_eq!(tier.entries(), 1);
+        tier.remove(&variant);
+        assert_eq!((tier.entries(), tier.bytes(), tier.evictions()), (0, 0, 0));
+    }
+
+    #[test]
+    fn markers_and_indexes_live_beside_responses() {
+        let (tier, _) = tier(1 << 20, 1 << 16);
+        tier.insert(&key(1), Record::HitForMiss { until: NOW.plus(10) }, NOW);
+        assert!(matches!(get(&tier, &key(1)).unwrap().record, Record::HitForMiss { .. }));
+        tier.insert(&key(2), Record::HitForMiss { until: NOW }, NOW);
+        assert!(get(&tier, &key(2)).is_none(), "over already");
+        let mut index = VaryIndex::default();
+        let etag = Some(Bytes::from_static(b"\"a\""));
+        let variant = NewVariant { hash: VariantHash(3), received: NOW, useless_at: NOW.plus(10), etag };
+        index.insert(&[ETAG], variant, NOW);
+        tier.insert(&key(1), Record::Index(Arc::new(index)), NOW);
+        assert!(matches!(get(&tier, &key(1)).unwrap().record, Record::Index(_)));
+        tier.insert(&key(1), Record::Index(Arc::default()), NOW);
+        assert!(get(&tier, &key(1)).is_none(), "an index of nothing, and what it replaced");
+    }
+
+    #[test]
+    fn a_purge_after_the_stamp_ends_it_and_one_before_does_not() {
+        let (tier, purges) = tier(1 << 20, 1 << 16);
+        purges.purge_hard(&[TAG], NOW);
+        let stamp = purges.stamp(NOW);
+        tier.insert(&key(1), response("a", stamp), NOW);
+        for _ in 0..2 {
+            assert_eq!(get(&tier, &key(1)).unwrap().validity, Validity::Valid);
+        }
+        purges.purge_hard(&[PurgeId(1)], NOW);
+        assert_eq!(get(&tier, &key(1)).unwrap().validity, Validity::Valid, "not one of its ids");
+        purges.purge_soft(&[TAG], NOW.plus(3));
+        for _ in 0..2 {
+            assert_eq!(get(&tier, &key(1)).unwrap().validity, Validity::Soft(NOW.plus(3)));
+        }
+        purges.purge_hard(&[PurgeId::ALL], NOW.plus(4));
+        assert_eq!(get(&tier, &key(1)).unwrap().validity, Validity::Hard);
+        assert!(get(&tier, &key(1)).is_none(), "removed when found purged");
+        tier.insert(&key(1), response("late", stamp), NOW);
+        assert!(get(&tier, &key(1)).is_none(), "fetched before the purge, stored after it");
+        tier.insert(&key(1), response("new", purges.stamp(NOW)), NOW);
+        assert_eq!(get(&tier, &key(1)).unwrap().validity, Validity::Valid);
+    }
+
+    #[test]
+    fn the_bound_holds_and_evictions_are_counted() {
+        let (tier, purges) = tier(256 << 10, 4 << 10);
+        let stamp = purges.stamp(NOW);
+        for n in 0..1000 {
+            tier.insert(&key(n), response(vec![1; 1 << 10], stamp), NOW);
+            assert!(tier.bytes() <= 256 << 10);
+        }
+        assert!(tier.entries() > 100, "{} entries", tier.entries());
+        assert_eq!(tier.evictions(), 1000 - tier.entries());
+    }
+
+    #[test]
+    fn what_is_too_large_is_refused_and_forgets_what_it_replaces() {
+        let (tier, purges) = tier(64 << 10, 4 << 10);
+        let stamp = purges.stamp(NOW);
+        tier.insert(&key(1), response(vec![1; 4 << 10], stamp), NOW);
+        assert!(get(&tier, &key(1)).is_some());
+        tier.insert(&key(1), response(vec![1; (4 << 10) + 1], stamp), NOW);
+        assert!(get(&tier, &key(1)).is_none());
+        assert_eq!(tier.evictions(), 0);
+    }
+
+    #[test]
+    fn the_largest_object_fits_its_shard() {
+        for (max_size, max_object_size) in [(256 << 20, 1 << 20), (1 << 20, 1 << 19), (1 << 20, 1 << 10)] {
+            let (tier, purges) = tier(max_size, max_object_size);
+            for n in 0..20 {
+                let largest = vec![1; usize::try_from(max_object_size).unwrap()];
+                tier.insert(&key(n), response(largest, purges.stamp(NOW)), NOW);
+                assert!(get(&tier, &key(n)).is_some(), "object {n} of {max_object_size} in {max_size}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_tier_of_no_size_is_off() {
+        let (tier, purges) = tier(0, 1 << 20);
+        tier.insert(&key(1), response("a", purges.stamp(NOW)), NOW);
+        tier.remove(&key(1));
+        assert!(get(&tier, &key(1)).is_none());
+        assert_eq!((tier.bytes(), tier.entries(), tier.evictions()), (0, 0, 0));
+    }
+
+    #[test]
+    fn an_entry_keeps_no_read_buffer_alive() {
+        let (tier, purges) = tier(1 << 20, 1 << 16);
+        let buffer = Bytes::from(vec![b'x'; 64 << 10]);
+        let Record::Response(stored) = response(buffer.slice(10..20), purges.stamp(NOW)) else {
+            panic!("a response")
+        };
+        let mut stored = Arc::unwrap_or_clone(stored);
+        let value = HeaderValue::from_maybe_shared(buffer.slice(30..40)).unwrap();
+        stored.head.fields.push((ETAG, value));
+        let text = buffer.slice(..5);
+        let key = StoreKey { text: text.clone(), ..key(1) };
+        tier.insert(&key, Record::Response(Arc::new(stored)), NOW);
+        drop((key, text));
+        assert!(buffer.is_unique(), "the buffer dies with its connection");
+        let held = tier.get(1 << 70 | 1, None, &Bytes::from_static(b"xxxxx")).unwrap();
+        let Record::Response(stored) = held.record else { panic!("a response") };
+        assert_eq!(stored.head.field(&ETAG).unwrap(), "xxxxxxxxxx");
+        assert_eq!(stored.head.field(&CONTENT_TYPE).unwrap(), "text/plain");
+        assert_eq!(stored.body, "xxxxxxxxxx");
+    }
+
+    #[test]
+    fn allocations_round_up_to_size_classes() {
+        for (len, taken) in [(0, 0), (1, 16), (16, 16), (17, 32), (1025, 1280), (1280, 1280), (5000, 5120)] {
+            assert_eq!(allocated(len), taken, "{len}");
+        }
+    }
+}

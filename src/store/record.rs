@@ -1,0 +1,584 @@
+//! The wire form of records: bytes for Redis, and back.
+//!
+//! Decides: whether bytes are a record of the key that was asked for, complete and unharmed. Never
+//! touches: connections, expiry, validity (a stamp is handed out as it was stored). Pure.
+//!
+//! Whoever can write to Redis can write anything under our keys: [`decode`] and [`decode_chunk`] are
+//! total. They allocate nothing that was not held against the bytes at hand, and their only failure is
+//! [`Rejected`], which is a miss. Checksums find accidents; they are no proof of origin.
+//!
+//! # A record (all integers little endian)
+//!
+//! | offset | bytes | |
+//! |---|---|---|
+//! | 0 | 4 | `FB 46 42`, version. `FB` is never UTF-8: no text is taken for a record |
+//! | 4 | 4 | kind, flags (bit 0: the body is an LZ4 block), two zero bytes |
+//! | 8 | 8 | xxh3 of bytes 16 to the end of the meta block, seeded with bytes 0 to 7 |
+//! | 16 | 8 | xxh3 of the body as stored here |
+//! | 24 | 4 + 4 | length of the meta block; chunks that hold the body elsewhere |
+//! | 32 | 8 + 8 | length of the body; length of the body as stored here |
+//! | 48 | 16 | content id of the chunks |
+//! | 64 | | meta block: key text, variant, then what the kind says |
+//! | | | body, for a response that is not chunked |
+//!
+//! # A chunk
+//!
+//! At most [`CHUNK`] bytes of a larger body, each readable without the others: the same first 16
+//! bytes, then content id (16), number of the chunk (4), its length (4), and its bytes as stored. Chunks
+//! are written before the record that names their content id, which is the commit.
+
+mod field;
+mod lz4;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128_with_seed};
+
+use self::field::{Reader, Writer};
+use super::{Record, StoreKey};
+use crate::caching::stamp::{PurgeId, Stamp};
+use crate::caching::stored::{Part, StoredHead, StoredResponse, Traits};
+use crate::caching::vary::{MAX_NAMES, MAX_SETS, MAX_VARIANTS, Variant, VariantHash, VaryIndex};
+use crate::semantics::UnixMillis;
+
+/// The largest body inside a record, and the length of every chunk but the last.
+pub const CHUNK: usize = 256 << 10;
+
+/// The largest meta block that is read.
+const MAX_META: usize = 1 << 20;
+
+/// The most chunks of one body: 4 GiB.
+const MAX_CHUNKS: u32 = 16 << 10;
+
+const MAGIC: [u8; 3] = *b"\xFBFB";
+const VERSION: u8 = 1;
+
+const RESPONSE: u8 = 1;
+const CHUNKED: u8 = 2;
+const INDEX: u8 = 3;
+const HIT_FOR_MISS: u8 = 4;
+const BODY_CHUNK: u8 = 5;
+
+const LZ4: u8 = 1;
+
+/// Bytes before the meta block.
+const FIXED: usize = 64;
+/// Bytes of a chunk before its content.
+const CHUNK_FIXED: usize = 40;
+/// Bytes before those that the first checksum covers.
+const SEALED_FROM: usize = 16;
+
+/// What names the chunks of one body.
+pub type ContentId = [u8; 16];
+
+/// Which bodies are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compress {
+    /// None.
+    Never,
+    /// Compressible ones of this many bytes or more, without a content coding of their own, where it
+    /// saves 12 % or more.
+    Above(u64),
+}
+
+/// A record ready to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// The record: with its body, or with what names its chunks.
+    pub record: Bytes,
+    /// The chunks of a body over [`CHUNK`] in order: to be written before the record.
+    pub chunks: Vec<Bytes>,
+    /// What names the chunks; zeros when there are none.
+    pub content_id: ContentId,
+    /// Length of the body.
+    pub body_len: u64,
+    /// Length of the body as stored.
+    pub stored_len: u64,
+}
+
+/// A record that was read.
+#[derive(Clone, Debug)]
+pub enum Decoded {
+    /// The whole of it.
+    Record(Record),
+    /// A response whose body is in chunks.
+    Chunked(Chunked),
+}
+
+/// A response whose body is still to be read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chunked {
+    /// Head and numbers.
+    pub head: StoredHead,
+    /// How many chunks hold the body.
+    pub chunks: u32,
+    /// Length of the body.
+    pub body_len: u64,
+    /// What names the chunks.
+    pub content_id: ContentId,
+}
+
+/// Why bytes were not taken for the record asked for. Every one is a miss, counted by its label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejected {
+    /// Not a record at all.
+    Magic,
+    /// A record of another version.
+    Version,
+    /// Cut short, or longer than it says.
+    Length,
+    /// Larger than any record we write.
+    Limit,
+    /// Changed since it was written.
+    Checksum,
+    /// The record of another key, or the chunk of another body.
+    Key,
+    /// Whole, but not what we write.
+    Malformed,
+    /// The compressed body is not one.
+    Compression,
+}
+
+impl Rejected {
+    /// Its name in metrics.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Magic => "magic",
+            Self::Version => "version",
+            Self::Length => "length",
+            Self::Limit => "limit",
+            Self::Checksum => "checksum",
+            Self::Key => "key",
+            Self::Malformed => "malformed",
+            Self::Compression => "compression",
+        }
+    }
+}
+
+/// The bytes of a record. Compressing takes up to a millisecond per chunk: above 64 KiB it does not
+/// belong on an event loop.
+#[must_use]
+pub fn encode(key: &StoreKey, record: &Record, compress: Compress) -> Encoded {
+    let mut meta = Writer(Vec::with_capacity(512));
+    meta.text(&key.text);
+    meta.u64(key.variant.map_or(0, |variant| variant.0));
+    match record {
+        Record::Response(stored) => {
+            put_head(&mut meta, &stored.head);
+            if stored.body.len() > CHUNK {
+                encode_chunked(&meta.0, stored, compress)
+            } else {
+                encode_inline(&meta.0, stored, compress)
+            }
+        }
+        Record::Index(index) => {
+            put_index(&mut meta, index);
+            assembled(Fixed { kind: INDEX, ..Fixed::default() }, &meta.0, &[])
+        }
+        Record::HitForMiss { until } => {
+            meta.u64(until.0);
+            assembled(Fixed { kind: HIT_FOR_MISS, ..Fixed::default() }, &meta.0, &[])
+        }
+    }
+}
+
+/// The record in `bytes`, which were found under `key`. A body that is not compressed stays a slice of
+/// `bytes`; everything else is copied out of it.
+///
+/// # Errors
+/// [`Rejected`] for everything that [`encode`] does not make of this key.
+pub fn decode(key: &StoreKey, bytes: Bytes) -> Result<Decoded, Rejected> {
+    let (kind, flags) = preamble(&bytes)?;
+    let fixed = bytes.get(SEALED_FROM..FIXED).ok_or(Rejected::Length)?;
+    let fixed = Fixed::read(kind, flags, fixed).ok_or(Rejected::Length)?;
+    let meta_len = usize::try_from(fixed.meta_len).map_err(|_| Rejected::Limit)?;
+    if meta_len > MAX_META || fixed.chunks > MAX_CHUNKS || fixed.stored_len > CHUNK as u64 {
+        return Err(Rejected::Limit);
+    }
+    let meta_end = FIXED + meta_len;
+    let meta = bytes.get(FIXED..meta_end).ok_or(Rejected::Length)?;
+    let stored = bytes.slice(meta_end..);
+    if stored.len() as u64 != fixed.stored_len {
+        return Err(Rejected::Length);
+    }
+    if sealed(&bytes, meta_end) != seal(&bytes) || xxh3_64(&stored) != fixed.body_sum {
+        return Err(Rejected::Checksum);
+    }
+    // The one copy: names, values and tags share it, and none of them keeps a reply of Redis alive.
+    let mut meta = Reader(Bytes::copy_from_slice(meta));
+    let text = meta.text().ok_or(Rejected::Malformed)?;
+    let variant = meta.u64().ok_or(Rejected::Malformed)?;
+    if text != key.text || variant != key.variant.map_or(0, |variant| variant.0) {
+        return Err(Rejected::Key);
+    }
+    fixed.decode(meta, &stored)
+}
+
+/// One chunk of a body: its content, a slice of `bytes` unless it was compressed.
+///
+/// # Errors
+/// [`Rejected`] for everything but this chunk, counted from 0.
+pub fn decode_chunk(of: &Chunked, number: u32, bytes: Bytes) -> Result<Bytes, Rejected> {
+    let (kind, flags) = preamble(&bytes)?;
+    if bytes.len() > CHUNK_FIXED + CHUNK {
+        return Err(Rejected::Limit);
+    }
+    if sealed(&bytes, bytes.len()) != seal(&bytes) {
+        return Err(Rejected::Checksum);
+    }
+    let mut fixed = Reader(bytes.slice(SEALED_FROM.min(bytes.len())..));
+    let id = fixed.id().ok_or(Rejected::Length)?;
+    let counted = fixed.u32().ok_or(Rejected::Length)?;
+    let len = fixed.u32().ok_or(Rejected::Length)?;
+    if kind != BODY_CHUNK || id != of.content_id || counted != number {
+        return Err(Rejected::Key);
+    }
+    if Some(u64::from(len)) != of.chunk_len(number) {
+        return Err(Rejected::Malformed);
+    }
+    content(flags, u64::from(len), &fixed.0)
+}
+
+impl Chunked {
+    /// The length of a chunk; `None` when there is no such chunk.
+    #[must_use]
+    pub fn chunk_len(&self, number: u32) -> Option<u64> {
+        let before = u64::from(number).checked_mul(CHUNK as u64)?;
+        let left = self.body_len.checked_sub(before).filter(|left| *left > 0)?;
+        Some(left.min(CHUNK as u64))
+    }
+
+    /// The response, of all its chunks' content in order.
+    ///
+    /// # Errors
+    /// [`Rejected::Length`] when they are not the whole body.
+    pub fn assemble(self, content: &[Bytes]) -> Result<Record, Rejected> {
+        let len: u64 = content.iter().map(|chunk| chunk.len() as u64).sum();
+        if len != self.body_len {
+            return Err(Rejected::Length);
+        }
+        let mut body = BytesMut::with_capacity(content.iter().map(Bytes::len).sum());
+        content.iter().for_each(|chunk| body.extend_from_slice(chunk));
+        Ok(Record::Response(Arc::new(StoredResponse { head: self.head, body: body.freeze() })))
+    }
+}
+
+// === encoding ===
+
+fn encode_inline(meta: &[u8], response: &StoredResponse, compress: Compress) -> Encoded {
+    let (stored, flags) = packed(&response.body, wanted(response, compress));
+    let body_len = response.body.len() as u64;
+    assembled(Fixed { kind: RESPONSE, flags, body_len, ..Fixed::default() }, meta, &stored)
+}
+
+fn encode_chunked(meta: &[u8], response: &StoredResponse, compress: Compress) -> Encoded {
+    let StoredResponse { head, body } = response;
+    // The same body fetched twice is two contents: an old record's chunks expire without regard to a
+    // new one's.
+    let seed = head.stamp.0 ^ head.received.0.rotate_left(32);
+    let content_id = xxh3_128_with_seed(body, seed).to_le_bytes();
+    let compress = wanted(response, compress);
+    let chunks: Vec<Bytes> = (0_u32..)
+        .zip(body.chunks(CHUNK))
+        .map(|(number, plain)| encode_chunk(&content_id, number, plain, compress))
+        .collect();
+    let count = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
+    let fixed =
+        Fixed { kind: CHUNKED, chunks: count, body_len: body.len() as u64, content_id, ..Fixed::default() };
+    let stored_len = chunks.iter().map(|chunk| (chunk.len() - CHUNK_FIXED) as u64).sum();
+    Encoded { chunks, content_id, stored_len, ..assembled(fixed, meta, &[]) }
+}
+
+fn encode_chunk(content_id: &ContentId, number: u32, plain: &[u8], compress: bool) -> Bytes {
+    let (stored, flags) = packed(plain, compress);
+    let mut out = Writer(Vec::with_capacity(CHUNK_FIXED + stored.len()));
+    put_preamble(&mut out, BODY_CHUNK, flags);
+    out.0.extend_from_slice(content_id);
+    out.u32(number);
+    out.count(plain.len());
+    out.0.extend_from_slice(&stored);
+    put_seal(&mut out.0);
+    Bytes::from(out.0)
+}
+
+fn wanted(response: &StoredResponse, compress: Compress) -> bool {
+    match compress {
+        Compress::Never => false,
+        Compress::Above(least) => {
+            !response.body.is_empty()
+                && response.body.len() as u64 >= least
+                && lz4::compressible(&response.head)
+        }
+    }
+}
+
+fn packed(plain: &[u8], compress: bool) -> (Cow<'_, [u8]>, u8) {
+    let stored = if compress { lz4::pack(plain) } else { Cow::Borrowed(plain) };
+    let flags = if matches!(stored, Cow::Owned(_)) { LZ4 } else { 0 };
+    (stored, flags)
+}
+
+/// The fixed part, sealed with the meta block, and the body after both.
+fn assembled(fixed: Fixed, meta: &[u8], stored: &[u8]) -> Encoded {
+    let mut out = Writer(Vec::with_capacity(FIXED + meta.len() + stored.len()));
+    put_preamble(&mut out, fixed.kind, fixed.flags);
+    out.u64(xxh3_64(stored));
+    out.count(meta.len());
+    out.u32(fixed.chunks);
+    out.u64(fixed.body_len);
+    out.u64(stored.len() as u64);
+    out.0.extend_from_slice(&fixed.content_id);
+    out.0.extend_from_slice(meta);
+    put_seal(&mut out.0);
+    out.0.extend_from_slice(stored);
+    Encoded {
+        record: Bytes::from(out.0),
+        chunks: Vec::new(),
+        content_id: fixed.content_id,
+        body_len: fixed.body_len,
+        stored_len: stored.len() as u64,
+    }
+}
+
+fn put_preamble(out: &mut Writer, kind: u8, flags: u8) {
+    out.0.extend_from_slice(&MAGIC);
+    out.u8(VERSION);
+    out.u8(kind);
+    out.u8(flags);
+    out.u16(0);
+    // The seal's place.
+    out.u64(0);
+}
+
+fn put_head(out: &mut Writer, head: &StoredHead) {
+    out.u16(head.status.as_u16());
+    out.u32(head.traits.0);
+    out.u64(head.received.0);
+    out.u64(head.initial_age);
+    out.u64(head.lifetime);
+    out.u64(head.stale_while_revalidate);
+    out.u64(head.stale_if_error);
+    out.u64(head.keep);
+    out.u64(head.cost);
+    out.u64(head.stamp.0);
+    out.count(head.ids.len());
+    head.ids.iter().for_each(|id| out.u64(id.0));
+    out.names(&head.vary);
+    out.lines(&head.fields);
+    out.lines(&head.trailers);
+    match head.part {
+        None => out.u8(0),
+        Some(Part { first, last, complete }) => {
+            out.u8(1);
+            out.u64(first);
+            out.u64(last);
+            out.u64(complete);
+        }
+    }
+}
+
+fn put_index(out: &mut Writer, index: &VaryIndex) {
+    out.count(index.sets.len());
+    index.sets.iter().for_each(|set| out.names(set));
+    out.count(index.variants.len());
+    for variant in &index.variants {
+        out.u8(variant.set);
+        out.u64(variant.hash.0);
+        out.u64(variant.received.0);
+        out.u64(variant.useless_at.0);
+        match &variant.etag {
+            None => out.u8(0),
+            Some(etag) => {
+                out.u8(1);
+                out.text(etag);
+            }
+        }
+    }
+}
+
+// === decoding ===
+
+/// What is before the meta block, less magic and seal.
+#[derive(Default)]
+struct Fixed {
+    kind: u8,
+    flags: u8,
+    body_sum: u64,
+    meta_len: u32,
+    chunks: u32,
+    body_len: u64,
+    stored_len: u64,
+    content_id: ContentId,
+}
+
+impl Fixed {
+    fn read(kind: u8, flags: u8, bytes: &[u8]) -> Option<Self> {
+        let mut fixed = Reader(Bytes::copy_from_slice(bytes));
+        Some(Self {
+            kind,
+            flags,
+            body_sum: fixed.u64()?,
+            meta_len: fixed.u32()?,
+            chunks: fixed.u32()?,
+            body_len: fixed.u64()?,
+            stored_len: fixed.u64()?,
+            content_id: fixed.id()?,
+        })
+    }
+
+    fn decode(&self, mut meta: Reader, stored: &Bytes) -> Result<Decoded, Rejected> {
+        let decoded = match self.kind {
+            RESPONSE => {
+                let head = take_head(&mut meta, self.body_len).ok_or(Rejected::Malformed)?;
+                let body = content(self.flags, self.body_len, stored)?;
+                Decoded::Record(Record::Response(Arc::new(StoredResponse { head, body })))
+            }
+            CHUNKED => {
+                let head = take_head(&mut meta, self.body_len).ok_or(Rejected::Malformed)?;
+                let Self { chunks, body_len, content_id, .. } = *self;
+                if body_len <= CHUNK as u64 || body_len.div_ceil(CHUNK as u64) != u64::from(chunks) {
+                    return Err(Rejected::Malformed);
+                }
+                Decoded::Chunked(Chunked { head, chunks, body_len, content_id })
+            }
+            INDEX => {
+                let index = take_index(&mut meta).ok_or(Rejected::Malformed)?;
+                Decoded::Record(Record::Index(Arc::new(index)))
+            }
+            HIT_FOR_MISS => {
+                let until = UnixMillis(meta.u64().ok_or(Rejected::Malformed)?);
+                Decoded::Record(Record::HitForMiss { until })
+            }
+            _ => return Err(Rejected::Malformed),
+        };
+        let bodiless = self.kind != RESPONSE;
+        let stray = bodiless && (self.flags != 0 || self.stored_len != 0)
+            || self.kind != CHUNKED && (self.chunks != 0 || self.content_id != [0; 16])
+            || matches!(self.kind, INDEX | HIT_FOR_MISS) && self.body_len != 0;
+        if stray || !meta.0.is_empty() { Err(Rejected::Malformed) } else { Ok(decoded) }
+    }
+}
+
+impl Reader {
+    fn id(&mut self) -> Option<ContentId> {
+        let id = u128::from(self.u64()?) | u128::from(self.u64()?) << 64;
+        Some(id.to_le_bytes())
+    }
+}
+
+/// Kind and flags of bytes that begin as ours do.
+fn preamble(bytes: &[u8]) -> Result<(u8, u8), Rejected> {
+    if !bytes.starts_with(&MAGIC) {
+        return Err(Rejected::Magic);
+    }
+    let Some([version, kind, flags, zeros @ ..]) = bytes.get(3..8) else { return Err(Rejected::Length) };
+    if *version != VERSION {
+        return Err(Rejected::Version);
+    }
+    if zeros.iter().any(|zero| *zero != 0) || *flags > LZ4 {
+        return Err(Rejected::Malformed);
+    }
+    Ok((*kind, *flags))
+}
+
+/// The checksum that bytes carry.
+fn seal(bytes: &[u8]) -> Option<u64> {
+    bytes.get(8..).and_then(|rest| rest.first_chunk()).copied().map(u64::from_le_bytes)
+}
+
+/// The checksum of bytes up to `end`; those before it are its seed.
+fn sealed(bytes: &[u8], end: usize) -> Option<u64> {
+    let seed = u64::from_le_bytes(*bytes.first_chunk()?);
+    Some(xxh3_64_with_seed(bytes.get(SEALED_FROM..end)?, seed))
+}
+
+fn put_seal(out: &mut [u8]) {
+    let sum = sealed(out, out.len());
+    if let (Some(place), Some(sum)) = (out.get_mut(8..SEALED_FROM), sum) {
+        place.copy_from_slice(&sum.to_le_bytes());
+    }
+}
+
+/// The content that stored bytes stand for.
+fn content(flags: u8, len: u64, stored: &Bytes) -> Result<Bytes, Rejected> {
+    if flags & LZ4 == 0 {
+        return if stored.len() as u64 == len { Ok(stored.clone()) } else { Err(Rejected::Malformed) };
+    }
+    let len = usize::try_from(len).map_err(|_| Rejected::Limit)?;
+    lz4::unpack(stored, len).ok_or(Rejected::Compression)
+}
+
+fn take_head(meta: &mut Reader, body_len: u64) -> Option<StoredHead> {
+    let status = StatusCode::from_u16(meta.u16()?).ok()?;
+    let traits = Traits(meta.u32()?);
+    let received = UnixMillis(meta.u64()?);
+    let initial_age = meta.u64()?;
+    let lifetime = meta.u64()?;
+    let stale_while_revalidate = meta.u64()?;
+    let stale_if_error = meta.u64()?;
+    let keep = meta.u64()?;
+    let cost = meta.u64()?;
+    let stamp = Stamp(meta.u64()?);
+    let count = meta.count(8)?;
+    let ids = (0..count).map(|_| meta.u64().map(PurgeId)).collect::<Option<_>>()?;
+    let vary = meta.names(MAX_NAMES)?;
+    let fields = meta.lines()?;
+    let trailers = meta.lines()?;
+    let part = match meta.u8()? {
+        0 => None,
+        1 => Some(take_part(meta, body_len)?),
+        _ => return None,
+    };
+    Some(StoredHead {
+        status,
+        fields,
+        trailers,
+        received,
+        initial_age,
+        lifetime,
+        stale_while_revalidate,
+        stale_if_error,
+        keep,
+        cost,
+        traits,
+        stamp,
+        ids,
+        vary,
+        part,
+    })
+}
+
+/// A part that its body fills exactly.
+fn take_part(meta: &mut Reader, body_len: u64) -> Option<Part> {
+    let part = Part { first: meta.u64()?, last: meta.u64()?, complete: meta.u64()? };
+    let sound = part.last < part.complete && part.last.checked_sub(part.first)?.checked_add(1)? == body_len;
+    sound.then_some(part)
+}
+
+fn take_index(meta: &mut Reader) -> Option<VaryIndex> {
+    let count = meta.count(4).filter(|count| *count <= MAX_SETS)?;
+    let sets: Vec<_> = (0..count).map(|_| meta.names(MAX_NAMES)).collect::<Option<_>>()?;
+    let count = meta.count(26).filter(|count| *count <= MAX_VARIANTS)?;
+    let variants = (0..count).map(|_| take_variant(meta, sets.len())).collect::<Option<_>>()?;
+    Some(VaryIndex { sets, variants })
+}
+
+fn take_variant(meta: &mut Reader, sets: usize) -> Option<Variant> {
+    let set = meta.u8().filter(|set| usize::from(*set) < sets)?;
+    let hash = VariantHash(meta.u64().filter(|hash| *hash != 0)?);
+    let received = UnixMillis(meta.u64()?);
+    let useless_at = UnixMillis(meta.u64()?);
+    let etag = match meta.u8()? {
+        0 => None,
+        1 => Some(meta.text()?),
+        _ => return None,
+    };
+    Some(Variant { set, hash, received, useless_at, etag })
+}
+
+#[cfg(test)]
+mod tests;

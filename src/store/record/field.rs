@@ -1,0 +1,105 @@
+//! The parts that records are made of: little-endian integers, and byte strings after their length.
+//!
+//! Decides: nothing about meaning. Reading is total: whatever is not there is `None`, and no length
+//! read from outside is ever allocated or indexed with before it was held against what is there.
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
+
+/// Appends parts. A length beyond 32 bits is written as one that no reader accepts.
+#[derive(Default)]
+pub(super) struct Writer(pub(super) Vec<u8>);
+
+impl Writer {
+    pub(super) fn u8(&mut self, n: u8) {
+        self.0.push(n);
+    }
+
+    pub(super) fn u16(&mut self, n: u16) {
+        self.0.extend_from_slice(&n.to_le_bytes());
+    }
+
+    pub(super) fn u32(&mut self, n: u32) {
+        self.0.extend_from_slice(&n.to_le_bytes());
+    }
+
+    pub(super) fn u64(&mut self, n: u64) {
+        self.0.extend_from_slice(&n.to_le_bytes());
+    }
+
+    pub(super) fn count(&mut self, n: usize) {
+        self.u32(u32::try_from(n).unwrap_or(u32::MAX));
+    }
+
+    pub(super) fn text(&mut self, bytes: &[u8]) {
+        self.count(bytes.len());
+        self.0.extend_from_slice(bytes);
+    }
+
+    pub(super) fn names(&mut self, names: &[HeaderName]) {
+        self.count(names.len());
+        names.iter().for_each(|name| self.text(name.as_str().as_bytes()));
+    }
+
+    pub(super) fn lines(&mut self, lines: &[(HeaderName, HeaderValue)]) {
+        self.count(lines.len());
+        for (name, value) in lines {
+            self.text(name.as_str().as_bytes());
+            self.text(value.as_bytes());
+        }
+    }
+}
+
+/// Takes parts off the front. What it hands out shares the allocation it reads from.
+pub(super) struct Reader(pub(super) Bytes);
+
+impl Reader {
+    pub(super) fn u8(&mut self) -> Option<u8> {
+        self.array::<1>().map(|[n]| n)
+    }
+
+    pub(super) fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    pub(super) fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    pub(super) fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    /// How many parts follow, each of `least` bytes or more.
+    pub(super) fn count(&mut self, least: usize) -> Option<usize> {
+        let count = usize::try_from(self.u32()?).ok()?;
+        (count.checked_mul(least)? <= self.0.len()).then_some(count)
+    }
+
+    pub(super) fn text(&mut self) -> Option<Bytes> {
+        let len = self.count(1)?;
+        Some(self.0.split_to(len))
+    }
+
+    pub(super) fn name(&mut self) -> Option<HeaderName> {
+        HeaderName::from_bytes(&self.text()?).ok()
+    }
+
+    pub(super) fn names(&mut self, most: usize) -> Option<Vec<HeaderName>> {
+        let count = self.count(4).filter(|count| *count <= most)?;
+        (0..count).map(|_| self.name()).collect()
+    }
+
+    pub(super) fn lines(&mut self) -> Option<Vec<(HeaderName, HeaderValue)>> {
+        let count = self.count(8)?;
+        let line = |_| Some((self.name()?, HeaderValue::from_maybe_shared(self.text()?).ok()?));
+        (0..count).map(line).collect()
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (array, _) = self.0.split_first_chunk::<N>()?;
+        let array = *array;
+        let _ = self.0.split_to(N);
+        Some(array)
+    }
+}
