@@ -307,11 +307,7 @@ mod tests {
         run("too few to judge", &[(0, Ends(Failed, 19), Closed), (1, Ends(Failed, 1), Open)]);
         run(
             "half of a window",
-            &[
-                (0, Ends(Answered, 15), Closed),
-                (500, Ends(Failed, 14), Closed),
-                (999, Ends(Failed, 1), Open),
-            ],
+            &[(0, Ends(Answered, 15), Closed), (500, Ends(Failed, 14), Closed), (999, Ends(Failed, 1), Open)],
         );
         run(
             "half, but of two windows",

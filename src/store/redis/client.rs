@@ -327,8 +327,12 @@ impl Shared {
     fn dial(&self) -> Result<Running, Error> {
         let settings = &self.context.settings;
         let client = configure(settings)?.build()?;
-        let options =
-            |timeout| Options { timeout: Some(timeout), max_attempts: Some(1), fail_fast: true, ..Options::default() };
+        let options = |timeout| Options {
+            timeout: Some(timeout),
+            max_attempts: Some(1),
+            fail_fast: true,
+            ..Options::default()
+        };
         let link = Arc::new(Link {
             read: client.with_options(&options(settings.read_timeout)),
             write: client.with_options(&options(settings.write_timeout)),
@@ -372,8 +376,10 @@ fn configure(settings: &Settings) -> Result<Builder, Error> {
         connection.max_redirections = 2;
         // Must stay 0: above it, one full queue stops the client for good.
         connection.max_command_buffer_len = 0;
-        connection.unresponsive =
-            UnresponsiveConfig { max_timeout: Some(Duration::from_secs(1)), interval: Duration::from_millis(250) };
+        connection.unresponsive = UnresponsiveConfig {
+            max_timeout: Some(Duration::from_secs(1)),
+            interval: Duration::from_millis(250),
+        };
         connection.tcp = TcpConfig {
             nodelay: Some(true),
             user_timeout: Some(Duration::from_millis(1_500)),
@@ -405,4 +411,3 @@ fn trusting_the_system() -> Result<TlsConfig, Error> {
         .with_no_client_auth();
     Ok(TlsConfig::from(TlsConnector::from(config)))
 }
-

@@ -154,9 +154,9 @@ impl Counters {
         }
     }
 
-    pub(super) fn compressed_from_to(&self, before: usize, after: usize) {
-        self.compressed_before.fetch_add(before as u64, Ordering::Relaxed);
-        self.compressed_after.fetch_add(after as u64, Ordering::Relaxed);
+    pub(super) fn compressed_from_to(&self, before: u64, after: u64) {
+        self.compressed_before.fetch_add(before, Ordering::Relaxed);
+        self.compressed_after.fetch_add(after, Ordering::Relaxed);
     }
 }
 
@@ -171,7 +171,11 @@ mod tests {
             (ErrorKind::IO, "OOM", Failure::Io),
             (ErrorKind::Canceled, "Canceled.", Failure::Io),
             (ErrorKind::Parse, "Could not convert to bytes.", Failure::Protocol),
-            (ErrorKind::Unknown, "OOM command not allowed when used memory > 'maxmemory'.", Failure::OutOfMemory),
+            (
+                ErrorKind::Unknown,
+                "OOM command not allowed when used memory > 'maxmemory'.",
+                Failure::OutOfMemory,
+            ),
             (ErrorKind::Unknown, "READONLY You can't write against a read only replica.", Failure::ReadOnly),
             (ErrorKind::Unknown, "MISCONF Redis is configured to save RDB snapshots", Failure::ReadOnly),
             (ErrorKind::Unknown, "LOADING Redis is loading the dataset in memory", Failure::Busy),

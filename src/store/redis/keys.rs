@@ -55,7 +55,7 @@ impl Names {
     }
 
     /// Where chunk `n` of a content lives.
-    pub(super) fn chunk(&self, key: &StoreKey, content: &[u8; 16], n: usize) -> Key {
+    pub(super) fn chunk(&self, key: &StoreKey, content: &[u8; 16], n: u32) -> Key {
         let mut name = self.slot(key);
         name.push_str(":b:");
         push_hex(&mut name, content);
@@ -114,6 +114,6 @@ mod tests {
     #[test]
     fn the_longest_name_is_one_allocation() {
         let key = StoreKey { primary: u128::MAX, variant: None, text: Bytes::new() };
-        assert!(Names::new("").chunk(&key, &[0xff; 16], usize::MAX).as_bytes().len() <= ROOM);
+        assert!(Names::new("").chunk(&key, &[0xff; 16], u32::MAX).as_bytes().len() <= ROOM);
     }
 }

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | one supervised connection, and all settings of the client library | `client` |
 //! | whether Redis is asked at all | `breaker` |
+//! | bodies that do not fit one value | `chunks` |
 //! | names of keys | `keys` |
 //! | lock tokens and scripts | `lock` |
 //! | what went wrong | `counters` |
@@ -20,6 +21,7 @@
 //! that names them, so a write given up half-way leaves nothing that can be read.
 
 mod breaker;
+mod chunks;
 mod client;
 mod counters;
 mod keys;
@@ -40,21 +42,27 @@ use fred::interfaces::{ClientLike, KeysInterface};
 use fred::types::{ClusterHash, CustomCommand, Expiration, Key, SetOptions, Value};
 use tokio::sync::Semaphore;
 
-pub use self::breaker::BreakerState;
 use self::breaker::Breaker;
-use self::client::{Context, Line, Role};
+pub use self::breaker::BreakerState;
+use self::client::{Context, Line, Link, Role};
 use self::counters::Failure;
 pub use self::counters::{CommandObserver, Counters};
 use self::keys::Names;
-use self::lock::{RENEW, Script, UNLOCK};
 pub use self::lock::{LockAttempt, LockToken};
+use self::lock::{RENEW, Script, UNLOCK};
 pub use self::settings::{Server, Settings};
+use super::record::{self, Compress, Decoded};
 use super::{Record, StoreKey};
 use crate::clock;
 use crate::semantics::UnixMillis;
 
 /// Records of one store that may be on their way to Redis at once; more are not written.
 const WRITES_IN_FLIGHT: usize = 64;
+
+/// Longest value that is read or written: the longest head, and a body that is not chunked.
+const LONGEST_VALUE: usize = (1 << 20) + record::CHUNK;
+/// Bodies up to this many bytes are encoded on the event loop.
+const LIGHT: u64 = 64 << 10;
 
 /// The Redis tier of one worker: one connection for records and locks, and from the first long body
 /// on a second one for chunks. Both end with the value.
@@ -122,6 +130,61 @@ impl RedisStore {
         }
     }
 
+    /// The record under a key that is not useless by `now`; verified, its bytes its own. `None`: there
+    /// is none, it was refused, or Redis did not say.
+    pub async fn get(&self, key: &StoreKey, now: UnixMillis) -> Option<Record> {
+        let name = self.context.names.record(key);
+        let value = read_value(&self.hot, "get", name).await.ok()??;
+        // The library's values are slices of its read buffer: kept, a short one keeps all of it alive.
+        let record = match record::decode(key, Bytes::copy_from_slice(&value)) {
+            Ok(Decoded::Record(record)) => record,
+            Ok(Decoded::Chunked(record)) => chunks::read(self, key, record).await?,
+            Err(rejected) => {
+                self.context.counters.rejected(rejected.label());
+                return None;
+            }
+        };
+        (useless_at(&record) > now).then_some(record)
+    }
+
+    /// Writes a record, to be forgotten when it is useless. Longer than a configured body, or useless
+    /// already: not written. Compression of long bodies leaves the event loop.
+    pub async fn put(&self, key: StoreKey, record: Record, now: UnixMillis) {
+        let (context, length) = (&self.context, body_length(&record));
+        if !self.usable() || !context.writes.lets_through() || length > context.settings.max_object_size {
+            return;
+        }
+        let Some(ttl) = time_to_live(&record, now, fastrand::f64()) else { return };
+        let Ok(_permit) = self.writes_in_flight.try_acquire() else {
+            context.counters.failed(Failure::Saturated);
+            return;
+        };
+        let compress = Compress::Above(context.settings.compress_above);
+        let encoded = if length > LIGHT {
+            let place = key.clone();
+            match tokio::task::spawn_blocking(move || record::encode(&place, &record, compress)).await {
+                Ok(encoded) => encoded,
+                Err(_) => return,
+            }
+        } else {
+            record::encode(&key, &record, compress)
+        };
+        if encoded.record.len() > LONGEST_VALUE {
+            context.counters.rejected(record::Rejected::Limit.label());
+            return;
+        }
+        if encoded.stored_len < encoded.body_len {
+            context.counters.compressed_from_to(encoded.body_len, encoded.stored_len);
+        }
+        chunks::write(self, &key, encoded, ttl).await;
+    }
+
+    /// The connection for chunks, made when first asked for; until it works, the other one.
+    fn bulk(&self) -> &Line {
+        let bulk = self.bulk.get_or_init(|| Line::start(Arc::clone(&self.context), Role::Bulk));
+        if bulk.usable() { bulk } else { &self.hot }
+    }
+
     /// Forgets a record. Its lock stays; the chunks of a long body stay until they expire.
     pub async fn remove(&self, key: &StoreKey) {
         let name = self.context.names.record(key);
@@ -132,7 +195,7 @@ impl RedisStore {
     /// Takes the lock of a record for `ttl` (at least a millisecond), unless something lies there.
     pub async fn try_lock(&self, key: &StoreKey, token: &LockToken, ttl: Duration) -> LockAttempt {
         let name = self.context.names.lock(key);
-        match self.write("lock", name, token.value(), millis(ttl), Some(SetOptions::NX)).await {
+        match self.write(&self.hot, "lock", name, token.value(), millis(ttl), Some(SetOptions::NX)).await {
             Ok(Value::Null) => LockAttempt::Held,
             Ok(_) => LockAttempt::Locked,
             Err(_) => LockAttempt::Unavailable,
@@ -155,6 +218,7 @@ impl RedisStore {
     /// `SET … PX`, unless Redis is known to take no writes. There is no other way to write a value.
     async fn write(
         &self,
+        line: &Line,
         command: &'static str,
         name: Key,
         value: Value,
@@ -165,8 +229,7 @@ impl RedisStore {
             return Err(Failure::NotAsked);
         }
         let expiry = Some(Expiration::PX(ttl));
-        self.hot
-            .run(command, |link| async move { link.write.set(name, value, expiry, options, false).await })
+        line.run(command, |link| async move { link.write.set(name, value, expiry, options, false).await })
             .await
     }
 
@@ -183,13 +246,47 @@ impl RedisStore {
             let arguments: Vec<Value> = fixed.into_iter().chain(arguments.iter().cloned()).collect();
             // Not the library's own method for scripts: that one ignores our time budget.
             let verb = CustomCommand::new_static(verb, ClusterHash::Offset(2), false);
-            self.hot.run(command, |link| async move { link.write.custom::<i64, Value>(verb, arguments).await })
+            self.hot
+                .run(command, |link| async move { link.write.custom::<i64, Value>(verb, arguments).await })
         };
         match call("EVALSHA", script.hash.as_str().into()).await {
             Err(Failure::NoScript) => call("EVAL", Value::from(script.text)).await,
             result => result,
         }
     }
+}
+
+/// Reads a value, of which no more than [`LONGEST_VALUE`] bytes whoever wrote it: `GET` would buffer
+/// half a gibibyte. No value of ours is empty, so an empty one is none.
+async fn read_value(line: &Line, command: &'static str, name: Key) -> Result<Option<Bytes>, Failure> {
+    let read =
+        |link: Arc<Link>| async move { link.read.getrange::<Bytes, _>(name, 0, LONGEST_VALUE - 1).await };
+    let value = line.run(command, read).await?;
+    Ok(Some(value).filter(|value| !value.is_empty()))
+}
+
+fn useless_at(record: &Record) -> UnixMillis {
+    match record {
+        Record::Response(stored) => stored.head.useless_at(),
+        Record::Index(index) => index.useless_at(),
+        Record::HitForMiss { until } => *until,
+    }
+}
+
+fn body_length(record: &Record) -> u64 {
+    match record {
+        Record::Response(stored) => stored.body.len() as u64,
+        Record::Index(_) | Record::HitForMiss { .. } => 0,
+    }
+}
+
+/// Milliseconds a record may lie in Redis: until it is useless, less up to a twentieth (`chance` of it,
+/// from 0 to 1), so that what was stored together is not fetched together. `None`: useless already.
+fn time_to_live(record: &Record, now: UnixMillis, chance: f64) -> Option<i64> {
+    let left = i64::try_from(useless_at(record).since(now)).unwrap_or(i64::MAX).min(LONGEST_TTL);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "at most seven days")]
+    let jitter = (left as f64 / 20.0 * chance) as i64;
+    (left > 0).then(|| (left - jitter).max(1))
 }
 
 /// At least one, and never so many that Redis refuses them.

@@ -5,10 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::testing::{RedisServer, until};
 use super::*;
-use crate::caching::vary::VariantHash;
+use crate::caching::stamp::{PurgeId, Stamp};
+use crate::caching::stored::{StoredHead, StoredResponse, Traits};
+use crate::caching::vary::{NewVariant, VariantHash, VaryIndex};
 
 struct Unobserved;
 
@@ -62,11 +65,216 @@ impl Bench {
     }
 }
 
+const NOW: UnixMillis = UnixMillis(1_900_000_000_000);
+
+/// Fresh for a minute from [`NOW`].
+fn response(body: impl Into<Bytes>) -> Record {
+    let fields = [("content-type", "text/html"), ("etag", "\"a\""), ("x-same", "1"), ("x-same", "2")];
+    Record::Response(Arc::new(StoredResponse {
+        head: StoredHead {
+            status: StatusCode::OK,
+            fields: fields
+                .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+                .into(),
+            trailers: Vec::new(),
+            received: NOW,
+            initial_age: 0,
+            lifetime: 60_000,
+            stale_while_revalidate: 0,
+            stale_if_error: 0,
+            keep: 0,
+            cost: 5,
+            traits: Traits::ORIGIN_EXPLICIT,
+            stamp: Stamp(7),
+            ids: vec![PurgeId::ALL, PurgeId(9)],
+            vary: Vec::new(),
+            part: None,
+        },
+        body: body.into(),
+    }))
+}
+
+/// Bytes that no compression shortens.
+fn noise(length: usize) -> Bytes {
+    let mut random = fastrand::Rng::with_seed(length as u64);
+    std::iter::repeat_with(|| random.u8(..)).take(length).collect()
+}
+
+fn assert_same(found: Option<Record>, expected: &Record, what: &str) {
+    match (found, expected) {
+        (Some(Record::Response(found)), Record::Response(expected)) => {
+            assert_eq!(found.head, expected.head, "{what}");
+            assert!(found.body == expected.body, "{what}: another body of {} bytes", found.body.len());
+        }
+        (Some(Record::Index(found)), Record::Index(expected)) => assert_eq!(&found, expected, "{what}"),
+        (Some(Record::HitForMiss { until: found }), Record::HitForMiss { until }) => {
+            assert_eq!(found, *until, "{what}");
+        }
+        (found, _) => panic!("{what}: {found:?}"),
+    }
+}
+
 fn key(text: &str) -> StoreKey {
     StoreKey {
         primary: xxhash_rust::xxh3::xxh3_128(text.as_bytes()),
         variant: None,
         text: Bytes::copy_from_slice(text.as_bytes()),
+    }
+}
+
+#[tokio::test]
+async fn records_come_back_as_they_were() {
+    let server = RedisServer::running();
+    let bench = Bench::up(&server).await;
+    let store = &bench.store;
+    let mut index = VaryIndex::default();
+    let variant = NewVariant {
+        hash: VariantHash(3),
+        received: NOW,
+        useless_at: NOW.plus(50_000),
+        etag: Some(Bytes::from_static(b"\"v\"")),
+    };
+    index.insert(&[http::header::ACCEPT_LANGUAGE], variant, NOW);
+    let words = "All work and no play makes a dull page. ".repeat(40_000);
+    for (what, record) in [
+        ("empty", response("")),
+        ("short", response("hello")),
+        ("not a command", response("MOVED 1 127.0.0.1:9")),
+        ("compressed", response(words[..20_000].to_owned())),
+        ("compressed elsewhere", response(words[..200_000].to_owned())),
+        ("long", response(noise(200_000))),
+        ("chunked", response(noise(1_000_000))),
+        ("chunked and compressed", response(words.clone())),
+        ("index", Record::Index(Arc::new(index))),
+        ("hit for miss", Record::HitForMiss { until: NOW.plus(40_000) }),
+    ] {
+        for variant in [None, Some(VariantHash(5))] {
+            let place = StoreKey { variant, ..key(what) };
+            assert!(store.get(&place, NOW).await.is_none(), "{what}");
+            store.put(place.clone(), record.clone(), NOW).await;
+            assert_same(store.get(&place, NOW).await, &record, what);
+            assert!(store.get(&place, NOW.plus(60_000)).await.is_none(), "{what} is useless by then");
+            store.put(place.clone(), response("newer"), NOW).await;
+            assert_same(store.get(&place, NOW).await, &response("newer"), what);
+            store.remove(&place).await;
+            assert!(store.get(&place, NOW).await.is_none(), "{what} is gone");
+        }
+    }
+    assert!(bench.counters.errors().iter().all(|(_, count)| *count == 0), "{:?}", bench.counters.errors());
+    let (before, after) = bench.counters.compressed();
+    assert!(before > 1_600_000 && after < before / 4, "{before} {after}");
+    for name in server.keys() {
+        let ttl = server.ttl(&name);
+        assert!(name.starts_with("fb-test:") && (1..=60_000 + 120_000).contains(&ttl), "{name} {ttl}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_useless_or_too_long_is_not_written() {
+    let server = RedisServer::running();
+    let bench = Bench::with(&server, |settings| settings.max_object_size = 1_000);
+    bench.usable().await;
+    for (record, now) in [
+        (response(noise(1_001)), NOW),
+        (response("a"), NOW.plus(60_000)),
+        (Record::HitForMiss { until: NOW }, NOW),
+        (Record::Index(Arc::new(VaryIndex::default())), NOW),
+    ] {
+        bench.store.put(key("a"), record, now).await;
+        assert!(server.keys().iter().all(|name| name == "fb-test:probe"));
+    }
+    bench.store.put(key("a"), response(noise(1_000)), NOW).await;
+    assert!(bench.store.get(&key("a"), NOW).await.is_some());
+}
+
+#[test]
+fn time_to_live_is_bounded() {
+    let marker = |left| Record::HitForMiss { until: NOW.plus(left) };
+    let week = 7 * 24 * 3_600_000;
+    for (left, chance, expected) in [
+        (0, 0.0, None),
+        (1, 0.0, Some(1)),
+        (1, 1.0, Some(1)),
+        (1_000, 0.0, Some(1_000)),
+        (1_000, 0.5, Some(975)),
+        (1_000, 1.0, Some(950)),
+        (u64::MAX, 0.0, Some(week)),
+        (u64::MAX, 1.0, Some(week - week / 20)),
+    ] {
+        assert_eq!(time_to_live(&marker(left), NOW, chance), expected, "{left} {chance}");
+    }
+    assert_eq!(time_to_live(&marker(5), NOW.plus(6), 0.0), None);
+}
+
+#[tokio::test]
+async fn lies_are_misses() {
+    let server = RedisServer::running();
+    let bench = Bench::up(&server).await;
+    let (mine, other) = (key("mine"), key("other"));
+    bench.store.put(other.clone(), response("someone else's"), NOW).await;
+    let theirs = server.key(|name| name.ends_with(":o"));
+    bench.store.put(mine.clone(), response("mine"), NOW).await;
+    let name = server.key(|name| name.ends_with(":o") && name != theirs);
+    let huge = "x".repeat(3 << 20);
+    for lie in [
+        &["SET", &name, "MOVED 1 127.0.0.1:9"][..],
+        &["SET", &name, "ASK 1 127.0.0.1:9"],
+        &["SET", &name, "subscribe"],
+        &["SET", &name, "message"],
+        &["SET", &name, "1"],
+        &["SET", &name, &huge],
+        &["APPEND", &name, "x"],
+        &["SETRANGE", &name, "5", "zzzz"],
+        &["COPY", &theirs, &name, "REPLACE"],
+    ] {
+        bench.store.put(mine.clone(), response("mine"), NOW).await;
+        let before: u64 = bench.counters.errors().iter().map(|(_, count)| count).sum();
+        server.command(lie);
+        assert!(bench.store.get(&mine, NOW).await.is_none(), "{:.40}", lie.join(" "));
+        let after: u64 = bench.counters.errors().iter().map(|(_, count)| count).sum();
+        assert_eq!(after, before + 1, "{:.40}", lie.join(" "));
+        assert_same(bench.store.get(&other, NOW).await, &response("someone else's"), "the other");
+    }
+    for other_type in [&["RPUSH", &name, "subscribe", "b", "c"][..], &["HSET", &name, "a", "b"]] {
+        server.command(&["DEL", &name]);
+        server.command(other_type);
+        assert!(bench.store.get(&mine, NOW).await.is_none());
+    }
+    assert_eq!(bench.count("wrong_type"), 2);
+    assert!(bench.store.usable());
+    // What is written anew is good again.
+    bench.store.put(mine.clone(), response("mine"), NOW).await;
+    assert_same(bench.store.get(&mine, NOW).await, &response("mine"), "mine");
+}
+
+#[tokio::test]
+async fn a_chunk_that_is_missing_or_wrong_is_a_miss() {
+    let server = RedisServer::running();
+    let bench = Bench::up(&server).await;
+    let (place, record) = (key("long"), response(noise(900_000)));
+    let second = |name: &str| name.contains(":b:") && name.ends_with(":1");
+    for wrong in ["missing", "short", "empty", "changed", "another", "text", "list"] {
+        bench.store.put(place.clone(), record.clone(), NOW).await;
+        assert_same(bench.store.get(&place, NOW).await, &record, wrong);
+        let name = server.key(second);
+        let first = server.key(|name| name.contains(":b:") && name.ends_with(":0"));
+        match wrong {
+            "missing" => server.command(&["DEL", &name]),
+            "short" => server.command(&["SET", &name, "x"]),
+            "empty" => server.command(&["SET", &name, ""]),
+            "changed" => server.command(&["SETRANGE", &name, "100000", "changed"]),
+            "another" => server.command(&["COPY", &first, &name, "REPLACE"]),
+            "text" => server.command(&["SET", &name, "MOVED 1 127.0.0.1:9"]),
+            _ => {
+                server.command(&["DEL", &name]);
+                server.command(&["RPUSH", &name, "a"])
+            }
+        };
+        let before: u64 = bench.counters.errors().iter().map(|(_, count)| count).sum();
+        assert!(bench.store.get(&place, NOW).await.is_none(), "{wrong}");
+        let after: u64 = bench.counters.errors().iter().map(|(_, count)| count).sum();
+        assert_eq!(after, before + 1, "{wrong}: {:?}", bench.counters.errors());
+        server.command(&["FLUSHALL"]);
     }
 }
 
