@@ -41,6 +41,28 @@ pub enum BreakerState {
     Open = 2,
 }
 
+impl BreakerState {
+    /// Its name in `/ready`.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::HalfOpen => "half-open",
+            Self::Open => "open",
+        }
+    }
+
+    /// Its number in metrics: 0 closed, 1 half-open, 2 open.
+    #[must_use]
+    pub const fn number(self) -> i64 {
+        match self {
+            Self::Closed => 0,
+            Self::HalfOpen => 1,
+            Self::Open => 2,
+        }
+    }
+}
+
 /// How a command ended, as far as the breaker cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
