@@ -105,7 +105,7 @@ pub enum Decoded {
     /// The whole of it.
     Record(Record),
     /// A response whose body is in chunks.
-    Chunked(Chunked),
+    Chunked(Box<Chunked>),
 }
 
 /// A response whose body is still to be read.
@@ -443,7 +443,7 @@ impl Fixed {
                 if body_len <= CHUNK as u64 || body_len.div_ceil(CHUNK as u64) != u64::from(chunks) {
                     return Err(Rejected::Malformed);
                 }
-                Decoded::Chunked(Chunked { head, chunks, body_len, content_id })
+                Decoded::Chunked(Box::new(Chunked { head, chunks, body_len, content_id }))
             }
             INDEX => {
                 let index = take_index(&mut meta).ok_or(Rejected::Malformed)?;

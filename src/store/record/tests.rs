@@ -128,7 +128,7 @@ fn a_chunk_stands_in_one_place_only() {
     let chunk = |n: usize| encoded.chunks[n].clone();
     assert_eq!(decode_chunk(&chunked, 1, chunk(0)), Err(Rejected::Key), "another's place");
     assert_eq!(decode_chunk(&chunked, 0, encoded.record.clone()), Err(Rejected::Key));
-    let other = Chunked { content_id: [1; 16], ..chunked.clone() };
+    let other = Chunked { content_id: [1; 16], ..(*chunked).clone() };
     assert_eq!(decode_chunk(&other, 0, chunk(0)), Err(Rejected::Key), "another body");
     assert_eq!(decode_chunk(&chunked, 0, chunk(0).slice(..100)), Err(Rejected::Checksum));
     assert_eq!(decode_chunk(&chunked, 0, Bytes::new()), Err(Rejected::Magic));
