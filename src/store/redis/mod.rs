@@ -138,7 +138,7 @@ impl RedisStore {
         // The library's values are slices of its read buffer: kept, a short one keeps all of it alive.
         let record = match record::decode(key, Bytes::copy_from_slice(&value)) {
             Ok(Decoded::Record(record)) => record,
-            Ok(Decoded::Chunked(record)) => chunks::read(self, key, record).await?,
+            Ok(Decoded::Chunked(record)) => chunks::read(self, key, *record).await?,
             Err(rejected) => {
                 self.context.counters.rejected(rejected.label());
                 return None;
