@@ -393,26 +393,41 @@ impl Errand {
     /// gap between the flight and the store.
     async fn keep(&self, response: StoredResponse, variant: VariantHash) {
         let now = clock::wall();
-        let varies = !response.head.vary.is_empty();
-        let index = varies.then(|| Arc::new(self.index_with(&response.head, variant, now)));
-        let place = self.place(varies.then_some(variant));
-        let record = Record::Response(Arc::new(response));
         let memory = &self.proxy.shared.memory;
-        memory.insert(&place, record.clone(), now);
-        if let Some(index) = &index {
-            memory.insert(&self.place(None), Record::Index(Arc::clone(index)), now);
+        let redis = self.proxy.redis.as_ref();
+        if response.head.vary.is_empty() {
+            let (place, record) = (self.place(None), Record::Response(Arc::new(response)));
+            memory.insert(&place, record.clone(), now);
+            if let Some(redis) = redis {
+                redis.put(place, record, now).await;
+            }
+            return;
         }
-        if let Some(redis) = &self.proxy.redis {
+        let (index, forgotten) = self.index_with(&response.head, variant, now);
+        let index = Record::Index(Arc::new(index));
+        let (place, record) = (self.place(Some(variant)), Record::Response(Arc::new(response)));
+        memory.insert(&place, record.clone(), now);
+        memory.insert(&self.place(None), index.clone(), now);
+        let forgotten: Vec<StoreKey> = forgotten.into_iter().map(|hash| self.place(Some(hash))).collect();
+        forgotten.iter().for_each(|place| memory.remove(place));
+        if let Some(redis) = redis {
+            // The index is what makes a variant findable: it comes after it.
             redis.put(place, record, now).await;
-            if let Some(index) = index {
-                redis.put(self.place(None), Record::Index(index), now).await;
+            redis.put(self.place(None), index, now).await;
+            for place in &forgotten {
+                redis.remove(place).await;
             }
         }
     }
 
-    /// The key's index with this variant in it: the freshest index known, since another request may
-    /// have added a variant meanwhile.
-    fn index_with(&self, head: &StoredHead, variant: VariantHash, now: UnixMillis) -> VaryIndex {
+    /// The key's index with this variant in it, and the variants it had to let go: the freshest index
+    /// known, since another request may have added a variant meanwhile.
+    fn index_with(
+        &self,
+        head: &StoredHead,
+        variant: VariantHash,
+        now: UnixMillis,
+    ) -> (VaryIndex, Vec<VariantHash>) {
         let held = self.proxy.shared.memory.get(self.key.hash, None, &self.key.text);
         let mut index = match held.map(|held| held.record) {
             Some(Record::Index(index)) => (*index).clone(),
@@ -421,8 +436,11 @@ impl Errand {
         let etag = head.field(&ETAG).map(|etag| Bytes::copy_from_slice(etag.as_bytes()));
         let added =
             NewVariant { hash: variant, received: head.received, useless_at: head.useless_at(), etag };
+        let before: Vec<VariantHash> = index.variants.iter().map(|variant| variant.hash).collect();
         index.insert(&head.vary, added, now);
-        index
+        let gone = |hash: &VariantHash| !index.variants.iter().any(|variant| variant.hash == *hash);
+        let forgotten = before.into_iter().filter(gone).collect();
+        (index, forgotten)
     }
 
     /// Remembers that answers to this key are not to be queued for.

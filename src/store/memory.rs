@@ -52,17 +52,16 @@ pub struct MemoryTier {
     /// The largest body kept.
     max_object_size: u64,
     purges: Arc<PurgeTable>,
-    evicted: Arc<AtomicU64>,
+    evicted: AtomicU64,
 }
 
 impl MemoryTier {
     /// A tier of at most `max_size` bytes (0 turns it off), with bodies of at most `max_object_size`.
     #[must_use]
     pub fn new(max_size: u64, max_object_size: u64, purges: Arc<PurgeTable>) -> Self {
-        let evicted = Arc::new(AtomicU64::new(0));
-        let cache = cache(max_size, max_object_size, &evicted);
+        let cache = cache(max_size, max_object_size);
         let max_weight = cache.as_ref().map_or(0, |cache| heaviest(cache.shard_capacity()));
-        Self { cache, max_weight, max_object_size, purges, evicted }
+        Self { cache, max_weight, max_object_size, purges, evicted: AtomicU64::new(0) }
     }
 
     /// What is held for a key: its primary record, or one variant.
@@ -95,10 +94,11 @@ impl MemoryTier {
             drop(cache.remove(&place));
             return;
         };
-        // What is replaced must not be dropped under the shard's lock either.
-        let replaced = cache.peek(&place);
-        cache.insert(place, Arc::new(entry));
-        drop(replaced);
+        let mut gone = Vec::new();
+        cache.insert_with_lifecycle(place, Arc::new(entry), &mut gone);
+        // What the new entry replaces is handed out as well, but had to make room for nobody.
+        let evicted = gone.iter().filter(|(left, _)| *left != place).count();
+        self.evicted.fetch_add(evicted as u64, Ordering::Relaxed);
     }
 
     /// Forgets what is under a key. For memory's sake: what may not be served any more is purged.
@@ -259,19 +259,16 @@ impl Hasher for Fold {
     }
 }
 
-/// Counts what is evicted, and keeps it until the shard's lock is released.
+/// Keeps what leaves the cache until the shard's lock is released.
 #[derive(Clone)]
-struct Evictions {
-    count: Arc<AtomicU64>,
-}
+struct Evictions;
 
 impl Lifecycle<Place, Arc<Entry>> for Evictions {
-    /// Dropped by the cache after the lock; allocates only when something is evicted.
-    type RequestState = Vec<Arc<Entry>>;
+    /// Allocates only when something leaves.
+    type RequestState = Vec<(Place, Arc<Entry>)>;
 
-    fn on_evict(&self, evicted: &mut Self::RequestState, _: Place, entry: Arc<Entry>) {
-        self.count.fetch_add(1, Ordering::Relaxed);
-        evicted.push(entry);
+    fn on_evict(&self, gone: &mut Self::RequestState, place: Place, entry: Arc<Entry>) {
+        gone.push((place, entry));
     }
 }
 
@@ -291,11 +288,7 @@ fn heaviest(shard_capacity: u64) -> u64 {
     (shard_capacity as f64 * LARGEST_PART) as u64
 }
 
-fn cache(
-    max_size: u64,
-    max_object_size: u64,
-    evicted: &Arc<AtomicU64>,
-) -> Option<Cache<Place, Arc<Entry>, Weigh, Spread, Evictions>> {
+fn cache(max_size: u64, max_object_size: u64) -> Option<Cache<Place, Arc<Entry>, Weigh, Spread, Evictions>> {
     if max_size == 0 {
         return None;
     }
@@ -312,7 +305,7 @@ fn cache(
         .build()
         .ok()?;
     let spread = Spread { seed: fastrand::u64(..) };
-    Some(Cache::with_options(options, Weigh, spread, Evictions { count: Arc::clone(evicted) }))
+    Some(Cache::with_options(options, Weigh, spread, Evictions))
 }
 
 // === bytes of one's own ===
@@ -585,5 +578,14 @@ mod tests {
         for (len, taken) in [(0, 0), (1, 16), (16, 16), (17, 32), (1025, 1280), (1280, 1280), (5000, 5120)] {
             assert_eq!(allocated(len), taken, "{len}");
         }
+    }
+
+    #[test]
+    fn what_is_replaced_is_not_evicted() {
+        let (tier, purges) = tier(1 << 20, 1 << 16);
+        for _ in 0..5 {
+            tier.insert(&key(1), response("a", purges.stamp(NOW)), NOW);
+        }
+        assert_eq!((tier.entries(), tier.evictions()), (1, 0));
     }
 }

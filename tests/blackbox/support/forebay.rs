@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -20,6 +21,7 @@ pub(crate) struct Config {
     server: String,
     memory: String,
     redis: Option<String>,
+    redis_is_up: bool,
     origin: SocketAddr,
     upstream: String,
     defaults: String,
@@ -37,7 +39,17 @@ impl Config {
     pub(crate) fn to(origin: SocketAddr) -> Self {
         let empty = String::new;
         let (server, memory, upstream) = (empty(), empty(), empty());
-        Self { server, memory, redis: None, origin, upstream, defaults: empty(), routes: empty(), count: 0 }
+        Self {
+            server,
+            memory,
+            redis: None,
+            redis_is_up: false,
+            origin,
+            upstream,
+            defaults: empty(),
+            routes: empty(),
+            count: 0,
+        }
     }
 
     /// A line of `[server]`.
@@ -59,7 +71,9 @@ impl Config {
 
     /// `[redis]` with this server.
     pub(crate) fn redis(self, redis: &Redis) -> Self {
-        self.redis_at(redis.address)
+        let mut config = self.redis_at(redis.address);
+        config.redis_is_up = true;
+        config
     }
 
     /// `[redis]` with whatever listens there.
@@ -112,9 +126,21 @@ impl Config {
         text
     }
 
-    /// Starts the binary and waits until it is ready.
+    /// Starts the binary and waits until it is ready; with a Redis that is up, until it is in use.
     pub(crate) fn start(self) -> Forebay {
-        Forebay::run(&self.text())
+        let proxy = Forebay::run(&self.text());
+        if self.redis_is_up {
+            let deadline = Instant::now() + Duration::from_secs(2);
+            // One that hangs or has died is what some tests start with: they get what there is.
+            while Instant::now() < deadline {
+                let ready = client::get(proxy.admin, "/ready", "Connection: close\r\n").text();
+                if !ready.contains("\"breaker\": \"open\"") && !ready.contains("\"connected\": false") {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        proxy
     }
 }
 
