@@ -55,6 +55,7 @@ impl Instance {
             memory,
             purges,
             flights: Arc::default(),
+            readings: Arc::default(),
             backoff: Default::default(),
             metrics,
             log,

@@ -11,7 +11,8 @@ use super::Proxy;
 use crate::caching::key::PrimaryKey;
 use crate::caching::stored::StoredResponse;
 use crate::caching::vary::{VariantHash, VaryIndex, variant_hash};
-use crate::collapse::flight::FlightKey;
+use crate::caching::stamp::Stamp;
+use crate::collapse::flight::{FlightKey, Joined, Landing};
 use crate::semantics::UnixMillis;
 use crate::store::purges::Validity;
 use crate::store::{Record, StoreKey, Tier};
@@ -113,23 +114,19 @@ impl Proxy {
         headers: &HeaderMap,
         now: UnixMillis,
     ) -> Found {
-        let Some(redis) = &self.redis else { return Found::Nothing };
-        if !redis.usable() {
+        if !self.redis.as_ref().is_some_and(|redis| redis.usable()) {
             return Found::Nothing;
         }
         let primary = StoreKey { primary: key.hash, variant: None, text: key.text.clone() };
-        let first = redis.get(&primary, now).await;
-        let found = match first {
+        let found = match self.read_from_redis(&primary, now).await {
             None => Found::Nothing,
             Some(Record::Index(index)) => {
-                let Some(variant) = index.select(headers, now).first().map(|variant| variant.hash)
-                else {
+                let Some(variant) = index.select(headers, now).first().map(|variant| variant.hash) else {
                     return Found::NoVariant(index);
                 };
-                let place = StoreKey { variant: Some(variant), ..primary };
-                let record = redis.get(&place, now).await;
-                let held = record.map(|record| self.with_validity(record));
-                self.back_fill(&StoreKey { variant: None, ..place.clone() }, Record::Index(Arc::clone(&index)), now);
+                let place = StoreKey { variant: Some(variant), ..primary.clone() };
+                let held = self.read_from_redis(&place, now).await.map(|record| self.with_validity(record));
+                self.shared.memory.insert(&primary, Record::Index(Arc::clone(&index)), now);
                 selected(headers, now, |asked| match asked {
                     None => Some((Record::Index(Arc::clone(&index)), Validity::Valid)),
                     Some(_) => held.clone(),
@@ -143,7 +140,7 @@ impl Proxy {
         let found = found.from_tier(Tier::Redis);
         if let Found::Response(candidate) = &found {
             let place = StoreKey { primary: key.hash, variant: candidate.variant, text: key.text.clone() };
-            self.back_fill(&place, Record::Response(Arc::clone(&candidate.stored)), now);
+            self.shared.memory.insert(&place, Record::Response(Arc::clone(&candidate.stored)), now);
         }
         self.shared.metrics.redis_lookup(found.candidate().is_some());
         found
@@ -157,8 +154,24 @@ impl Proxy {
         (record, validity)
     }
 
-    fn back_fill(&self, place: &StoreKey, record: Record, now: UnixMillis) {
-        self.shared.memory.insert(place, record, now);
+    /// Reads one record; requests that want the same one at the same time share the reading. Whoever
+    /// reads first reads for all; if it goes away, each of the others reads for itself.
+    async fn read_from_redis(&self, place: &StoreKey, now: UnixMillis) -> Option<Record> {
+        let redis = self.redis.as_ref()?;
+        let key = (place.primary, place.variant.map_or(0, |hash| hash.0));
+        // A record is judged after it was read: no stamp says who may share the reading.
+        match self.shared.readings.join(key, &place.text, Stamp::default(), |_| true) {
+            Joined::Leader(mut lead) => {
+                let record = redis.get(place, now).await;
+                lead.land(Landing::Shared(record.clone()));
+                record
+            }
+            Joined::Waiter(mut wait) => match wait.landing().await {
+                Landing::Shared(record) => record,
+                Landing::Alone | Landing::Failed(()) => redis.get(place, now).await,
+            },
+            Joined::Collision => redis.get(place, now).await,
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::{Metrics, NO_ROUTE, RouteMetrics};
 use crate::rules::Rules;
 use crate::rules::route::Route;
+use crate::store::Record;
 use crate::store::memory::MemoryTier;
 use crate::store::purges::PurgeTable;
 use crate::store::redis::RedisStore;
@@ -25,6 +26,8 @@ pub struct Shared {
     pub purges: Arc<PurgeTable>,
     /// Fetches under way.
     pub flights: Arc<Flights<Arc<Landed>, Failure>>,
+    /// Readings from Redis under way: what one request reads, those beside it need not.
+    pub readings: Arc<Flights<Option<Record>, ()>>,
     /// Keys whose origin fails.
     pub backoff: Backoff,
     /// Every series.

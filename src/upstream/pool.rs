@@ -32,7 +32,7 @@ use crate::clock;
 /// rarely close one that is about to be used.
 pub const IDLE_LIFETIME: Duration = Duration::from_secs(30);
 /// Bytes hyper may hold of an answer that nobody reads, and the largest answer head.
-const BUFFER: usize = 256 << 10;
+const BUFFER: usize = 64 << 10;
 /// How long a connection may take to notice that it is idle after both messages have ended.
 const SETTLE: Duration = Duration::from_secs(1);
 

@@ -235,7 +235,7 @@ fn every_key_has_our_prefix_and_an_end_and_nothing_scans() {
     check("while a lock is held");
     gate.open();
     assert_eq!(client.answer().text(), "held");
-    stored(&redis, "small");
+    stored(&redis, "held");
     check("after all");
     assert_eq!(redis.command(&["GET", "somebody:elses"]), Value::Bytes(b"untouched".to_vec()));
     // The test's own KEYS comes from elsewhere: what the proxies send has their prefix or no key at all.
