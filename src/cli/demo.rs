@@ -57,9 +57,11 @@ fn demo(args: &DemoArgs) -> Result<(), Failure> {
         }
     })?;
     let text = demo::config_text(args.listen, args.admin, origin, args.redis.as_deref());
-    let rules = config::parse(&text, "demo.toml", &config::process_env).map_err(|problems| problems.to_string())?;
+    let rules =
+        config::parse(&text, "demo.toml", &config::process_env).map_err(|problems| problems.to_string())?;
     let process = Process::start(rules, None, Format::Off)?;
-    let shown = |address: Option<SocketAddr>| address.map_or_else(String::new, |address| format!("http://{address}"));
+    let shown =
+        |address: Option<SocketAddr>| address.map_or_else(String::new, |address| format!("http://{address}"));
     let tour = tour::text(&shown(process.listening.first().copied()), &shown(process.admin));
     // Whoever closed standard output does not want the tour.
     let _ = writeln!(std::io::stdout(), "{tour}");

@@ -75,8 +75,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
 
 /// Diagnostics go to standard error, `FOREBAY_LOG` chooses how many (`info` without it).
 pub(super) fn log_to_stderr() {
-    let filter = EnvFilter::try_from_env("FOREBAY_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("info,fred=off"));
+    let filter = EnvFilter::try_from_env("FOREBAY_LOG").unwrap_or_else(|_| EnvFilter::new("info,fred=off"));
     // A second call (in tests) keeps the first subscriber.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -371,9 +371,8 @@ impl Body for FillReader {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.length.map_or_else(SizeHint::default, |length| {
-            SizeHint::with_exact(length.saturating_sub(self.sent))
-        })
+        self.length
+            .map_or_else(SizeHint::default, |length| SizeHint::with_exact(length.saturating_sub(self.sent)))
     }
 }
 

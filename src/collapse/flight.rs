@@ -85,8 +85,7 @@ impl<A: Clone, F: Clone> Flights<A, F> {
                 return Joined::Waiter(Wait { landing: flight.landing.subscribe() });
             }
         }
-        let flight =
-            Arc::new(Flight { text: text.clone(), stamp, landing: watch::Sender::new(None) });
+        let flight = Arc::new(Flight { text: text.clone(), stamp, landing: watch::Sender::new(None) });
         shard.insert(key, Arc::clone(&flight));
         drop(shard);
         Joined::Leader(Lead { flights: Arc::clone(self), key, flight, landed: false })

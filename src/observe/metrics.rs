@@ -58,9 +58,12 @@ impl Metrics {
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let made = Self {
-            requests: counters(&registry, "requests_total", "Requests answered.", &[
-                "route", "method", "code", "result",
-            ])?,
+            requests: counters(
+                &registry,
+                "requests_total",
+                "Requests answered.",
+                &["route", "method", "code", "result"],
+            )?,
             request_duration: histograms(
                 &registry,
                 "request_duration_seconds",
@@ -68,39 +71,62 @@ impl Metrics {
                 &["route", "result"],
             )?,
             lookups: {
-                let by = counters(&registry, "cache_lookups_total", "Look-ups by tier.", &["tier", "result"])?;
+                let by =
+                    counters(&registry, "cache_lookups_total", "Look-ups by tier.", &["tier", "result"])?;
                 [["memory", "hit"], ["memory", "miss"], ["redis", "hit"], ["redis", "miss"]]
                     .map(|labels| by.with_label_values(&labels))
             },
-            not_stored: counters(&registry, "not_stored_total", "Responses not stored, by reason.", &[
-                "route", "reason",
-            ])?,
+            not_stored: counters(
+                &registry,
+                "not_stored_total",
+                "Responses not stored, by reason.",
+                &["route", "reason"],
+            )?,
             cache_bytes: gauges(&registry, "cache_bytes", "Bytes really held.", &["tier"])?,
             cache_entries: gauges(&registry, "cache_entries", "Records held.", &["tier"])?,
             evictions: Mirror::new(&registry, "evictions_total", "Records the memory tier let go for room.")?,
-            collapsed: counters(&registry, "collapsed_total", "Requests that shared another's fetch.", &[
-                "scope",
-            ])?,
-            lock_wait: histograms(&registry, "lock_wait_seconds", "Waiting for another's fetch.", &["scope"])?,
-            origin_fetches: counters(&registry, "origin_fetches_total", "Requests sent to the origin.", &[
-                "route", "cause",
-            ])?,
+            collapsed: counters(
+                &registry,
+                "collapsed_total",
+                "Requests that shared another's fetch.",
+                &["scope"],
+            )?,
+            lock_wait: histograms(
+                &registry,
+                "lock_wait_seconds",
+                "Waiting for another's fetch.",
+                &["scope"],
+            )?,
+            origin_fetches: counters(
+                &registry,
+                "origin_fetches_total",
+                "Requests sent to the origin.",
+                &["route", "cause"],
+            )?,
             origin_duration: histograms(
                 &registry,
                 "origin_duration_seconds",
                 "From sending a request to the origin to its response head.",
                 &["upstream"],
             )?,
-            upstream_connections: gauges(&registry, "upstream_connections", "Connections to origins.", &[
-                "upstream", "state",
-            ])?,
+            upstream_connections: gauges(
+                &registry,
+                "upstream_connections",
+                "Connections to origins.",
+                &["upstream", "state"],
+            )?,
             redis_duration: histograms(
                 &registry,
                 "redis_command_duration_seconds",
                 "Redis commands, as seen from here.",
                 &["command"],
             )?,
-            redis_errors: MirrorVec::new(&registry, "redis_errors_total", "Redis failures, by kind.", "kind")?,
+            redis_errors: MirrorVec::new(
+                &registry,
+                "redis_errors_total",
+                "Redis failures, by kind.",
+                "kind",
+            )?,
             redis_breaker: {
                 let gauge = IntGauge::with_opts(opts(
                     "redis_breaker_state",
@@ -115,9 +141,12 @@ impl Metrics {
                 "Bytes of bodies written to Redis: before and after LZ4.",
                 "stage",
             )?,
-            purges: counters(&registry, "purges_total", "Invalidations, by kind and source.", &[
-                "kind", "source",
-            ])?,
+            purges: counters(
+                &registry,
+                "purges_total",
+                "Invalidations, by kind and source.",
+                &["kind", "source"],
+            )?,
             last_reload: {
                 let gauge = IntGauge::with_opts(opts(
                     "config_last_reload_success",
@@ -369,8 +398,7 @@ impl Cause {
 }
 
 /// Statuses whose counters are kept ready; any other is looked up.
-const COMMON: [u16; 16] =
-    [200, 204, 206, 301, 302, 304, 400, 401, 403, 404, 412, 429, 500, 502, 503, 504];
+const COMMON: [u16; 16] = [200, 204, 206, 301, 302, 304, 400, 401, 403, 404, 412, 429, 500, 502, 503, 504];
 const METHODS: usize = 8;
 
 type ByCode = [OnceLock<IntCounter>; COMMON.len() * METHODS];

@@ -179,8 +179,7 @@ impl Errand {
                 self.failed(Failure::ORIGIN_ERROR, permits).await;
             }
             Kind::NotModified if arrival.conditions != Conditions::Nothing => {
-                if let Some(validated) = self.validated(&answer.head.headers, arrival.conditions)
-                {
+                if let Some(validated) = self.validated(&answer.head.headers, arrival.conditions) {
                     let verdict = self.freshen(&validated, &answer, arrival);
                     if verdict != Freshened::Mismatch {
                         return self.freshened(verdict, validated, arrival, permits).await;
@@ -339,7 +338,13 @@ impl Errand {
     }
 
     /// The origin confirmed a stored response.
-    async fn freshened(self, verdict: Freshened, validated: Candidate, arrival: Arrival, mut permits: Permits) {
+    async fn freshened(
+        self,
+        verdict: Freshened,
+        validated: Candidate,
+        arrival: Arrival,
+        mut permits: Permits,
+    ) {
         self.proxy.shared.backoff.recovered(self.flight());
         let body = validated.stored.body.clone();
         let fill = Fill::ready(body.clone());
@@ -486,7 +491,8 @@ impl Errand {
     /// Which stored response a 304 is about: the one at hand, or the variant that its tag names.
     fn validated(&self, headers: &HeaderMap, conditions: Conditions) -> Option<Candidate> {
         if let Some(candidate) = self.found.candidate() {
-            return validation::selects(&candidate.stored.head, headers, conditions).then(|| candidate.clone());
+            return validation::selects(&candidate.stored.head, headers, conditions)
+                .then(|| candidate.clone());
         }
         let Found::NoVariant(index) = &self.found else { return None };
         let variant = index.by_etag(headers.get(ETAG)?.as_bytes())?.hash;

@@ -24,10 +24,10 @@ use crate::caching::{reuse, storability, validation};
 use crate::clock;
 use crate::observe::metrics::Cause;
 use crate::rules::route::Route;
-use crate::wire::Connection;
 use crate::store::StoreKey;
 use crate::upstream::request::{self, Hop, Unforwardable};
 use crate::upstream::{Answer, RequestBody, SendOptions, response};
+use crate::wire::Connection;
 
 /// What is forwarded, and what for.
 pub(super) struct Forwarding<'a> {
@@ -100,7 +100,8 @@ impl Proxy {
         let upstream = self.upstream(route);
         self.shared.metrics.origin_fetch(self.site.route_metrics(route), Cause::Validate);
         let request = Request::from_parts(head, RequestBody::Empty);
-        let stands_in = || reuse::stale_if_error(&candidate.stored.head, &errand.facts, &route.policy, asked.now);
+        let stands_in =
+            || reuse::stale_if_error(&candidate.stored.head, &errand.facts, &route.policy, asked.now);
         let stale = |proxy: &Arc<Self>| {
             let reason = Some(Reason::StaleIfError);
             proxy.reuse(&asked, &errand.facts, route, candidate, CacheResult::Stale, reason)
@@ -170,11 +171,8 @@ impl Proxy {
         status: StatusCode,
         response: &HeaderMap,
     ) {
-        let target = TargetUri {
-            scheme: Asked::SCHEME,
-            authority: asked.authority(),
-            path_and_query: asked.target(),
-        };
+        let target =
+            TargetUri { scheme: Asked::SCHEME, authority: asked.authority(), path_and_query: asked.target() };
         let Invalidation { targets, groups } =
             invalidation::targets(asked.method(), status, target, response);
         for target in targets {
@@ -212,5 +210,9 @@ impl Proxy {
 
 /// The body of a client's request as it goes upstream.
 pub(super) fn request_body(incoming: Incoming) -> RequestBody {
-    if http_body::Body::is_end_stream(&incoming) { RequestBody::Empty } else { RequestBody::Incoming(incoming) }
+    if http_body::Body::is_end_stream(&incoming) {
+        RequestBody::Empty
+    } else {
+        RequestBody::Incoming(incoming)
+    }
 }

@@ -9,9 +9,9 @@ use http::HeaderMap;
 
 use super::Proxy;
 use crate::caching::key::PrimaryKey;
+use crate::caching::stamp::Stamp;
 use crate::caching::stored::StoredResponse;
 use crate::caching::vary::{VariantHash, VaryIndex, variant_hash};
-use crate::caching::stamp::Stamp;
 use crate::collapse::flight::{FlightKey, Joined, Landing};
 use crate::semantics::UnixMillis;
 use crate::store::purges::Validity;
@@ -88,7 +88,11 @@ impl Found {
         match (&self, &other) {
             (Self::Response(mine), Self::Response(theirs)) => {
                 let newer = theirs.stored.head.received > mine.stored.head.received;
-                if newer || (mine.soft_purged.is_some() && theirs.soft_purged.is_none()) { other } else { self }
+                if newer || (mine.soft_purged.is_some() && theirs.soft_purged.is_none()) {
+                    other
+                } else {
+                    self
+                }
             }
             (Self::Response(_), _) | (_, Self::Nothing) => self,
             _ => other,
@@ -207,12 +211,15 @@ fn selected(
     match get(None) {
         None => Found::Nothing,
         Some((Record::HitForMiss { until }, _)) => {
-            if now < until { Found::HitForMiss } else { Found::Nothing }
+            if now < until {
+                Found::HitForMiss
+            } else {
+                Found::Nothing
+            }
         }
         Some((Record::Response(stored), validity)) => Found::response(stored, validity, None, None),
         Some((Record::Index(index), _)) => {
-            let Some(variant) = index.select(headers, now).first().map(|variant| variant.hash)
-            else {
+            let Some(variant) = index.select(headers, now).first().map(|variant| variant.hash) else {
                 return unselected(&index, headers, now, get);
             };
             match get(Some(variant)) {

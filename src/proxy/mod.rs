@@ -37,8 +37,8 @@ use self::errand::{Errand, How, Landed, Obtained};
 use self::error::Failure;
 use self::forward::{Forwarding, request_body};
 use self::lookup::{Candidate, Found};
-use crate::caching::age::age_seconds;
 use crate::caching::admission::{self, Admission, MethodClass, RequestFacts};
+use crate::caching::age::age_seconds;
 use crate::caching::key::PrimaryKey;
 use crate::caching::outcome::{CacheResult, Reason};
 use crate::caching::reuse::{self, Reuse};
@@ -75,18 +75,22 @@ impl Proxy {
 
         // Admit: is this request the cache's business at all?
         let policy = &route.policy;
-        let facts = match admission::admit(asked.method(), asked.headers(), asked.has_body, asked.upgrades(), policy) {
-            Admission::Lookup(facts) => facts,
-            Admission::Forward(reason, _) => {
-                let forwarding = Forwarding { route, reason, body: request_body(body), connection: &connection };
-                return self.forward(asked, forwarding).await;
-            }
-        };
+        let facts =
+            match admission::admit(asked.method(), asked.headers(), asked.has_body, asked.upgrades(), policy)
+            {
+                Admission::Lookup(facts) => facts,
+                Admission::Forward(reason, _) => {
+                    let forwarding =
+                        Forwarding { route, reason, body: request_body(body), connection: &connection };
+                    return self.forward(asked, forwarding).await;
+                }
+            };
         let forward_as_it_is = |asked: Asked, reason: Reason| {
             let body = crate::upstream::RequestBody::Empty;
             self.forward(asked, Forwarding { route, reason, body, connection: &connection })
         };
-        let Ok(key) = policy.key.key(Asked::SCHEME, asked.authority(), asked.target(), asked.headers()) else {
+        let Ok(key) = policy.key.key(Asked::SCHEME, asked.authority(), asked.target(), asked.headers())
+        else {
             return forward_as_it_is(asked, Reason::KeyTooLong).await;
         };
 
@@ -124,9 +128,9 @@ impl Proxy {
             return self.fail(&asked, Some(route.index), Failure::ONLY_IF_CACHED, outcome);
         }
         let flight = found.flight_key(&key, asked.headers());
-        let stand_in = found.candidate().filter(|candidate| {
-            reuse::stale_if_error(&candidate.stored.head, &facts, policy, asked.now)
-        });
+        let stand_in = found
+            .candidate()
+            .filter(|candidate| reuse::stale_if_error(&candidate.stored.head, &facts, policy, asked.now));
         if let Some(candidate) = stand_in
             && self.shared.backoff.holds(flight, asked.now)
         {
@@ -155,7 +159,9 @@ impl Proxy {
 
         // Deliver (and record, when the last byte is out).
         match obtained {
-            Got::Landed(landed, source) => self.deliver_landed(&asked, &facts, route, &landed, source, outcome),
+            Got::Landed(landed, source) => {
+                self.deliver_landed(&asked, &facts, route, &landed, source, outcome)
+            }
             Got::Passed(passed) => {
                 outcome.result = CacheResult::Miss;
                 outcome.reason = Some(passed.reason);
@@ -289,9 +295,9 @@ impl Proxy {
     fn join(&self, flight: FlightKey, key: &PrimaryKey) -> Joined<Arc<Landed>, Failure> {
         let purges = &self.shared.purges;
         let ids = purges.key_ids(key.hash);
-        self.shared
-            .flights
-            .join(flight, &key.text, purges.stamp(clock::wall()), |stamp| purges.validity(stamp, &ids).is_valid())
+        self.shared.flights.join(flight, &key.text, purges.stamp(clock::wall()), |stamp| {
+            purges.validity(stamp, &ids).is_valid()
+        })
     }
 
     /// Gets the response: by fetching it, or by waiting for who fetches it already.
@@ -306,7 +312,10 @@ impl Proxy {
         // What may not be shared never queues; nor does a range, which is one client's.
         let collapses = !matches!(errand.found, Found::HitForMiss)
             && !errand.ranged
-            && !errand.found.candidate().is_some_and(|candidate| candidate.stored.head.traits.has(Traits::NO_CACHE));
+            && !errand
+                .found
+                .candidate()
+                .is_some_and(|candidate| candidate.stored.head.traits.has(Traits::NO_CACHE));
         if !collapses {
             return own(errand.start(None)).await;
         }
@@ -322,13 +331,9 @@ impl Proxy {
                 OnCollapseTimeout::Stale | OnCollapseTimeout::Unavailable503 => Got::Impatient,
             };
         };
-        self.shared
-            .metrics
-            .collapsed(Scope::Process, clock::monotonic().saturating_duration_since(began));
+        self.shared.metrics.collapsed(Scope::Process, clock::monotonic().saturating_duration_since(began));
         match landing {
-            Landing::Shared(landed)
-                if variant_hash(&landed.head.vary, asked.headers()) == landed.variant =>
-            {
+            Landing::Shared(landed) if variant_hash(&landed.head.vary, asked.headers()) == landed.variant => {
                 match Source::of(&landed.fill) {
                     Some(source) => {
                         outcome.told.collapsed = true;

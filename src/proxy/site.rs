@@ -14,8 +14,8 @@ use crate::store::Record;
 use crate::store::memory::MemoryTier;
 use crate::store::purges::PurgeTable;
 use crate::store::redis::RedisStore;
-use crate::upstream::{Upstream, UpstreamShared};
 use crate::upstream::request::Via;
+use crate::upstream::{Upstream, UpstreamShared};
 
 /// Shared by all workers of the process.
 #[derive(Debug)]

@@ -19,7 +19,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
-
 use crate::wire::{Connection, Limits, Refusal, RequestScanner, Scan};
 
 /// What hyper reads in the place of a refused request; the service knows it by its number.
@@ -176,11 +175,7 @@ impl Gate {
 }
 
 impl AsyncRead for Gate {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         loop {
             if this.take_ready(buf) {

@@ -4,7 +4,6 @@
 //! means; the service is an argument. One single-threaded event loop per worker, each with its own
 //! listener on the shared port (SO_REUSEPORT), so that a connection lives and dies on one core.
 
-
 mod gate;
 mod listener;
 mod worker;
@@ -15,7 +14,6 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-
 
 pub use self::listener::Listeners;
 pub use self::worker::{Running, serve};

@@ -17,7 +17,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-
 use super::gate::Gate;
 use super::{App, Listeners, Settings};
 use crate::wire::Connection;
@@ -133,9 +132,7 @@ impl Worker {
             while connections.try_join_next().is_some() {}
         }
         // Whoever is in the queue has been told by the kernel that it is connected.
-        while let Ok(Ok((socket, peer))) =
-            tokio::time::timeout(Duration::ZERO, listener.accept()).await
-        {
+        while let Ok(Ok((socket, peer))) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
             connections.spawn(self.clone().connection(socket, Connection::new(peer), app.clone()));
         }
         drop(listener);

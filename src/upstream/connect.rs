@@ -19,8 +19,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::UpstreamError;
-use crate::rules::settings::UpstreamServer;
 use crate::clock;
+use crate::rules::settings::UpstreamServer;
 
 /// How many addresses of one name are tried for one connection.
 const ADDRESSES: usize = 4;

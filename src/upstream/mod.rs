@@ -61,8 +61,8 @@ pub use self::connect::{native_tls, tls_with};
 pub use self::error::{BoxError, Source, UpstreamError};
 pub use self::pool::IDLE_LIFETIME;
 pub use self::server::{QUEUE_FACTOR, UpstreamGauges};
-pub use crate::rules::settings::{UpstreamHost, UpstreamServer, UpstreamSettings};
 pub use self::tunnel::{Tunnel, TunnelIo};
+pub use crate::rules::settings::{UpstreamHost, UpstreamServer, UpstreamSettings};
 
 /// How many servers one request tries to connect to: each attempt may take a `connect_timeout`.
 const CONNECT_ATTEMPTS: usize = 3;

@@ -41,15 +41,7 @@ enum At {
 
 impl Chunked {
     pub(super) const fn new() -> Self {
-        Self {
-            at: At::Size,
-            size: 0,
-            digits: 0,
-            extensions: 0,
-            trailers: 0,
-            total: 0,
-            line: Vec::new(),
-        }
+        Self { at: At::Size, size: 0, digits: 0, extensions: 0, trailers: 0, total: 0, line: Vec::new() }
     }
 
     /// Reads on; how many of `bytes` belong to this message, and whether it has ended.

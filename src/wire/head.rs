@@ -232,8 +232,8 @@ fn is_host(value: &[u8]) -> bool {
                 [b':', port @ ..] => port,
                 _ => return false,
             };
-            let is_address = std::str::from_utf8(inner)
-                .is_ok_and(|inner| inner.parse::<std::net::Ipv6Addr>().is_ok());
+            let is_address =
+                std::str::from_utf8(inner).is_ok_and(|inner| inner.parse::<std::net::Ipv6Addr>().is_ok());
             if !is_address {
                 return false;
             }
@@ -245,9 +245,7 @@ fn is_host(value: &[u8]) -> bool {
         },
     };
     let (Some(host), Some(port)) = (host, port) else { return false };
-    !host.is_empty()
-        && host.iter().all(|byte| is_reg_name_byte(*byte))
-        && is_port(port)
+    !host.is_empty() && host.iter().all(|byte| is_reg_name_byte(*byte)) && is_port(port)
 }
 
 /// Empty, or a number a port can have.

@@ -75,7 +75,10 @@ fn every_kind_of_mistake_is_an_error_with_its_line_and_key() {
             &["token"],
         ),
         (good() + "[[route]]\nname = \"rest\"\npath = \"/x\"\nupstream = \"origin\"\n", &["rest"]),
-        (good() + "[[route]]\nname = \"two\"\npath = \"/{*other}\"\nupstream = \"origin\"\n", &["rest", "path"]),
+        (
+            good() + "[[route]]\nname = \"two\"\npath = \"/{*other}\"\nupstream = \"origin\"\n",
+            &["rest", "path"],
+        ),
         (good() + "[reddis]\nurl = \"redis://127.0.0.1:6379\"\n", &["reddis", "redis"]),
         (good() + "[redis]\n", &["url"]),
         (good() + "[redis]\nurl = \"http://127.0.0.1:6379\"\n", &["url"]),

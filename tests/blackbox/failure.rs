@@ -98,7 +98,7 @@ const SOON: Duration = Duration::from_secs(5);
 #[test]
 fn redis_hangs_under_load_and_returns() {
     let (origin, redis) = (origin(), Redis::start());
-    let config = config(&origin).redis(&redis);
+    let config = config(&origin).redis(&redis).contract_budgets();
     let (one, two) = (config.clone().start(), config.start());
     shared_again(&origin, &one, &two);
     let load = Load::on(&[one.address, two.address]);
@@ -117,7 +117,7 @@ fn redis_hangs_under_load_and_returns() {
 #[test]
 fn redis_dies_under_load_and_returns_empty() {
     let (origin, mut redis) = (origin(), Redis::start());
-    let config = config(&origin).redis(&redis);
+    let config = config(&origin).redis(&redis).contract_budgets();
     let (one, two) = (config.clone().start(), config.start());
     shared_again(&origin, &one, &two);
     let load = Load::on(&[one.address, two.address]);
@@ -138,7 +138,7 @@ fn redis_dies_under_load_and_returns_empty() {
 fn a_hang_with_large_writes_in_flight_wedges_nothing() {
     let (origin, redis) = (origin(), Redis::start());
     origin.on("/big/*", |exchange| exchange.reply(&Reply::ok(noise(3, 200_000)).cache("max-age=60")));
-    let config = config(&origin).redis(&redis);
+    let config = config(&origin).redis(&redis).contract_budgets();
     let (one, two) = (config.clone().start(), config.start());
     shared_again(&origin, &one, &two);
     redis.pause();
@@ -154,7 +154,7 @@ fn a_hang_with_large_writes_in_flight_wedges_nothing() {
 #[test]
 fn forebay_starts_without_redis_and_finds_it_later() {
     let (origin, mut redis) = (origin(), Redis::absent());
-    let config = config(&origin).redis(&redis);
+    let config = config(&origin).redis(&redis).contract_budgets();
     let (one, two) = (config.clone().start(), config.start());
     for n in 0..50 {
         let target = format!("/cold/{n}");
@@ -168,7 +168,7 @@ fn forebay_starts_without_redis_and_finds_it_later() {
 fn forebay_starts_with_redis_hanging() {
     let (origin, redis) = (origin(), Redis::start());
     redis.pause();
-    let config = config(&origin).redis(&redis);
+    let config = config(&origin).redis(&redis).contract_budgets();
     let (one, two) = (config.clone().start(), config.start());
     for n in 0..20 {
         let target = format!("/cold/{n}");
@@ -187,7 +187,8 @@ fn the_memory_tier_and_collapsing_go_on_without_redis() {
         held.wait();
         exchange.reply(&Reply::ok("content").cache("max-age=60"));
     });
-    let proxy = Config::new(&origin).redis(&redis).defaults("collapse_timeout = \"30s\"").start();
+    let proxy =
+        Config::new(&origin).redis(&redis).contract_budgets().defaults("collapse_timeout = \"30s\"").start();
     redis.kill();
     let answers = fan_out(
         &[proxy.address],
@@ -206,7 +207,7 @@ fn the_memory_tier_and_collapsing_go_on_without_redis() {
 #[test]
 fn a_redis_that_refuses_to_write_is_no_failure() {
     let (origin, redis) = (origin(), Redis::start());
-    let config = config(&origin).redis(&redis);
+    let config = config(&origin).redis(&redis).contract_budgets();
     let (one, two) = (config.clone().start(), config.start());
     shared_again(&origin, &one, &two);
     for (break_it, mend_it) in [
@@ -227,7 +228,7 @@ fn a_redis_that_refuses_to_write_is_no_failure() {
 #[test]
 fn a_redis_that_throws_everybody_out_is_no_failure() {
     let (origin, redis) = (origin(), Redis::start());
-    let config = config(&origin).redis(&redis);
+    let config = config(&origin).redis(&redis).contract_budgets();
     let (one, two) = (config.clone().start(), config.start());
     let load = Load::on(&[one.address, two.address]);
     for _ in 0..20 {
@@ -241,7 +242,7 @@ fn a_redis_that_throws_everybody_out_is_no_failure() {
 #[test]
 fn a_password_that_appears_overnight_is_no_failure() {
     let (origin, redis) = (origin(), Redis::start());
-    let proxy = config(&origin).redis(&redis).start();
+    let proxy = config(&origin).redis(&redis).contract_budgets().start();
     let mut operator = Resp::to(redis.address).unwrap();
     operator.command(&["CONFIG", "SET", "requirepass", "secret"]).unwrap();
     operator.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).unwrap();

@@ -21,6 +21,7 @@ pub(crate) struct Config {
     server: String,
     memory: String,
     redis: Option<String>,
+    redis_budgets: &'static str,
     redis_is_up: bool,
     origin: SocketAddr,
     upstream: String,
@@ -43,6 +44,7 @@ impl Config {
             server,
             memory,
             redis: None,
+            redis_budgets: "",
             redis_is_up: false,
             origin,
             upstream,
@@ -72,8 +74,16 @@ impl Config {
     /// `[redis]` with this server.
     pub(crate) fn redis(self, redis: &Redis) -> Self {
         let mut config = self.redis_at(redis.address);
+        // On a busy machine the contract's budgets of milliseconds are a test of the machine.
+        config.redis_budgets = "read_timeout = \"5s\"\nwrite_timeout = \"5s\"\n";
         config.redis_is_up = true;
         config
+    }
+
+    /// The contract's own time budgets for Redis: for tests of what happens when they run out.
+    pub(crate) fn contract_budgets(mut self) -> Self {
+        self.redis_budgets = "";
+        self
     }
 
     /// `[redis]` with whatever listens there.
@@ -114,7 +124,8 @@ impl Config {
         text += "[admin]\nlisten = \"127.0.0.1:0\"\n\n";
         let _ = writeln!(text, "[memory]\n{}", self.memory);
         if let Some(redis) = &self.redis {
-            let _ = writeln!(text, "[redis]\n{redis}");
+            let budgets = if redis.contains("_timeout") { "" } else { self.redis_budgets };
+            let _ = writeln!(text, "[redis]\n{redis}{budgets}");
         }
         let _ =
             writeln!(text, "[upstream.origin]\nservers = [\"http://{}\"]\n{}", self.origin, self.upstream);
