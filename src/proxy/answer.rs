@@ -24,7 +24,7 @@ use crate::upstream::AnswerBody;
 
 /// Where a stored response's content is read from.
 #[derive(Debug)]
-pub enum Source {
+pub(super) enum Source {
     /// At hand.
     Whole(Bytes),
     /// Still growing, or shared with other readers.
@@ -34,7 +34,7 @@ pub enum Source {
 impl Source {
     /// A fill, read from its first byte; `None` when it can no longer be.
     #[must_use]
-    pub fn of(fill: &Arc<Fill>) -> Option<Self> {
+    pub(super) fn of(fill: &Arc<Fill>) -> Option<Self> {
         let length = fill.length();
         fill.read().map(|reader| Self::Growing(reader, length))
     }
@@ -63,7 +63,7 @@ impl Source {
 
 /// A stored response, as one client is answered from it.
 #[derive(Debug)]
-pub struct Reused<'a> {
+pub(super) struct Reused<'a> {
     /// Its head.
     pub head: &'a StoredHead,
     /// Fields for this client alone, where they differ from the stored ones: those it fetched itself.
@@ -75,7 +75,7 @@ pub struct Reused<'a> {
 }
 
 /// The name of the header that says in one word how the cache answered.
-pub const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
+pub(super) const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 
 impl Proxy {
     /// Answers from a stored response, or from one that is being stored.

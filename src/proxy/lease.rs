@@ -17,7 +17,7 @@ use crate::store::redis::{LockAttempt, LockToken, RedisStore};
 
 /// What became of asking for the fleet's lock.
 #[derive(Debug)]
-pub enum Fleet {
+pub(super) enum Fleet {
     /// This errand fetches (with the lock, or without one when the fleet cannot be asked).
     Ours(Held),
     /// Another proxy has stored what was wanted.
@@ -28,7 +28,7 @@ pub enum Fleet {
 
 /// A lock that is held, renewed until it is released.
 #[derive(Debug)]
-pub enum Held {
+pub(super) enum Held {
     /// No lock: none is needed, or none could be had.
     None,
     /// The lock, and the task that renews it.
@@ -46,7 +46,7 @@ pub enum Held {
 
 /// Aborts the renewing task when dropped: a leader that dies leaves a lock that expires.
 #[derive(Debug)]
-pub struct Renewal(tokio::task::JoinHandle<()>);
+pub(super) struct Renewal(tokio::task::JoinHandle<()>);
 
 impl Drop for Renewal {
     fn drop(&mut self) {
@@ -56,7 +56,7 @@ impl Drop for Renewal {
 
 impl Held {
     /// Gives the lock back, by comparing the token: never another's.
-    pub async fn release(self) {
+    pub(super) async fn release(self) {
         if let Self::Lock { redis, place, token, renewal } = self {
             drop(renewal);
             redis.unlock(&place, &token).await;

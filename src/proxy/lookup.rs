@@ -141,7 +141,7 @@ impl Proxy {
                 selected(headers, now, |_| Some(held.clone()))
             }
         };
-        let found = found.from_tier(Tier::Redis);
+        let found = found.in_tier(Tier::Redis);
         if let Found::Response(candidate) = &found {
             let place = StoreKey { primary: key.hash, variant: candidate.variant, text: key.text.clone() };
             self.shared.memory.insert(&place, Record::Response(Arc::clone(&candidate.stored)), now);
@@ -194,7 +194,7 @@ impl Found {
         Self::Response(Candidate { stored, tier: Tier::Memory, soft_purged, variant, index })
     }
 
-    fn from_tier(mut self, tier: Tier) -> Self {
+    fn in_tier(mut self, tier: Tier) -> Self {
         if let Self::Response(candidate) = &mut self {
             candidate.tier = tier;
         }

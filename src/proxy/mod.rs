@@ -256,10 +256,10 @@ impl Proxy {
         if self.shared.backoff.holds(flight, asked.now) {
             return;
         }
-        if let Joined::Leader(lead) = self.join(flight, key) {
-            if let Some(errand) = self.errand(asked, facts, route, key, found, Cause::Refresh) {
-                drop(errand.start(Some(lead)));
-            }
+        if let Joined::Leader(lead) = self.join(flight, key)
+            && let Some(errand) = self.errand(asked, facts, route, key, found, Cause::Refresh)
+        {
+            drop(errand.start(Some(lead)));
         }
     }
 

@@ -13,7 +13,7 @@ use crate::store::Tier;
 
 /// Everything the record needs once the answer has ended; owned, since the request is gone by then.
 #[derive(Debug)]
-pub struct Record {
+pub(super) struct Record {
     proxy: Arc<Proxy>,
     route: Option<usize>,
     method: Method,
@@ -35,7 +35,7 @@ struct LineFacts {
 impl Record {
     /// Takes down what the record of this answer needs.
     #[must_use]
-    pub fn of(
+    pub(super) fn of(
         proxy: &Arc<Proxy>,
         asked: &Asked,
         route: Option<usize>,
@@ -62,7 +62,7 @@ impl Record {
     }
 
     /// Counts and writes the line: `sent` bytes of content went out, whole or broken off.
-    pub fn write(self, sent: u64, broken: bool) {
+    pub(super) fn write(self, sent: u64, broken: bool) {
         let took = clock::monotonic().saturating_duration_since(self.started);
         let site = &self.proxy.site;
         let route = self.route.and_then(|index| site.routes.get(index)).unwrap_or(&site.no_route);

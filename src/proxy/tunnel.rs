@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 const BUFFER: usize = 16 * 1024;
 
 /// Relays both ways until both have ended, one has failed, or both have been silent for `idle`.
-pub async fn relay<C, O>(client: C, origin: O, idle: Duration)
+pub(super) async fn relay<C, O>(client: C, origin: O, idle: Duration)
 where
     C: AsyncRead + AsyncWrite + Unpin,
     O: AsyncRead + AsyncWrite + Unpin,
