@@ -120,7 +120,7 @@ fn sources() -> Vec<(PathBuf, String)> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 walk(&path, found);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
+            } else if path.extension().is_some_and(|extension| extension == "rs") && !is_tests(&path) {
                 let text = std::fs::read_to_string(&path).unwrap();
                 found.push((path, without_comments(&text)));
             }
@@ -130,6 +130,11 @@ fn sources() -> Vec<(PathBuf, String)> {
     walk(&root(), &mut found);
     assert!(found.len() > 10, "the sources are where they were");
     found
+}
+
+/// Files that hold tests and nothing else.
+fn is_tests(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name == "tests.rs" || name == "testing.rs")
 }
 
 fn root() -> PathBuf {
