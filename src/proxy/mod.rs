@@ -98,7 +98,7 @@ impl Proxy {
         let mut found = self.look_in_memory(&key, asked.headers(), asked.now);
         let mut verdict = judge(&found, &facts, route, &asked);
         if verdict.wants_more() {
-            let remote = self.look_in_redis(&key, asked.headers(), asked.now).await;
+            let remote = Box::pin(self.look_in_redis(&key, asked.headers(), asked.now)).await;
             found = found.or_better(remote);
             verdict = judge(&found, &facts, route, &asked);
         }
@@ -147,7 +147,7 @@ impl Proxy {
         {
             // What is stored is asked about with HEAD itself (RFC 9111 4.3.5): no content moves.
             let errand = self.errand(&asked, &facts, route, &key, &found, Cause::Validate);
-            return self.ask_with_head(asked, route, reason, candidate, errand, &connection).await;
+            return Box::pin(self.ask_with_head(asked, route, reason, candidate, errand, &connection)).await;
         }
 
         // Collapse and forward: one fetch, shared by all who may share it.
@@ -155,7 +155,7 @@ impl Proxy {
         let Some(errand) = self.errand(&asked, &facts, route, &key, &found, cause) else {
             return self.fail(&asked, Some(route.index), Failure::UNFORWARDABLE, outcome);
         };
-        let obtained = self.obtain(&asked, route, errand, flight, &mut outcome).await;
+        let obtained = Box::pin(self.obtain(&asked, route, errand, flight, &mut outcome)).await;
 
         // Deliver (and record, when the last byte is out).
         match obtained {
