@@ -154,7 +154,10 @@ impl Proxy {
         let (Some(to_client), Some(tunnel)) = (to_client, answer.tunnel) else {
             return self.fail(asked, Some(route.index), Failure::UNASKED_UPGRADE, outcome);
         };
-        connection.tunnel();
+        if !connection.tunnel() {
+            // What came behind the request was refused already: it cannot be passed on as it was sent.
+            return self.fail(asked, Some(route.index), Failure::UNFORWARDABLE, outcome);
+        }
         let idle = self.site.rules.server.idle_timeout;
         tokio::spawn(async move {
             let (Ok(client), Ok(origin)) = tokio::join!(to_client, tunnel.open()) else { return };

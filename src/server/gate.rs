@@ -1,120 +1,142 @@
-//! The gate: what stands between a client's socket and hyper.
+//! The gate: what stands between a client's socket and the HTTP engine.
 //!
-//! Decides nothing itself: [`RequestScanner`] reads the bytes, the gate lets whole heads and their
-//! content through and holds back the beginning of a head until its end has come. A refused request
-//! is handed on as a minimal head of our own, so that hyper answers it in its turn, after the answers
-//! to the requests before it; nothing after it is ever read as HTTP. Never touches: meaning.
+//! Decides: how long a client may be silent, and how its socket is closed. What may pass is
+//! [`RequestScanner`]'s word: the gate lets whole heads and their content through and holds back the
+//! beginning of a head until its end has come. Never touches: meaning.
 //!
-//! The common read, a whole head at once, goes from the socket straight into hyper's buffer and is
+//! - A refused request is handed on as a minimal head of our own, so that it is answered in its turn,
+//!   after the requests before it. Nothing behind it is ever read as HTTP.
+//! - Refused content is an error of the read: the engine breaks the request's body off.
+//! - A socket is closed so that the client gets what was written (RFC 9112 9.6), or reset so that it
+//!   sees that something is missing.
+//!
+//! The common read, a whole head at once, goes from the socket straight into the engine's buffer and is
 //! scanned there.
 
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Sleep, sleep, sleep_until};
 
-use crate::wire::{Connection, Limits, Refusal, RequestScanner, Scan};
+use super::Settings;
+use super::room::{Open, Pressure};
+use crate::clock;
+use crate::wire::{Connection, Refusal, RequestScanner, Scan};
 
-/// What hyper reads in the place of a refused request; the service knows it by its number.
+/// What the engine reads in the place of a refused request; the service knows it by its number.
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
-/// After a refusal: how much, and how long, is read and thrown away so that the answer is not lost
-/// to a reset.
-const LINGER_BYTES: usize = 64 * 1024;
+/// After the write side was shut: how much, and how long, is read and thrown away so that what was
+/// written is not lost to a reset.
+const LINGER_BYTES: usize = 1 << 20;
 const LINGER_TIME: Duration = Duration::from_secs(1);
+/// Where connections are to leave: how long one may still be silent whose next words may be on their
+/// way. While the process stops, that is one that has never said anything; where others wait for its
+/// place, one that was answered just now.
+const COURTESY: Duration = Duration::from_secs(1);
 
-/// A client's socket, as hyper sees it.
+/// A client's socket, as the engine sees it.
 #[derive(Debug)]
 pub(super) struct Gate {
     socket: TcpStream,
     scanner: RequestScanner,
     connection: Connection,
+    header_timeout: Duration,
+    idle_timeout: Duration,
+    state: State,
     /// The beginning of a head whose end has not come.
     held: Vec<u8>,
-    /// Bytes that may go on, but did not fit into hyper's buffer.
-    ready: BytesMut,
-    /// Runs until the first head has begun, and while a head is incomplete.
-    patience: Option<Pin<Box<Sleep>>>,
-    header_timeout: Duration,
-    state: State,
+    /// Bytes that may go on, and have not yet.
+    ready: Bytes,
+    awaits: Awaits,
+    read_patience: Patience,
+    write_patience: Patience,
+    /// Dropped with the socket, and not before.
+    open: Open,
 }
 
 #[derive(Debug)]
 enum State {
     Open,
-    /// Content was refused: once what came before it has been taken, reading fails.
-    Failing(Refusal),
+    /// Content was refused; the engine has not been told.
+    Breaking(Refusal),
     /// Nothing more is read.
     Refused,
-    /// The write side is shut; what still comes is thrown away.
-    Lingering(Pin<Box<Sleep>>, usize),
+    /// The write side is being shut, or was; what still comes is thrown away.
+    Closing(Closing),
+}
+
+#[derive(Debug, Default)]
+struct Closing {
+    is_shut: bool,
+    thrown: usize,
+    /// Set where the client is not done.
+    until: Option<Pin<Box<Sleep>>>,
+}
+
+/// What the next bytes of a client would be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awaits {
+    /// The next request, and nothing is under way.
+    Request,
+    /// The rest of a head.
+    Head,
+    /// Content.
+    Content,
+    /// Nothing: the client waits for us.
+    Answer,
 }
 
 impl Gate {
-    pub(super) fn new(
-        socket: TcpStream,
-        connection: Connection,
-        limits: Limits,
-        header_timeout: Duration,
-    ) -> Self {
+    pub(super) fn new(socket: TcpStream, connection: Connection, settings: &Settings, open: Open) -> Self {
         Self {
             socket,
-            scanner: RequestScanner::new(limits),
+            scanner: RequestScanner::new(settings.limits),
             connection,
-            held: Vec::new(),
-            ready: BytesMut::new(),
-            // A client that connects and says nothing is as slow as one that never ends its head.
-            patience: Some(Box::pin(sleep(header_timeout))),
-            header_timeout,
+            header_timeout: settings.header_timeout,
+            idle_timeout: settings.idle_timeout,
             state: State::Open,
+            held: Vec::new(),
+            ready: Bytes::new(),
+            awaits: Awaits::Request,
+            read_patience: Patience::default(),
+            write_patience: Patience::default(),
+            open,
         }
     }
 
-    /// Takes the verdict on what was read.
-    fn refuse(&mut self, refusal: Refusal, in_content: bool) {
-        self.held = Vec::new();
-        self.patience = None;
-        if in_content {
-            self.connection.refuse(None, refusal);
-            self.state = State::Failing(refusal);
-        } else {
-            self.connection.refuse(Some(self.scanner.heads()), refusal);
-            self.ready.extend_from_slice(STAND_IN);
-            self.state = State::Refused;
+    /// Reads until something may go on: `true` when it is in `buf`, or nothing is and that is the end.
+    fn poll_socket(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<bool>> {
+        let read = if self.held.is_empty() { self.poll_straight(cx, buf) } else { self.poll_held(cx) };
+        match read {
+            Poll::Ready(read) => Poll::Ready(read),
+            Poll::Pending => self.poll_silence(cx).map(Ok),
         }
     }
 
-    /// Reads into hyper's own buffer, and cuts off what may not go on yet.
+    /// Reads into the engine's own buffer, and cuts off what may not go on yet.
     fn poll_straight(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<bool>> {
         let before = buf.filled().len();
-        if Pin::new(&mut self.socket).poll_read(cx, buf)?.is_pending() {
-            // Only before the first head; between requests the idle time is hyper's to keep.
-            return match &mut self.patience {
-                Some(patience) => patience.as_mut().poll(cx).map(|()| Ok(true)),
-                None => Poll::Pending,
-            };
-        }
-        self.patience = None;
+        ready!(Pin::new(&mut self.socket).poll_read(cx, buf))?;
         let fresh = buf.filled().get(before..).unwrap_or_default();
         if fresh.is_empty() {
             return Poll::Ready(Ok(true));
         }
+        self.read_patience.rest();
         let pass = match self.scanner.scan(fresh) {
             Scan::Whole => return Poll::Ready(Ok(true)),
             Scan::Partial(pass) => {
                 self.held.extend_from_slice(fresh.get(pass..).unwrap_or_default());
-                self.patience = Some(Box::pin(sleep(self.header_timeout)));
                 pass
             }
             Scan::Refused { pass, refusal, in_content } => {
-                buf.set_filled(before + pass);
-                self.refuse(refusal, in_content);
-                return Poll::Ready(Ok(pass > 0));
+                self.refuse(&[], refusal, in_content);
+                pass
             }
         };
         buf.set_filled(before + pass);
@@ -125,15 +147,7 @@ impl Gate {
     fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let mut space = [MaybeUninit::uninit(); 4096];
         let mut chunk = ReadBuf::uninit(&mut space);
-        if Pin::new(&mut self.socket).poll_read(cx, &mut chunk)?.is_pending() {
-            if let Some(patience) = &mut self.patience
-                && patience.as_mut().poll(cx).is_ready()
-            {
-                self.refuse(Refusal::Timeout, false);
-                return Poll::Ready(Ok(false));
-            }
-            return Poll::Pending;
-        }
+        ready!(Pin::new(&mut self.socket).poll_read(cx, &mut chunk))?;
         if chunk.filled().is_empty() {
             // The client closed in the middle of a head: there is no request to answer.
             return Poll::Ready(Ok(true));
@@ -141,25 +155,109 @@ impl Gate {
         self.held.extend_from_slice(chunk.filled());
         match self.scanner.scan(&self.held) {
             Scan::Whole => {
-                self.ready.extend_from_slice(&self.held);
-                self.held = Vec::new();
-                self.patience = None;
+                self.ready = Bytes::from(std::mem::take(&mut self.held));
+                self.read_patience.rest();
             }
+            // The same head: its time runs on.
             Scan::Partial(0) => {}
             Scan::Partial(pass) => {
-                self.ready.extend_from_slice(self.held.get(..pass).unwrap_or_default());
-                self.held.drain(..pass);
-                self.patience = Some(Box::pin(sleep(self.header_timeout)));
+                let rest = self.held.split_off(pass);
+                self.ready = Bytes::from(std::mem::replace(&mut self.held, rest));
+                self.read_patience.rest();
             }
             Scan::Refused { pass, refusal, in_content } => {
-                self.ready.extend_from_slice(self.held.get(..pass).unwrap_or_default());
-                self.refuse(refusal, in_content);
+                let mut held = std::mem::take(&mut self.held);
+                held.truncate(pass);
+                self.refuse(&held, refusal, in_content);
             }
         }
         Poll::Ready(Ok(false))
     }
 
-    /// Gives hyper what is ready.
+    /// Nothing comes: whether that has lasted too long. `true`: the connection is to be closed.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let awaits = self.awaits();
+        if awaits != self.awaits {
+            self.awaits = awaits;
+            self.read_patience.rest();
+        }
+        let limit = match awaits {
+            Awaits::Answer => return Poll::Pending,
+            Awaits::Head => self.header_timeout,
+            Awaits::Content => self.idle_timeout,
+            Awaits::Request => {
+                self.write_patience = Patience::default();
+                self.idle_limit()
+            }
+        };
+        ready!(self.read_patience.poll_spent(cx, limit));
+        match awaits {
+            Awaits::Request | Awaits::Answer => Poll::Ready(true),
+            Awaits::Head => {
+                self.refuse(&[], Refusal::Timeout, false);
+                Poll::Ready(false)
+            }
+            Awaits::Content => {
+                self.refuse(&[], Refusal::Timeout, true);
+                Poll::Ready(false)
+            }
+        }
+    }
+
+    /// Begins to time an idle connection. The engine does not read again after an answer where its last
+    /// read had to wait, so this is done as the answer goes out; that its time is over is then seen by
+    /// a read, to which the timer wakes.
+    fn watch_idle(&mut self, cx: &mut Context<'_>) {
+        let is_idle = matches!(self.state, State::Open)
+            && self.ready.is_empty()
+            && !self.connection.is_tunnel()
+            && self.awaits() == Awaits::Request;
+        if is_idle && self.poll_silence(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    fn awaits(&self) -> Awaits {
+        if !self.held.is_empty() {
+            Awaits::Head
+        } else if self.scanner.is_in_content() {
+            Awaits::Content
+        } else if self.scanner.heads() > self.connection.ended() || self.write_patience.is_running() {
+            Awaits::Answer
+        } else {
+            Awaits::Request
+        }
+    }
+
+    /// How long nothing may be under way.
+    fn idle_limit(&self) -> Duration {
+        let is_new = self.scanner.heads() == 0;
+        let limit = if is_new { self.header_timeout.min(self.idle_timeout) } else { self.idle_timeout };
+        match self.open.room().pressure() {
+            Pressure::Stopping if !is_new => Duration::ZERO,
+            Pressure::Crowded if is_new => limit,
+            Pressure::None => limit,
+            Pressure::Stopping | Pressure::Crowded => limit.min(COURTESY),
+        }
+    }
+
+    /// Nothing behind this is read. `before` may go on first.
+    fn refuse(&mut self, before: &[u8], refusal: Refusal, in_content: bool) {
+        self.held = Vec::new();
+        self.read_patience = Patience::default();
+        let heads = self.scanner.heads();
+        if in_content {
+            self.connection.refuse_content(heads.saturating_sub(1), refusal);
+            self.state = State::Breaking(refusal);
+            self.ready = Bytes::copy_from_slice(before);
+        } else {
+            self.connection.refuse(heads, refusal);
+            self.state = State::Refused;
+            self.ready = Bytes::from([before, STAND_IN].concat());
+        }
+    }
+
+    /// Gives the engine what is ready.
     fn take_ready(&mut self, buf: &mut ReadBuf<'_>) -> bool {
         let length = self.ready.len().min(buf.remaining());
         if length == 0 {
@@ -168,9 +266,27 @@ impl Gate {
         buf.put_slice(self.ready.get(..length).unwrap_or_default());
         self.ready.advance(length);
         if self.ready.is_empty() {
-            self.ready = BytesMut::new();
+            self.ready = Bytes::new();
         }
         true
+    }
+
+    /// A write that must wait may not wait for ever.
+    fn timed<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        match written {
+            Poll::Ready(written) => {
+                self.write_patience.rest();
+                Poll::Ready(written)
+            }
+            // How long a tunnel may be silent is the service's to say.
+            Poll::Pending if self.connection.is_tunnel() => Poll::Pending,
+            Poll::Pending => {
+                ready!(self.write_patience.poll_spent(cx, self.idle_timeout));
+                self.connection.abort();
+                let fault = "the client took nothing of its answer for too long";
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, fault)))
+            }
+        }
     }
 }
 
@@ -181,30 +297,24 @@ impl AsyncRead for Gate {
             if this.take_ready(buf) {
                 return Poll::Ready(Ok(()));
             }
+            match this.state {
+                State::Open => {}
+                State::Breaking(refusal) => {
+                    this.state = State::Refused;
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, refusal)));
+                }
+                // Not the end of the stream: the engine would drop the answers that are on their way.
+                State::Refused | State::Closing(_) => return Poll::Pending,
+            }
             if this.connection.is_tunnel() {
                 // What came before the switch, if anything, was held as the beginning of a head.
                 if !this.held.is_empty() {
-                    this.patience = None;
-                    this.ready.extend_from_slice(&std::mem::take(&mut this.held));
+                    this.ready = Bytes::from(std::mem::take(&mut this.held));
                     continue;
                 }
                 return Pin::new(&mut this.socket).poll_read(cx, buf);
             }
-            match this.state {
-                // Not the end of the stream: hyper would drop the answers that are on their way.
-                State::Refused | State::Lingering(..) => return Poll::Pending,
-                State::Failing(refusal) => {
-                    this.state = State::Refused;
-                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, refusal)));
-                }
-                State::Open => {}
-            }
-            let done = if this.held.is_empty() {
-                ready!(this.poll_straight(cx, buf))?
-            } else {
-                ready!(this.poll_held(cx))?
-            };
-            if done {
+            if ready!(this.poll_socket(cx, buf))? {
                 return Poll::Ready(Ok(()));
             }
         }
@@ -213,7 +323,9 @@ impl AsyncRead for Gate {
 
 impl AsyncWrite for Gate {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write(cx, buf)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.socket).poll_write(cx, buf);
+        this.timed(cx, written)
     }
 
     fn poll_write_vectored(
@@ -221,7 +333,9 @@ impl AsyncWrite for Gate {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write_vectored(cx, bufs)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.socket).poll_write_vectored(cx, bufs);
+        this.timed(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -229,30 +343,54 @@ impl AsyncWrite for Gate {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
+        let this = self.get_mut();
+        ready!(Pin::new(&mut this.socket).poll_flush(cx))?;
+        this.watch_idle(cx);
+        Poll::Ready(Ok(()))
     }
 
-    /// Shuts the write side; after a refusal, reads on for a moment, since closing a socket with
-    /// unread bytes resets it and the client would lose the answer.
+    /// Shuts the write side; where the client still sends, reads on for a moment, since closing a
+    /// socket with unread bytes resets it, and the client would lose what was written.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.connection.is_tunnel() {
+            // The other direction may go on.
+            return Pin::new(&mut this.socket).poll_shutdown(cx);
+        }
+        let closing = match &mut this.state {
+            State::Closing(closing) => closing,
+            state => {
+                // Refused, or in the middle of something: there is more to come.
+                let is_done =
+                    matches!(state, State::Open) && this.held.is_empty() && !this.scanner.is_in_content();
+                let until = (!is_done).then(|| Box::pin(sleep(LINGER_TIME)));
+                *state = State::Closing(Closing { until, ..Closing::default() });
+                let State::Closing(closing) = state else { return Poll::Ready(Ok(())) };
+                closing
+            }
+        };
+        if !closing.is_shut {
+            ready!(Pin::new(&mut this.socket).poll_shutdown(cx))?;
+            closing.is_shut = true;
+        }
+        let mut space = [MaybeUninit::uninit(); 16 * 1024];
         loop {
-            match &mut this.state {
-                State::Open => return Pin::new(&mut this.socket).poll_shutdown(cx),
-                State::Refused | State::Failing(_) => {
-                    ready!(Pin::new(&mut this.socket).poll_shutdown(cx))?;
-                    this.state = State::Lingering(Box::pin(sleep(LINGER_TIME)), 0);
-                }
-                State::Lingering(time, thrown) => {
-                    let mut space = [MaybeUninit::uninit(); 4096];
-                    let mut chunk = ReadBuf::uninit(&mut space);
-                    match Pin::new(&mut this.socket).poll_read(cx, &mut chunk) {
-                        Poll::Ready(Ok(())) if !chunk.filled().is_empty() && *thrown < LINGER_BYTES => {
-                            *thrown += chunk.filled().len();
-                        }
-                        Poll::Ready(_) => return Poll::Ready(Ok(())),
-                        Poll::Pending => return time.as_mut().poll(cx).map(Ok),
+            let mut chunk = ReadBuf::uninit(&mut space);
+            match Pin::new(&mut this.socket).poll_read(cx, &mut chunk) {
+                Poll::Ready(Ok(())) if !chunk.filled().is_empty() => {
+                    closing.thrown += chunk.filled().len();
+                    if closing.thrown > LINGER_BYTES {
+                        return Poll::Ready(Ok(()));
                     }
+                    closing.until.get_or_insert_with(|| Box::pin(sleep(LINGER_TIME)));
+                }
+                // The client has closed too.
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                Poll::Pending => {
+                    return match &mut closing.until {
+                        Some(until) => until.as_mut().poll(cx).map(Ok),
+                        None => Poll::Ready(Ok(())),
+                    };
                 }
             }
         }
@@ -261,9 +399,56 @@ impl AsyncWrite for Gate {
 
 impl Drop for Gate {
     fn drop(&mut self) {
-        if self.connection.is_aborted() {
+        // Where the engine shut the connection itself, every answer was given to its end. Otherwise one
+        // may be under way, or its last bytes wait to be written.
+        let is_cut = (self.connection.is_answering() || self.write_patience.is_running())
+            && !self.connection.is_tunnel()
+            && !matches!(self.state, State::Closing(_));
+        if is_cut || self.connection.is_aborted() {
             // Closing with a linger time of zero sends RST. A socket that is gone already needs none.
             let _ = socket2::SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
+        }
+    }
+}
+
+/// How long something has been waited for. The timer behind it is set once and looks again when it
+/// fires, so that what usually does not last costs one reading of the clock.
+#[derive(Debug, Default)]
+struct Patience {
+    since: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Patience {
+    /// What was waited for came.
+    const fn rest(&mut self) {
+        self.since = None;
+    }
+
+    const fn is_running(&self) -> bool {
+        self.since.is_some()
+    }
+
+    /// Ready when this has been asked for `limit` without a rest.
+    fn poll_spent(&mut self, cx: &mut Context<'_>, limit: Duration) -> Poll<()> {
+        let since = *self.since.get_or_insert_with(clock::monotonic);
+        if limit.is_zero() {
+            return Poll::Ready(());
+        }
+        // A limit past the end of time is none.
+        let Some(end) = since.checked_add(limit).map(tokio::time::Instant::from_std) else {
+            return Poll::Pending;
+        };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(end)));
+        if timer.deadline() > end {
+            timer.as_mut().reset(end);
+        }
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            if timer.deadline() >= end {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(end);
         }
     }
 }

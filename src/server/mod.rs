@@ -1,11 +1,19 @@
 //! The public listeners: who may connect, for how long, and what bytes get through.
 //!
-//! Decides: limits on connections and heads, the order of draining. Never touches: what a request
-//! means; the service is an argument. One single-threaded event loop per worker, each with its own
-//! listener on the shared port (SO_REUSEPORT), so that a connection lives and dies on one core.
+//! Decides: limits on connections, heads and silence, the order of draining. Never touches: what a
+//! request means; the service is an argument. One single-threaded event loop per worker, each with its
+//! own listener on the shared port (SO_REUSEPORT), so that a connection lives and dies on one core.
+//!
+//! A connection's life: `worker` accepts it, `room` gives it a place, `connection` puts the HTTP
+//! engine on it, and `gate` stands between the engine and the socket, where every byte is read
+//! and every silence timed.
 
+mod connection;
 mod gate;
 mod listener;
+mod room;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 use std::future::Future;
@@ -26,13 +34,17 @@ pub struct Settings {
     pub listen: Vec<SocketAddr>,
     /// Event loops.
     pub workers: usize,
-    /// Connections over all workers; more wait in the listeners' queues.
+    /// Connections over all workers, tunnels included. When they are all taken, a new one waits (one
+    /// per listener accepted, the rest in the kernel's queue), those that have been between requests for a
+    /// second are closed to make room, and answers end their connections.
     pub max_connections: usize,
-    /// To read one head, from its first byte.
+    /// To read one head, from its first byte; then 408. The first byte of a connection has as long to
+    /// come; then the connection is closed.
     pub header_timeout: Duration,
-    /// Between requests.
+    /// How long a client may be silent: between requests (then the connection is closed), in the middle
+    /// of content (then 408), or taking nothing of an answer (then the connection is reset).
     pub idle_timeout: Duration,
-    /// For requests under way when the process is told to stop.
+    /// For requests and tunnels under way when the process is told to stop.
     pub drain_timeout: Duration,
     /// Bounds on one request.
     pub limits: Limits,
@@ -40,12 +52,16 @@ pub struct Settings {
 
 /// What answers the requests of one worker; made on that worker's event loop.
 pub trait App: Clone + Send + Sync + 'static {
-    /// The body of its answers.
+    /// The body of its answers. An error resets the connection, so that no client takes what it has for
+    /// the whole.
     type Body: http_body::Body<Data = bytes::Bytes, Error: std::error::Error + Send + Sync> + Send + 'static;
 
     /// Answers one request; or, where `refused` says so, tells the client why its request was
     /// refused (`request` then stands in for it, and says nothing). Dropped when the client goes
     /// away first.
+    ///
+    /// Where the content of a request ends in an error, [`Connection::refusal`] says whether it was
+    /// refused, and with which status.
     fn answer(
         &self,
         request: Request<Incoming>,

@@ -1,28 +1,30 @@
 //! Workers: one thread, one event loop, its own listeners, its own service.
 //!
-//! Stopping: the listeners first answer what is already in their queues, then close; idle
-//! connections close at once, those with a request under way after it, and what is still open after
-//! the drain time is dropped.
+//! Decides: when a connection is accepted, and the order of stopping. The listeners first answer what
+//! is already in their queues, then close; connections leave as soon as nothing is under way on them,
+//! and what is still open after the drain time is reset. A worker that has drained stays until all
+//! have: what its event loop does for others (a fill, a renewal) goes on.
 
-use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
-use super::gate::Gate;
+use super::connection;
+use super::room::{Open, Place, Room};
 use super::{App, Listeners, Settings};
 use crate::wire::Connection;
 
-/// hyper's buffer per connection grows to this at most; a head must fit.
-const LEAST_BUFFER: usize = 16 * 1024;
+/// After a failure to accept: how long until the next attempt.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
+/// Blocking work that is still under way when all has drained.
+const LAST_WORK: Duration = Duration::from_secs(1);
 
 /// Workers that are running.
 #[derive(Debug)]
@@ -34,8 +36,9 @@ impl Running {
     /// Waits until every worker has drained.
     pub fn join(self) {
         for thread in self.threads {
-            // A worker that panicked has printed why; the others are still waited for.
-            let _ = thread.join();
+            if thread.join().is_err() {
+                tracing::error!("a worker panicked");
+            }
         }
     }
 }
@@ -45,7 +48,8 @@ impl Running {
 /// closes (-1).
 ///
 /// # Errors
-/// When a thread or an event loop cannot be had.
+/// When an event loop cannot be had, before any worker begins, or a thread; those that have begun then
+/// run until `stop`.
 pub fn serve<A: App>(
     settings: &Settings,
     listeners: Listeners,
@@ -54,23 +58,31 @@ pub fn serve<A: App>(
     stop: &watch::Receiver<bool>,
 ) -> io::Result<Running> {
     let make = Arc::new(make);
-    let opened: Arc<dyn Fn(i64) + Send + Sync> = Arc::new(opened);
-    let room = Arc::new(Semaphore::new(settings.max_connections.min(Semaphore::MAX_PERMITS)));
+    let settings = Arc::new(settings.clone());
+    let listeners = listeners.into_workers();
+    let room = Arc::new(Room::new(settings.max_connections, listeners.len(), Box::new(opened)));
+    let (all_drained, _) = watch::channel(());
+    let all_drained = Arc::new(all_drained);
+    let runtimes = listeners
+        .iter()
+        .map(|_| tokio::runtime::Builder::new_current_thread().enable_all().build())
+        .collect::<io::Result<Vec<_>>>()?;
     let mut threads = Vec::new();
-    for (index, listeners) in listeners.into_workers().into_iter().enumerate() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    for (index, (listeners, runtime)) in listeners.into_iter().zip(runtimes).enumerate() {
         let make = Arc::clone(&make);
-        let worker = Worker {
-            settings: Arc::new(settings.clone()),
-            room: Arc::clone(&room),
-            opened: Arc::clone(&opened),
-            stop: stop.clone(),
-        };
+        let worker =
+            Worker { index, settings: Arc::clone(&settings), room: Arc::clone(&room), stop: stop.clone() };
+        let drained = Arc::clone(&all_drained);
         let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
             runtime.block_on(async move {
                 let app = make(index);
                 worker.run(listeners, app).await;
+                // The channel closes when the last worker has come this far, or panicked.
+                let mut others = drained.subscribe();
+                drop(drained);
+                while others.changed().await.is_ok() {}
             });
+            runtime.shutdown_timeout(LAST_WORK);
         })?;
         threads.push(thread);
     }
@@ -79,117 +91,106 @@ pub fn serve<A: App>(
 
 #[derive(Clone)]
 struct Worker {
+    index: usize,
     settings: Arc<Settings>,
-    room: Arc<Semaphore>,
-    opened: Arc<dyn Fn(i64) + Send + Sync>,
+    room: Arc<Room>,
     stop: watch::Receiver<bool>,
 }
 
 impl Worker {
+    /// Accepts until told to stop, then waits for what was accepted.
     async fn run<A: App>(self, listeners: Vec<std::net::TcpListener>, app: A) {
+        let (open, mut drained) = mpsc::channel(1);
         let mut accepting = JoinSet::new();
         for listener in listeners {
             match TcpListener::from_std(listener) {
                 Ok(listener) => {
-                    accepting.spawn(self.clone().accept(listener, app.clone()));
+                    accepting.spawn(self.clone().accept(listener, app.clone(), open.clone()));
                 }
                 Err(error) => tracing::error!(%error, "a listener could not be served"),
             }
         }
-        while accepting.join_next().await.is_some() {}
+        drop(open);
+        while let Some(ended) = accepting.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a listener is no longer served");
+            }
+        }
+        // Nothing is ever sent: the channel closes with the last connection.
+        if timeout(self.settings.drain_timeout, drained.recv()).await.is_err() {
+            tracing::warn!(worker = self.index, "connections still open after the drain time are reset");
+        }
     }
 
-    /// Accepts until told to stop, then drains what it accepted.
-    async fn accept<A: App>(mut self, listener: TcpListener, app: A) {
-        let mut connections = JoinSet::new();
+    async fn accept<A: App>(mut self, listener: TcpListener, app: A, open: mpsc::Sender<()>) {
+        let mut is_failing = false;
         loop {
             let accepted = tokio::select! {
                 biased;
                 () = stopped(&mut self.stop) => break,
                 accepted = listener.accept() => accepted,
             };
-            match accepted {
-                Ok((socket, peer)) => {
-                    // The permit comes after the connection: a worker that waits for connections holds
-                    // none, and one that waits for a permit leaves the others in the queue.
-                    let permit = tokio::select! {
-                        biased;
-                        () = stopped(&mut self.stop) => break,
-                        permit = Arc::clone(&self.room).acquire_owned() => permit,
-                    };
-                    let serve = self.clone().connection(socket, Connection::new(peer), app.clone());
-                    connections.spawn(async move {
-                        serve.await;
-                        drop(permit);
-                    });
-                }
+            let (socket, peer) = match accepted {
+                Ok(accepted) => accepted,
                 Err(error) => {
-                    // Out of descriptors, mostly: closing connections will mend it, spinning will not.
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    self.accept_failed(&error, is_failing).await;
+                    is_failing = true;
+                    continue;
                 }
-            }
-            while connections.try_join_next().is_some() {}
+            };
+            is_failing = false;
+            // Accepted first, and then a place: a worker whose queue is empty holds none.
+            let place = tokio::select! {
+                biased;
+                () = stopped(&mut self.stop) => Place::NONE,
+                place = self.room.place() => place,
+            };
+            self.spawn(socket, peer, place, &app, &open);
         }
+        self.room.stop();
         // Whoever is in the queue has been told by the kernel that it is connected.
-        while let Ok(Ok((socket, peer))) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
-            connections.spawn(self.clone().connection(socket, Connection::new(peer), app.clone()));
-        }
-        drop(listener);
-        let drained = async { while connections.join_next().await.is_some() {} };
-        if tokio::time::timeout(self.settings.drain_timeout, drained).await.is_err() {
-            tracing::warn!("connections were still open after the drain time, and are dropped");
+        while let Ok(Ok((socket, peer))) = timeout(Duration::ZERO, listener.accept()).await {
+            self.spawn(socket, peer, Place::NONE, &app, &open);
         }
     }
 
-    async fn connection<A: App>(mut self, socket: TcpStream, connection: Connection, app: A) {
-        (self.opened)(1);
-        if let Err(error) = socket.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY could not be set");
+    /// A client that went away while it was in the queue harms nobody. Everything else is a lack of
+    /// something, mostly of descriptors: connections that leave will mend it, trying at once will not.
+    async fn accept_failed(&mut self, error: &io::Error, is_known: bool) {
+        if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
+            return;
         }
-        let settings = &self.settings;
-        let gate = Gate::new(socket, connection.clone(), settings.limits, settings.header_timeout);
-        let service = service_fn(|request| {
-            let app = app.clone();
-            let connection = connection.clone();
-            let refused = connection.begin();
-            async move { Ok::<_, Infallible>(app.answer(request, connection, refused).await) }
+        if !is_known {
+            tracing::warn!(%error, "connections cannot be accepted");
+        }
+        let _crowd = self.room.crowd();
+        self.room.ring_all();
+        tokio::select! {
+            () = stopped(&mut self.stop) => {}
+            () = sleep(ACCEPT_AGAIN) => {}
+        }
+    }
+
+    fn spawn<A: App>(
+        &self,
+        socket: TcpStream,
+        peer: SocketAddr,
+        place: Place,
+        app: &A,
+        drained: &mpsc::Sender<()>,
+    ) {
+        let open = Open::new(Arc::clone(&self.room), place, drained.clone());
+        // It went away already.
+        let Ok(local) = socket.local_addr() else { return };
+        let connection = Connection::new(peer, local);
+        let (worker, settings, app) = (self.index, Arc::clone(&self.settings), app.clone());
+        tokio::spawn(async move {
+            connection::serve(socket, connection, worker, &settings, open, app).await;
         });
-        let served = {
-            let mut served = std::pin::pin!(
-                http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    // Since hyper 1.6 this runs from the end of the answer before: the idle time. A head
-                    // that has begun to arrive is the gate's to time.
-                    .header_read_timeout(settings.idle_timeout)
-                    .max_buf_size(settings.limits.max_head.max(LEAST_BUFFER))
-                    .half_close(false)
-                    .serve_connection(TokioIo::new(gate), service)
-                    .with_upgrades()
-            );
-            let served = tokio::select! {
-                served = served.as_mut() => served,
-                () = stopped(&mut self.stop) => {
-                    served.as_mut().graceful_shutdown();
-                    served.as_mut().await
-                }
-            };
-            if let Err(error) = &served
-                && error.is_user()
-            {
-                // The answer's body broke off: seen before the gate is dropped, and the socket with it.
-                connection.abort();
-            }
-            served
-        };
-        if let Err(error) = served {
-            tracing::debug!(%error, "a connection ended early");
-        }
-        (self.opened)(-1);
     }
 }
 
-/// Ends when the process is told to stop, or by whoever could tell it has gone.
+/// Ends when the process is told to stop, or whoever could tell it has gone.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await.map(drop);
 }

@@ -2,29 +2,41 @@
 //!
 //! Decides: where the content ends. Sizes are hexadecimal digits and nothing else: no sign, no `0x`,
 //! no blank; every line ends in CR LF. Extensions and trailers are bounded over the whole message.
+//! Holds no bytes: a few numbers are all it knows, whatever comes.
 
-use super::Refusal;
-use super::head::split_field;
+use super::grammar::{is_token_byte, is_value_byte};
 
-/// Digits of one chunk size.
+/// Digits of one chunk size, leading zeros included.
 const MAX_DIGITS: u8 = 15;
 /// Bytes of chunk extensions in one message.
-const MAX_EXTENSIONS: usize = 4 * 1024;
+const MAX_EXTENSIONS: u16 = 4 * 1024;
 /// Bytes of trailer lines in one message.
-const MAX_TRAILERS: usize = 8 * 1024;
+const MAX_TRAILERS: u16 = 8 * 1024;
+
+/// Why chunked content is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It cannot be read.
+    Malformed,
+    /// A trailer line cannot be read.
+    TrailerLine,
+    /// More trailers than anyone needs.
+    TrailersTooLarge,
+    /// More content than allowed.
+    TooLarge,
+}
 
 /// Where in a chunked message the reader stands.
 #[derive(Clone, Debug)]
 pub(super) struct Chunked {
     at: At,
-    size: u64,
     digits: u8,
-    extensions: usize,
-    trailers: usize,
-    /// Bytes of content so far.
-    total: u64,
-    /// The trailer line being read.
-    line: Vec<u8>,
+    extensions: u16,
+    trailers: u16,
+    /// Of the chunk: what its line said, then how much of it is left.
+    size: u64,
+    /// How much content may still come.
+    room: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,21 +47,27 @@ enum At {
     Data,
     DataCr,
     DataLf,
+    /// At the beginning of a trailer line, or of the empty line that ends the message.
     Trailer,
+    TrailerName,
+    TrailerValue,
     TrailerLf,
+    EndLf,
 }
 
 impl Chunked {
-    pub(super) const fn new() -> Self {
-        Self { at: At::Size, size: 0, digits: 0, extensions: 0, trailers: 0, total: 0, line: Vec::new() }
+    /// At the beginning of content of at most `room` bytes.
+    pub(super) const fn new(room: u64) -> Self {
+        Self { at: At::Size, digits: 0, extensions: 0, trailers: 0, size: 0, room }
     }
 
     /// Reads on; how many of `bytes` belong to this message, and whether it has ended.
-    pub(super) fn read(&mut self, bytes: &[u8], max_body: u64) -> Result<(usize, bool), Refusal> {
+    pub(super) fn read(&mut self, bytes: &[u8]) -> Result<(usize, bool), Fault> {
         let mut read = 0;
-        while let Some(rest) = bytes.get(read..).filter(|rest| !rest.is_empty()) {
+        while let Some((byte, _)) = bytes.get(read..).and_then(<[u8]>::split_first) {
             if self.at == At::Data {
-                let step = usize::try_from(self.size).unwrap_or(usize::MAX).min(rest.len());
+                let left = bytes.len() - read;
+                let step = usize::try_from(self.size).unwrap_or(usize::MAX).min(left);
                 self.size -= step as u64;
                 read += step;
                 if self.size == 0 {
@@ -57,66 +75,59 @@ impl Chunked {
                 }
                 continue;
             }
-            let Some(&byte) = rest.first() else { break };
             read += 1;
-            if self.byte(byte, max_body)? {
+            if self.at == At::EndLf && *byte == b'\n' {
                 return Ok((read, true));
             }
+            self.at = self.step(*byte)?;
         }
         Ok((read, false))
     }
 
-    fn byte(&mut self, byte: u8, max_body: u64) -> Result<bool, Refusal> {
-        self.at = match (self.at, byte) {
-            (At::Size, b'\r') if self.digits > 0 => At::SizeLf,
-            (At::Size, b';') if self.digits > 0 => At::Extension,
+    fn step(&mut self, byte: u8) -> Result<At, Fault> {
+        match (self.at, byte) {
+            (At::Size, b'\r') if self.digits > 0 => Ok(At::SizeLf),
+            (At::Size, b';') if self.digits > 0 => Ok(At::Extension),
             (At::Size, byte) => {
-                let digit = char::from(byte).to_digit(16).ok_or(Refusal::Framing)?;
+                let digit = char::from(byte).to_digit(16).ok_or(Fault::Malformed)?;
+                if self.digits == MAX_DIGITS {
+                    return Err(Fault::Malformed);
+                }
                 self.digits += 1;
-                if self.digits > MAX_DIGITS {
-                    return Err(Refusal::Framing);
-                }
                 self.size = self.size << 4 | u64::from(digit);
-                At::Size
+                Ok(At::Size)
             }
-            (At::Extension, b'\r') => At::SizeLf,
-            (At::Extension, 0x20..=0x7e | b'\t') => {
-                self.extensions += 1;
-                if self.extensions > MAX_EXTENSIONS {
-                    return Err(Refusal::Framing);
+            (At::Extension, b'\r') => Ok(At::SizeLf),
+            (At::Extension, byte) if is_value_byte(byte) => {
+                if self.extensions == MAX_EXTENSIONS {
+                    return Err(Fault::Malformed);
                 }
-                At::Extension
+                self.extensions += 1;
+                Ok(At::Extension)
             }
             (At::SizeLf, b'\n') => {
                 self.digits = 0;
-                self.total = self.total.saturating_add(self.size);
-                if self.total > max_body {
-                    return Err(Refusal::BodyTooLarge);
-                }
-                if self.size == 0 { At::Trailer } else { At::Data }
+                self.room = self.room.checked_sub(self.size).ok_or(Fault::TooLarge)?;
+                Ok(if self.size == 0 { At::Trailer } else { At::Data })
             }
-            (At::DataCr, b'\r') => At::DataLf,
-            (At::DataLf, b'\n') => At::Size,
-            (At::Trailer, b'\r') => At::TrailerLf,
-            (At::Trailer, b'\n') => return Err(Refusal::Framing),
-            (At::Trailer, byte) => {
-                self.trailers += 1;
-                if self.trailers > MAX_TRAILERS {
-                    return Err(Refusal::HeadTooLarge);
-                }
-                self.line.push(byte);
-                At::Trailer
-            }
-            (At::TrailerLf, b'\n') => {
-                if self.line.is_empty() {
-                    return Ok(true);
-                }
-                split_field(&self.line)?;
-                self.line.clear();
-                At::Trailer
-            }
-            _ => return Err(Refusal::Framing),
-        };
-        Ok(false)
+            (At::DataCr, b'\r') => Ok(At::DataLf),
+            (At::DataLf, b'\n') => Ok(At::Size),
+            (At::Trailer, b'\r') => Ok(At::EndLf),
+            (At::Trailer | At::TrailerName, byte) if is_token_byte(byte) => self.trailer(At::TrailerName),
+            (At::TrailerName, b':') => self.trailer(At::TrailerValue),
+            (At::TrailerValue, b'\r') => Ok(At::TrailerLf),
+            (At::TrailerValue, byte) if is_value_byte(byte) => self.trailer(At::TrailerValue),
+            (At::TrailerLf, b'\n') => Ok(At::Trailer),
+            (At::Trailer | At::TrailerName | At::TrailerValue | At::TrailerLf, _) => Err(Fault::TrailerLine),
+            _ => Err(Fault::Malformed),
+        }
+    }
+
+    fn trailer(&mut self, next: At) -> Result<At, Fault> {
+        if self.trailers == MAX_TRAILERS {
+            return Err(Fault::TrailersTooLarge);
+        }
+        self.trailers += 1;
+        Ok(next)
     }
 }

@@ -1,7 +1,7 @@
-//! What the service knows of the connection a request came on.
+//! What the service knows of the connection a request came on, and what it may ask of it.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use super::Refusal;
@@ -10,30 +10,39 @@ const NONE: u64 = u64::MAX;
 
 /// One client connection, shared by the gate that reads its bytes and the service that answers.
 ///
-/// The gate and the service run on one event loop; the atomics only make the handle sendable.
+/// Gate and service run on one event loop; the atomics only make the handle sendable, and order
+/// nothing.
 #[derive(Clone, Debug)]
 pub struct Connection(Arc<State>);
 
 #[derive(Debug)]
 struct State {
     peer: SocketAddr,
+    local: SocketAddr,
     /// Requests handed to the service.
     begun: AtomicU64,
+    /// Answers that were given to their end, or given up.
+    ended: AtomicU64,
     /// Which request the gate refused, counted from 0.
     refused: AtomicU64,
+    /// Of which request the gate refused the content.
+    broken: AtomicU64,
     refusal: OnceLock<Refusal>,
     tunnel: AtomicBool,
     abort: AtomicBool,
 }
 
 impl Connection {
-    /// A new connection of `peer`.
+    /// A new connection of `peer` to `local`.
     #[must_use]
-    pub fn new(peer: SocketAddr) -> Self {
+    pub fn new(peer: SocketAddr, local: SocketAddr) -> Self {
         Self(Arc::new(State {
             peer,
+            local,
             begun: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
             refused: AtomicU64::new(NONE),
+            broken: AtomicU64::new(NONE),
             refusal: OnceLock::new(),
             tunnel: AtomicBool::new(false),
             abort: AtomicBool::new(false),
@@ -46,44 +55,127 @@ impl Connection {
         self.0.peer.ip().to_canonical()
     }
 
+    /// The address the client connected to.
+    #[must_use]
+    pub fn local(&self) -> SocketAddr {
+        self.0.local
+    }
+
     /// Counts a request that is handed to the service; `Some` when it stands for one that the gate
     /// refused, and is to be told so. Requests come in order, one at a time, so nothing a client
     /// sends can pass for a refused request, or for a good one in its place.
     pub(crate) fn begin(&self) -> Option<Refusal> {
-        let number = self.0.begun.fetch_add(1, Ordering::Relaxed);
-        (self.0.refused.load(Ordering::Relaxed) == number).then(|| self.refusal()).flatten()
+        let number = self.0.begun.fetch_add(1, Relaxed);
+        if self.0.refused.load(Relaxed) == number { self.0.refusal.get().copied() } else { None }
     }
 
-    /// Why the gate let no more through, if it did not: also in the middle of a request's content.
+    /// Counts an answer that was given to its end, or given up.
+    pub(crate) fn end(&self) {
+        self.0.ended.fetch_add(1, Relaxed);
+    }
+
+    /// How many answers were given to their end, or given up.
+    pub(crate) fn ended(&self) -> u64 {
+        self.0.ended.load(Relaxed)
+    }
+
+    /// Whether a request that was handed to the service is not answered to its end.
+    pub(crate) fn is_answering(&self) -> bool {
+        self.0.begun.load(Relaxed) > self.ended()
+    }
+
+    /// Why the content of the request that is being answered broke off, if the gate refused it.
+    /// What comes behind that request says nothing here.
     #[must_use]
     pub fn refusal(&self) -> Option<Refusal> {
-        self.0.refusal.get().copied()
+        let is_current = self.0.broken.load(Relaxed).wrapping_add(1) == self.0.begun.load(Relaxed);
+        if is_current { self.0.refusal.get().copied() } else { None }
     }
 
-    /// The gate refuses request `number` (counted from 0), or the content of the one before.
-    pub(crate) fn refuse(&self, number: Option<u64>, refusal: Refusal) {
+    /// The gate refuses request `number`, counted from 0.
+    pub(crate) fn refuse(&self, number: u64, refusal: Refusal) {
         // The first refusal is the last thing read.
         if self.0.refusal.set(refusal).is_ok() {
-            self.0.refused.store(number.unwrap_or(NONE), Ordering::Relaxed);
+            self.0.refused.store(number, Relaxed);
+        }
+    }
+
+    /// The gate refuses the content of request `number`, counted from 0.
+    pub(crate) fn refuse_content(&self, number: u64, refusal: Refusal) {
+        if self.0.refusal.set(refusal).is_ok() {
+            self.0.broken.store(number, Relaxed);
         }
     }
 
     /// From here on the connection is a tunnel: a 101 that the client asked for is being sent.
-    pub fn tunnel(&self) {
-        self.0.tunnel.store(true, Ordering::Relaxed);
+    ///
+    /// `false`: it cannot be one, since bytes behind the request were refused already, and what would
+    /// be let through is not what the client sent. Answer 400 then, not 101.
+    #[must_use]
+    pub fn tunnel(&self) -> bool {
+        let may = self.0.refusal.get().is_none();
+        if may {
+            self.0.tunnel.store(true, Relaxed);
+        }
+        may
     }
 
+    /// Whether the connection became a tunnel.
     pub(crate) fn is_tunnel(&self) -> bool {
-        self.0.tunnel.load(Ordering::Relaxed)
+        self.0.tunnel.load(Relaxed)
     }
 
     /// The connection is to be reset instead of closed: an answer broke off before its end, and a
     /// client that reads until the close must see that (RFC 9112 8).
-    pub(crate) fn abort(&self) {
-        self.0.abort.store(true, Ordering::Relaxed);
+    pub fn abort(&self) {
+        self.0.abort.store(true, Relaxed);
     }
 
+    /// Whether the connection is to be reset.
     pub(crate) fn is_aborted(&self) -> bool {
-        self.0.abort.load(Ordering::Relaxed)
+        self.0.abort.load(Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection() -> Connection {
+        let peer = "[::ffff:192.0.2.1]:4711".parse().expect("an address");
+        Connection::new(peer, "192.0.2.2:80".parse().expect("an address"))
+    }
+
+    #[test]
+    fn the_refused_request_is_known_by_its_number_alone() {
+        let connection = connection();
+        connection.refuse(1, Refusal::Host);
+        connection.refuse(0, Refusal::Framing);
+        assert_eq!((connection.begin(), connection.refusal()), (None, None));
+        assert_eq!((connection.begin(), connection.refusal()), (Some(Refusal::Host), None));
+        assert_eq!((connection.begin(), connection.refusal()), (None, None));
+    }
+
+    #[test]
+    fn refused_content_is_its_own_requests_alone() {
+        let connection = connection();
+        connection.refuse_content(1, Refusal::Framing);
+        assert_eq!(connection.refusal(), None);
+        assert_eq!((connection.begin(), connection.refusal()), (None, None));
+        assert_eq!((connection.begin(), connection.refusal()), (None, Some(Refusal::Framing)));
+    }
+
+    #[test]
+    fn what_was_refused_never_becomes_a_tunnel() {
+        let good = connection();
+        assert!(good.tunnel() && good.is_tunnel());
+        let bad = connection();
+        bad.refuse(1, Refusal::RequestLine);
+        assert!(!bad.tunnel() && !bad.is_tunnel());
+    }
+
+    #[test]
+    fn mapped_addresses_are_what_they_are() {
+        assert_eq!(connection().peer().to_string(), "192.0.2.1");
     }
 }

@@ -1,19 +1,24 @@
 //! One request head, line by line.
 //!
 //! Decides: whether each line has exactly one reading (RFC 9112 2.2, 3, 5), and how the content that
-//! follows is framed (6). Remembers only what later lines can contradict.
+//! follows is framed (6). Remembers only what later lines can contradict, and of that only where it
+//! stands: nothing is copied.
+
+use std::ops::Range;
 
 use super::Refusal;
+use super::grammar::{
+    field, is_host, is_path_and_query, is_value, length, token_length, trim, without_default_port,
+};
 
+/// The longest method, in bytes: twice the longest that is registered.
+pub const MAX_METHOD: usize = 32;
 /// The longest request target, in bytes.
 pub const MAX_TARGET: usize = 8 * 1024;
-/// The most field lines in a head: hyper's own bound, told apart here so that it is 431.
-pub const MAX_FIELDS: usize = 100;
+/// The most field lines in a head: the HTTP engine's own bound, told apart here so that it is 431.
+pub const MAX_FIELDS: u16 = 100;
 
-/// What may stand before a target that is still to be told from one that is too long.
-const LONGEST_METHOD: usize = 64;
-
-/// How the content of a message is framed.
+/// How the content of a request is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
     /// By length; zero when there is none.
@@ -25,72 +30,86 @@ pub(super) enum Framing {
 /// What is known of a head whose end has not been seen.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Head {
-    line: Line,
+    is_begun: bool,
     http_10: bool,
-    /// Authority of an absolute-form target.
-    authority: Option<Box<[u8]>>,
-    host: Option<Box<[u8]>>,
-    length: Option<u64>,
     chunked: bool,
-    fields: usize,
-}
-
-/// Which line comes next.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Line {
-    /// The request line; one empty line before it is passed over (RFC 9112 2.2).
-    #[default]
-    First,
-    /// The same, after an empty line.
-    FirstAfterEmpty,
-    /// A field line, or the empty line that ends the head.
-    Field,
+    fields: u16,
+    length: Option<u64>,
+    /// The authority of an absolute-form target: where it stands in the head.
+    authority: Option<Range<usize>>,
+    /// The value of Host: where it stands in the head.
+    host: Option<Range<usize>>,
 }
 
 impl Head {
-    /// Whether a line that is already `length` bytes long, and has no end, can still become right.
-    pub(super) fn outgrown(&self, length: usize) -> Option<Refusal> {
-        (self.line != Line::Field && length > MAX_TARGET + LONGEST_METHOD).then_some(Refusal::TargetTooLong)
-    }
-
-    /// Reads one line, without its CRLF; `Some` when it was the head's last.
-    pub(super) fn line(&mut self, line: &[u8]) -> Result<Option<Framing>, Refusal> {
-        match self.line {
-            Line::First if line.is_empty() => {
-                self.line = Line::FirstAfterEmpty;
-                Ok(None)
-            }
-            Line::First | Line::FirstAfterEmpty => {
-                self.request_line(line)?;
-                self.line = Line::Field;
-                Ok(None)
-            }
-            Line::Field if line.is_empty() => self.end().map(Some),
-            Line::Field => {
-                self.fields += 1;
-                if self.fields > MAX_FIELDS {
-                    return Err(Refusal::HeadTooLarge);
+    /// Reads the line that ends before the LF at `end` of `head`, and begins at `start`; `Some` when it
+    /// was the head's last. `head` begins with the head's first byte.
+    pub(super) fn line(&mut self, head: &[u8], start: usize, end: usize) -> Result<Option<Framing>, Refusal> {
+        let line = head.get(start..end).unwrap_or_default();
+        if !self.is_begun {
+            self.request_line(line)?;
+            self.is_begun = true;
+            return Ok(None);
+        }
+        // A bare LF ends no line: RFC 9112 2.2 lets a recipient accept it, and two would disagree.
+        let line = line.strip_suffix(b"\r").ok_or(Refusal::FieldLine)?;
+        if line.is_empty() {
+            return self.end(head).map(Some);
+        }
+        let (name, value) = field(line).ok_or(Refusal::FieldLine)?;
+        if self.fields == MAX_FIELDS {
+            return Err(Refusal::HeadTooLarge);
+        }
+        self.fields += 1;
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => {
+                let value = trim(value);
+                if self.host.is_some() || !is_host(value) {
+                    return Err(Refusal::Host);
                 }
-                self.field_line(line)?;
-                Ok(None)
+                self.host = Some(place(head, value));
             }
+            7 if name.eq_ignore_ascii_case(b"upgrade") => refuse_http2(value)?,
+            14 if name.eq_ignore_ascii_case(b"content-length") => self.content_length(trim(value))?,
+            14 if name.eq_ignore_ascii_case(b"http2-settings") => return Err(Refusal::UpgradeToHttp2),
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.transfer_encoding(trim(value))?,
+            _ => {}
         }
+        Ok(None)
     }
 
-    fn request_line(&mut self, line: &[u8]) -> Result<(), Refusal> {
-        let mut parts = line.split(|byte| *byte == b' ');
-        let (Some(method), Some(target), Some(version), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(Refusal::RequestLine);
-        };
-        if method.is_empty() || !method.iter().all(|byte| is_token_byte(*byte)) {
-            return Err(Refusal::RequestLine);
+    /// What can be told of the beginning of a line whose end has not come: it will not become right by
+    /// waiting. Never tells what the whole line would not.
+    pub(super) fn beginning(&self, line: &[u8]) -> Result<(), Refusal> {
+        if !self.is_begun {
+            return match method_and_rest(line) {
+                Ok((_, rest)) if target_length(rest) > MAX_TARGET => Err(Refusal::TargetTooLong),
+                Ok(_) => Ok(()),
+                Err(refusal) => Err(refusal),
+            };
         }
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if is_value(line) { Ok(()) } else { Err(Refusal::FieldLine) }
+    }
+
+    /// What a head is that has come to the largest size and not to its end.
+    pub(super) const fn too_large(&self) -> Refusal {
+        if self.is_begun { Refusal::HeadTooLarge } else { Refusal::TargetTooLong }
+    }
+
+    /// RFC 9112 3: `method SP request-target SP HTTP-version`, each exactly so.
+    fn request_line(&mut self, line: &[u8]) -> Result<(), Refusal> {
+        let (method, rest) = method_and_rest(line)?;
+        let end = target_length(rest);
+        if end > MAX_TARGET {
+            return Err(Refusal::TargetTooLong);
+        }
+        let (target, rest) = rest.split_at_checked(end).ok_or(Refusal::RequestLine)?;
+        let version = rest.strip_prefix(b" ").ok_or(Refusal::RequestLine)?;
         self.http_10 = match version {
-            b"HTTP/1.1" => false,
-            b"HTTP/1.0" => true,
-            [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            b"HTTP/1.1\r" => false,
+            b"HTTP/1.0\r" => true,
+            [b'H', b'T', b'T', b'P', b'/', major, b'.', minor, b'\r']
                 if major.is_ascii_digit() && minor.is_ascii_digit() =>
             {
                 return Err(Refusal::Version);
@@ -100,108 +119,91 @@ impl Head {
         if matches!(method, b"CONNECT" | b"TRACE") {
             return Err(Refusal::Method);
         }
-        self.target(method, target)
+        match target {
+            [b'/', ..] if is_path_and_query(target) => Ok(()),
+            b"*" if method == b"OPTIONS" => Ok(()),
+            [b'/' | b'*', ..] => Err(Refusal::Target),
+            _ => self.absolute(method.len() + 1, target),
+        }
     }
 
-    fn target(&mut self, method: &[u8], target: &[u8]) -> Result<(), Refusal> {
-        if target.len() > MAX_TARGET {
-            return Err(Refusal::TargetTooLong);
-        }
-        if !target.iter().all(|byte| is_target_byte(*byte)) {
+    /// RFC 9112 3.2.2: absolute-form, `http` alone; no user information (RFC 9110 4.2.4). The target
+    /// begins at `at` of the request line.
+    fn absolute(&mut self, at: usize, target: &[u8]) -> Result<(), Refusal> {
+        let (scheme, rest) = target.split_at_checked(7).ok_or(Refusal::Target)?;
+        if !scheme.eq_ignore_ascii_case(b"http://") {
             return Err(Refusal::Target);
         }
-        match target {
-            [b'/', ..] => Ok(()),
-            b"*" if method == b"OPTIONS" => Ok(()),
-            _ => {
-                let rest = strip_scheme(target).ok_or(Refusal::Target)?;
-                let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
-                let (authority, _) = rest.split_at_checked(end).ok_or(Refusal::Target)?;
-                if !is_host(authority) {
-                    return Err(Refusal::Host);
-                }
-                self.authority = Some(authority.into());
-                Ok(())
-            }
-        }
-    }
-
-    fn field_line(&mut self, line: &[u8]) -> Result<(), Refusal> {
-        let (name, value) = split_field(line)?;
-        match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => self.host(value),
-            7 if name.eq_ignore_ascii_case(b"upgrade") => refuse_http2(value),
-            14 if name.eq_ignore_ascii_case(b"content-length") => self.content_length(value),
-            14 if name.eq_ignore_ascii_case(b"http2-settings") => Err(Refusal::UpgradeToHttp2),
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.transfer_encoding(value),
-            _ => Ok(()),
-        }
-    }
-
-    fn host(&mut self, value: &[u8]) -> Result<(), Refusal> {
-        if self.host.is_some() || !is_host(value) {
+        let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
+        let (authority, rest) = rest.split_at_checked(end).ok_or(Refusal::Target)?;
+        // The URI parser behind this one takes no percent in an authority.
+        if !is_host(authority) || memchr::memchr(b'%', authority).is_some() {
             return Err(Refusal::Host);
         }
-        self.host = Some(value.into());
+        if !is_path_and_query(rest) {
+            return Err(Refusal::Target);
+        }
+        let begin = at + scheme.len();
+        self.authority = Some(begin..begin + end);
         Ok(())
     }
 
     /// RFC 9112 6.2, 6.3: digits alone, one value; the same value twice is refused as well, since no
     /// sender has a reason for it.
     fn content_length(&mut self, value: &[u8]) -> Result<(), Refusal> {
-        if self.length.is_some() || value.is_empty() || value.len() > 19 {
+        if self.length.is_some() || self.chunked {
             return Err(Refusal::Framing);
         }
-        let mut length: u64 = 0;
-        for byte in value {
-            if !byte.is_ascii_digit() {
-                return Err(Refusal::Framing);
-            }
-            // Nineteen digits fit in 64 bits.
-            length = length * 10 + u64::from(byte - b'0');
-        }
-        self.length = Some(length);
+        self.length = Some(length(value).ok_or(Refusal::Framing)?);
         Ok(())
     }
 
+    /// RFC 9112 6.1: a lone `chunked` on HTTP/1.1, and no Content-Length.
     fn transfer_encoding(&mut self, value: &[u8]) -> Result<(), Refusal> {
-        if self.chunked || self.http_10 || !value.eq_ignore_ascii_case(b"chunked") {
+        if self.length.is_some() || self.chunked || self.http_10 || !value.eq_ignore_ascii_case(b"chunked") {
             return Err(Refusal::Framing);
         }
         self.chunked = true;
         Ok(())
     }
 
-    fn end(&self) -> Result<Framing, Refusal> {
+    fn end(&self, head: &[u8]) -> Result<Framing, Refusal> {
+        let text = |place: &Range<usize>| head.get(place.clone()).unwrap_or_default();
         match (&self.authority, &self.host) {
-            // RFC 9112 3.2: the authority of the target holds; a Host that differs is a contradiction.
-            (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => {
-                return Err(Refusal::Host);
+            // RFC 9112 3.2.2: the authority of the target holds; a Host that differs contradicts it.
+            (Some(authority), Some(host)) => {
+                let (authority, host) = (text(authority), text(host));
+                if !without_default_port(authority).eq_ignore_ascii_case(without_default_port(host)) {
+                    return Err(Refusal::Host);
+                }
             }
             (_, None) if !self.http_10 => return Err(Refusal::Host),
             _ => {}
         }
-        match (self.chunked, self.length) {
-            (true, Some(_)) => Err(Refusal::Framing),
-            (true, None) => Ok(Framing::Chunked),
-            (false, length) => Ok(Framing::Length(length.unwrap_or(0))),
-        }
+        Ok(if self.chunked { Framing::Chunked } else { Framing::Length(self.length.unwrap_or(0)) })
     }
 }
 
-/// A field line's name and value, the value without the blanks around it. Also what trailers are.
-pub(super) fn split_field(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
-    let colon = memchr::memchr(b':', line).ok_or(Refusal::FieldLine)?;
-    let (name, rest) = line.split_at_checked(colon).ok_or(Refusal::FieldLine)?;
-    let value = rest.get(1..).unwrap_or_default();
-    // A blank before the colon, and a folded line, both show as a byte that no name has.
-    if name.is_empty() || !name.iter().all(|byte| is_token_byte(*byte)) {
-        return Err(Refusal::FieldLine);
+/// The method, and what follows the blank behind it; nothing follows where the line is not so long yet.
+fn method_and_rest(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
+    let (method, rest) = line.split_at_checked(token_length(line)).ok_or(Refusal::RequestLine)?;
+    match rest {
+        _ if method.len() > MAX_METHOD => Err(Refusal::RequestLine),
+        [] => Ok((method, rest)),
+        [b' ', rest @ ..] if !method.is_empty() => Ok((method, rest)),
+        _ => Err(Refusal::RequestLine),
     }
-    if !value.iter().all(|byte| is_value_byte(*byte)) {
-        return Err(Refusal::FieldLine);
-    }
-    Ok((name, trim(value)))
+}
+
+/// How long the target at the beginning of `rest` is, as far as it has come.
+fn target_length(rest: &[u8]) -> usize {
+    memchr::memchr(b' ', rest).unwrap_or(rest.len())
+}
+
+/// Where `value`, a part of `head`, stands in it.
+fn place(head: &[u8], value: &[u8]) -> Range<usize> {
+    let start = (value.as_ptr() as usize).saturating_sub(head.as_ptr() as usize);
+    start..start + value.len()
 }
 
 fn refuse_http2(value: &[u8]) -> Result<(), Refusal> {
@@ -213,117 +215,4 @@ fn refuse_http2(value: &[u8]) -> Result<(), Refusal> {
         return Err(Refusal::UpgradeToHttp2);
     }
     Ok(())
-}
-
-fn strip_scheme(target: &[u8]) -> Option<&[u8]> {
-    let (scheme, rest) = target.split_at_checked(7)?;
-    scheme.eq_ignore_ascii_case(b"http://").then_some(rest)
-}
-
-/// `host [":" port]` of RFC 3986 3.2.2 without user information; never empty.
-fn is_host(value: &[u8]) -> bool {
-    let (host, port) = match value {
-        [b'[', ..] => {
-            let Some(end) = memchr::memchr(b']', value) else { return false };
-            let (literal, rest) = value.split_at(end + 1);
-            let inner = literal.get(1..end).unwrap_or_default();
-            let port = match rest {
-                [] => &[][..],
-                [b':', port @ ..] => port,
-                _ => return false,
-            };
-            let is_address =
-                std::str::from_utf8(inner).is_ok_and(|inner| inner.parse::<std::net::Ipv6Addr>().is_ok());
-            if !is_address {
-                return false;
-            }
-            return is_port(port);
-        }
-        _ => match memchr::memchr(b':', value) {
-            Some(colon) => (value.get(..colon), value.get(colon + 1..)),
-            None => (Some(value), Some(&[][..])),
-        },
-    };
-    let (Some(host), Some(port)) = (host, port) else { return false };
-    !host.is_empty() && host.iter().all(|byte| is_reg_name_byte(*byte)) && is_port(port)
-}
-
-/// Empty, or a number a port can have.
-fn is_port(port: &[u8]) -> bool {
-    port.is_empty()
-        || port.len() <= 5
-            && port.iter().all(u8::is_ascii_digit)
-            && std::str::from_utf8(port).is_ok_and(|port| port.parse::<u16>().is_ok())
-}
-
-fn trim(value: &[u8]) -> &[u8] {
-    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
-    let Some(start) = value.iter().position(|byte| !is_blank(byte)) else { return &[] };
-    let end = value.iter().rposition(|byte| !is_blank(byte)).map_or(0, |last| last + 1);
-    value.get(start..end).unwrap_or_default()
-}
-
-const TOKEN: u8 = 1;
-const TARGET: u8 = 2;
-const REG_NAME: u8 = 4;
-
-/// Byte classes in one table, so that a head is read with one look-up a byte.
-static CLASSES: [u8; 256] = classes();
-
-const fn classes() -> [u8; 256] {
-    let mut table = [0; 256];
-    let mut byte = 0x21;
-    while byte < 0x7f {
-        let b = byte as u8;
-        let unreserved = b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
-        let sub_delim =
-            matches!(b, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=');
-        if b.is_ascii_alphanumeric()
-            || matches!(
-                b,
-                b'!' | b'#'
-                    | b'$'
-                    | b'%'
-                    | b'&'
-                    | b'\''
-                    | b'*'
-                    | b'+'
-                    | b'-'
-                    | b'.'
-                    | b'^'
-                    | b'_'
-                    | b'`'
-                    | b'|'
-                    | b'~'
-            )
-        {
-            table[byte] |= TOKEN;
-        }
-        // A fragment is never sent (RFC 9112 3.2.1); the rest of printable ASCII is what clients send.
-        if b != b'#' {
-            table[byte] |= TARGET;
-        }
-        if unreserved || sub_delim || b == b'%' {
-            table[byte] |= REG_NAME;
-        }
-        byte += 1;
-    }
-    table
-}
-
-fn is_token_byte(byte: u8) -> bool {
-    CLASSES[usize::from(byte)] & TOKEN != 0
-}
-
-fn is_target_byte(byte: u8) -> bool {
-    CLASSES[usize::from(byte)] & TARGET != 0
-}
-
-fn is_reg_name_byte(byte: u8) -> bool {
-    CLASSES[usize::from(byte)] & REG_NAME != 0
-}
-
-/// Visible bytes, blanks and obs-text; no control byte but the tab (RFC 9110 5.5).
-const fn is_value_byte(byte: u8) -> bool {
-    byte >= 0x20 && byte != 0x7f || byte == b'\t'
 }

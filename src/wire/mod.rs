@@ -1,19 +1,31 @@
 //! The wire (RFC 9112): which bytes of a connection are one message, and which are refused.
 //!
-//! hyper is lenient in ways it does not tell: it accepts bare line feeds, a missing or doubled
-//! `Host`, `Content-Length` beside `Transfer-Encoding`. What two parsers could read in two ways is
-//! how requests are smuggled and caches poisoned, so every byte a client sends is read here first,
-//! and only what has exactly one reading goes on. Bytes in, verdicts out; never touches
+//! The HTTP engine behind this is lenient in ways it does not tell: it accepts bare line feeds, a
+//! missing or doubled `Host`, `Content-Length` beside `Transfer-Encoding`. What two parsers could read
+//! in two ways is how requests are smuggled and caches poisoned, so every byte is read here first, on
+//! both sides, and only what has exactly one reading goes on. Bytes in, verdicts out; never touches
 //! sockets, timers, or what a message means.
+//!
+//! | wire rule | here | test |
+//! |---|---|---|
+//! | RFC 9112 2.2: lines end in CR LF | `request`, `response` | `rfc9112_2_2_lines_end_in_crlf` |
+//! | RFC 9112 3: request line, versions, targets | `head` | `rfc9112_3_request_lines` |
+//! | RFC 9112 3.2: exactly one valid Host | `head` | `rfc9112_3_2_exactly_one_host` |
+//! | RFC 9112 5: field lines | `grammar` | `rfc9112_5_field_lines` |
+//! | RFC 9112 6: one framing | `head`, `response` | `rfc9112_6_one_framing`, `rfc9112_6_3_one_length` |
+//! | RFC 9112 7.1: chunks | `chunked` | `rfc9112_7_1_chunks` |
 
 mod chunked;
 mod connection;
+mod grammar;
 mod head;
 mod request;
+mod response;
 
 pub use connection::Connection;
-pub use head::{MAX_FIELDS, MAX_TARGET};
+pub use head::{MAX_FIELDS, MAX_METHOD, MAX_TARGET};
 pub use request::{Limits, RequestScanner, Scan};
+pub use response::{Awaited, MAX_INTERIM, Progress, ResponseFault, ResponseScanner};
 
 use http::StatusCode;
 
@@ -42,11 +54,27 @@ pub enum Refusal {
     UpgradeToHttp2,
     /// More content than allowed.
     BodyTooLarge,
-    /// The head did not arrive in time.
+    /// The head, or the next bytes of the content, did not arrive in time.
     Timeout,
 }
 
 impl Refusal {
+    /// Every refusal, for tables and tests.
+    pub const ALL: [Self; 12] = [
+        Self::RequestLine,
+        Self::Version,
+        Self::Method,
+        Self::Target,
+        Self::TargetTooLong,
+        Self::FieldLine,
+        Self::HeadTooLarge,
+        Self::Host,
+        Self::Framing,
+        Self::UpgradeToHttp2,
+        Self::BodyTooLarge,
+        Self::Timeout,
+    ];
+
     /// The status a client is told.
     #[must_use]
     pub const fn status(self) -> StatusCode {
@@ -81,7 +109,7 @@ impl std::fmt::Display for Refusal {
             Self::Framing => "the length of the content is ambiguous or malformed",
             Self::UpgradeToHttp2 => "upgrades to HTTP/2 are refused",
             Self::BodyTooLarge => "the content is too large",
-            Self::Timeout => "the request head did not arrive in time",
+            Self::Timeout => "the request did not arrive in time",
         })
     }
 }

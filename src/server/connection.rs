@@ -1,0 +1,110 @@
+//! One connection: the HTTP engine on a gate, and the service behind it.
+//!
+//! Decides: which answers end their connection, and what of the engine's settings holds. Never touches:
+//! what is asked and answered.
+//!
+//! The engine's own read time-out stays off: it runs from the end of the answer before, and would cut
+//! off a head that has begun to arrive. The gate tells idle from slow.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+
+use http::{HeaderValue, StatusCode, header};
+use http_body_util::BodyExt;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::gate::Gate;
+use super::room::{Open, Pressure, Room};
+use super::{App, Settings};
+use crate::wire::Connection;
+
+/// The engine's buffers per connection and direction grow to this at most, or to what a head needs.
+const BUFFER: usize = 64 * 1024;
+
+/// Serves one connection until it ends, or becomes a tunnel.
+pub(super) async fn serve<A: App>(
+    socket: TcpStream,
+    connection: Connection,
+    worker: usize,
+    settings: &Settings,
+    open: Open,
+    app: A,
+) {
+    if let Err(error) = socket.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY could not be set");
+    }
+    let room = Arc::clone(open.room());
+    let gate = Gate::new(socket, connection.clone(), settings, open);
+    let service = service_fn(|request| {
+        let refused = connection.begin();
+        let (app, room, connection) = (app.clone(), &*room, connection.clone());
+        let ending = Ending(connection.clone());
+        async move {
+            let mut response = app.answer(request, connection, refused).await;
+            if ending.is_last(room, response.status()) {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response.map(|body| {
+                body.map_err(move |error| {
+                    ending.broke_off();
+                    error
+                })
+            }))
+        }
+    });
+    let mut served = pin!(
+        http1::Builder::new()
+            .header_read_timeout(None)
+            .half_close(false)
+            .pipeline_flush(false)
+            // A head arrives whole, and must fit whatever else is in the buffer.
+            .max_buf_size(BUFFER.max(settings.limits.max_head.saturating_mul(2)))
+            .serve_connection(TokioIo::new(gate), service)
+            .with_upgrades()
+    );
+    let served = loop {
+        // Rung since before the gate looks: nothing is missed in between.
+        let mut bell = pin!(room.bell(worker));
+        let rung = async {
+            match bell.as_mut().as_pin_mut() {
+                Some(bell) => bell.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            served = served.as_mut() => break served,
+            // The gate looks again whether the connection is to leave.
+            () = rung => {}
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// An answer that is being given; lives as long as its body.
+#[derive(Debug)]
+struct Ending(Connection);
+
+impl Ending {
+    /// Whether no further request is to come after this answer. A tunnel has none anyway.
+    fn is_last(&self, room: &Room, status: StatusCode) -> bool {
+        let leaves = room.pressure() != Pressure::None || self.0.refusal().is_some();
+        leaves && status != StatusCode::SWITCHING_PROTOCOLS
+    }
+
+    fn broke_off(&self) {
+        self.0.abort();
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}

@@ -1,0 +1,552 @@
+//! The bytes of an origin's connection, read in order: interim heads, head, content, and no more.
+//!
+//! Decides: where an answer ends, whether it has one reading (RFC 9112 2.2, 4, 5, 6), and which bytes
+//! answer nothing that was asked. Never holds bytes back: a fault shows before the line that bears it
+//! has gone on, so a head that is refused is never whole behind this. Copies only a line that arrives
+//! in pieces.
+//!
+//! Stricter than RFC 9112 2.2 asks: a bare LF ends no line here, since an origin that lets a visitor's
+//! LF into a field would have its answer split.
+
+use super::chunked::Chunked;
+use super::grammar::{field, is_value, length, trim};
+
+/// Interim (1xx) answers to one request.
+pub const MAX_INTERIM: u8 = 16;
+
+/// Why an answer is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseFault {
+    /// The status line cannot be read, or its version is not 1.0 or 1.1.
+    StatusLine,
+    /// A field line cannot be read.
+    FieldLine,
+    /// The heads before the content, interim ones included, are larger than allowed.
+    HeadTooLarge,
+    /// More than [`MAX_INTERIM`] interim answers.
+    TooManyInterim,
+    /// Content-Length is no number, or several that differ.
+    ContentLength,
+    /// Transfer-Encoding is not a lone `chunked`, or stands in an HTTP/1.0 answer.
+    TransferEncoding,
+    /// Both Content-Length and Transfer-Encoding.
+    BothFramings,
+    /// A 101 that no request asked for.
+    UnaskedSwitch,
+    /// The chunks cannot be read.
+    Chunks,
+}
+
+impl std::fmt::Display for ResponseFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::StatusLine => "the status line cannot be read",
+            Self::FieldLine => "a field line is malformed",
+            Self::HeadTooLarge => "the response head is too large",
+            Self::TooManyInterim => "too many interim responses",
+            Self::ContentLength => "Content-Length is invalid or contradicts itself",
+            Self::TransferEncoding => "Transfer-Encoding is not chunked alone",
+            Self::BothFramings => "both Content-Length and Transfer-Encoding",
+            Self::UnaskedSwitch => "a 101 that the request did not ask for",
+            Self::Chunks => "the chunked content is malformed",
+        })
+    }
+}
+
+impl std::error::Error for ResponseFault {}
+
+/// What a request says about the answer to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Awaited {
+    /// It is a HEAD: the answer has no content, whatever its head says (RFC 9112 6.3).
+    pub head: bool,
+    /// It asks for an upgrade: a 101 is an answer, and ends HTTP on this connection.
+    pub upgrade: bool,
+}
+
+/// What became of the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// All belong to the answer, and it has not ended.
+    Open,
+    /// All belong to the answer, and it has ended with them.
+    Complete,
+    /// Those from here on answer nothing: the connection can be trusted no more.
+    Excess(usize),
+}
+
+/// Reads the bytes of one origin connection.
+#[derive(Debug)]
+pub struct ResponseScanner {
+    max_head: usize,
+    at: At,
+    awaited: Awaited,
+    /// Of this answer: bytes of heads and how many of them were interim.
+    head_bytes: usize,
+    interim: u8,
+    head: Head,
+    /// A line that has come in part.
+    line: Vec<u8>,
+}
+
+#[derive(Clone, Debug)]
+enum At {
+    /// No request is outstanding.
+    Nothing,
+    /// In a head.
+    Head,
+    /// In content of known length: how much of it is left.
+    Length(u64),
+    /// In chunked content.
+    Chunked(Chunked),
+    /// In content that ends with the connection.
+    UntilClose,
+    /// HTTP is over.
+    Tunnel,
+    /// Nothing more is read.
+    Refused(ResponseFault),
+}
+
+/// What is known of a head whose end has not been seen.
+#[derive(Clone, Copy, Debug, Default)]
+struct Head {
+    /// 0 before the status line.
+    status: u16,
+    http_10: bool,
+    chunked: bool,
+    length: Option<u64>,
+}
+
+impl ResponseScanner {
+    /// On a new connection. `max_head`: bytes of all heads of one answer.
+    #[must_use]
+    pub const fn new(max_head: usize) -> Self {
+        Self {
+            max_head,
+            at: At::Nothing,
+            awaited: Awaited { head: false, upgrade: false },
+            head_bytes: 0,
+            interim: 0,
+            head: Head { status: 0, http_10: false, chunked: false, length: None },
+            line: Vec::new(),
+        }
+    }
+
+    /// A request is being sent: what comes is its answer. To be called when the answer before has
+    /// ended; an exchange that was given up leaves its connection unusable, and this changes nothing.
+    pub fn begin(&mut self, awaited: Awaited) {
+        if matches!(self.at, At::Nothing) {
+            self.at = At::Head;
+            self.awaited = awaited;
+            self.head_bytes = 0;
+            self.interim = 0;
+            self.head = Head::default();
+        }
+    }
+
+    /// Whether no answer is outstanding, and nothing was refused.
+    #[must_use]
+    pub const fn is_idle(&self) -> bool {
+        matches!(self.at, At::Nothing)
+    }
+
+    /// Whether a close of the connection cuts nothing off here: between answers, and in content that
+    /// ends so.
+    #[must_use]
+    pub const fn may_end(&self) -> bool {
+        matches!(self.at, At::Nothing | At::UntilClose | At::Tunnel)
+    }
+
+    /// Reads what came. Where an answer is refused, none of these bytes may go on, and none after them.
+    ///
+    /// # Errors
+    /// Why the answer is refused; the same again if asked again.
+    pub fn scan(&mut self, bytes: &[u8]) -> Result<Progress, ResponseFault> {
+        let scanned = self.read(bytes);
+        if let Err(fault) = scanned {
+            self.at = At::Refused(fault);
+            self.line = Vec::new();
+        }
+        scanned
+    }
+
+    fn read(&mut self, bytes: &[u8]) -> Result<Progress, ResponseFault> {
+        let mut read = 0;
+        loop {
+            let Some(rest) = bytes.get(read..).filter(|rest| !rest.is_empty()) else {
+                return Ok(if self.is_idle() { Progress::Complete } else { Progress::Open });
+            };
+            match &mut self.at {
+                At::Nothing => return Ok(Progress::Excess(read)),
+                At::UntilClose | At::Tunnel => return Ok(Progress::Open),
+                At::Refused(fault) => return Err(*fault),
+                At::Length(left) => {
+                    let step = usize::try_from(*left).unwrap_or(usize::MAX).min(rest.len());
+                    *left -= step as u64;
+                    read += step;
+                    if *left == 0 {
+                        self.at = At::Nothing;
+                    }
+                }
+                At::Chunked(chunked) => {
+                    let (step, ended) = chunked.read(rest).map_err(|_| ResponseFault::Chunks)?;
+                    read += step;
+                    if ended {
+                        self.at = At::Nothing;
+                    }
+                }
+                At::Head => read += self.head_line(rest)?,
+            }
+        }
+    }
+
+    /// Reads one line of a head, or its beginning; how many bytes that is.
+    fn head_line(&mut self, bytes: &[u8]) -> Result<usize, ResponseFault> {
+        let room = self.max_head - self.head_bytes;
+        let allowed = bytes.get(..room).unwrap_or(bytes);
+        let Some(end) = memchr::memchr(b'\n', allowed) else {
+            if bytes.len() > room {
+                return Err(ResponseFault::HeadTooLarge);
+            }
+            self.line.extend_from_slice(bytes);
+            self.head_bytes += bytes.len();
+            return Ok(bytes.len());
+        };
+        let line = allowed.get(..end).unwrap_or_default();
+        self.head_bytes += end + 1;
+        if self.line.is_empty() {
+            self.line(line)?;
+        } else {
+            let mut whole = std::mem::take(&mut self.line);
+            whole.extend_from_slice(line);
+            self.line(&whole)?;
+        }
+        Ok(end + 1)
+    }
+
+    fn line(&mut self, line: &[u8]) -> Result<(), ResponseFault> {
+        if self.head.status == 0 {
+            return self.head.status_line(line).ok_or(ResponseFault::StatusLine);
+        }
+        let line = line.strip_suffix(b"\r").ok_or(ResponseFault::FieldLine)?;
+        if line.is_empty() {
+            return self.end_of_head();
+        }
+        let (name, value) = field(line).ok_or(ResponseFault::FieldLine)?;
+        match name.len() {
+            14 if name.eq_ignore_ascii_case(b"content-length") => self.head.content_length(value),
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.head.transfer_encoding(value),
+            _ => Ok(()),
+        }
+    }
+
+    /// RFC 9112 6.3, in its order.
+    fn end_of_head(&mut self) -> Result<(), ResponseFault> {
+        let head = std::mem::take(&mut self.head);
+        self.at = match (head.status, head.length) {
+            (101, _) if !self.awaited.upgrade => return Err(ResponseFault::UnaskedSwitch),
+            (101, _) => At::Tunnel,
+            (100..=199, _) => {
+                if self.interim == MAX_INTERIM {
+                    return Err(ResponseFault::TooManyInterim);
+                }
+                self.interim += 1;
+                At::Head
+            }
+            (204 | 304, _) => At::Nothing,
+            _ if self.awaited.head => At::Nothing,
+            _ if head.chunked => At::Chunked(Chunked::new(u64::MAX)),
+            (_, Some(0)) => At::Nothing,
+            (_, Some(length)) => At::Length(length),
+            (_, None) => At::UntilClose,
+        };
+        Ok(())
+    }
+}
+
+impl Head {
+    /// RFC 9112 4: `HTTP-version SP status-code [SP reason-phrase]`; the blank before a reason that is
+    /// missing may be missing too, as many origins do.
+    fn status_line(&mut self, line: &[u8]) -> Option<()> {
+        let line = line.strip_suffix(b"\r")?;
+        let (version, rest) = line.split_at_checked(9)?;
+        self.http_10 = match version {
+            b"HTTP/1.1 " => false,
+            b"HTTP/1.0 " => true,
+            _ => return None,
+        };
+        let (code, reason) = rest.split_at_checked(3)?;
+        let status = length(code).and_then(|code| u16::try_from(code).ok()).filter(|code| *code >= 100)?;
+        if !matches!(reason, [] | [b' ', ..]) || !is_value(reason) {
+            return None;
+        }
+        self.status = status;
+        Some(())
+    }
+
+    /// RFC 9110 8.6: the same number several times is that number.
+    fn content_length(&mut self, value: &[u8]) -> Result<(), ResponseFault> {
+        if self.chunked {
+            return Err(ResponseFault::BothFramings);
+        }
+        for member in value.split(|byte| *byte == b',') {
+            let length = length(trim(member)).ok_or(ResponseFault::ContentLength)?;
+            if self.length.replace(length).is_some_and(|other| other != length) {
+                return Err(ResponseFault::ContentLength);
+            }
+        }
+        Ok(())
+    }
+
+    fn transfer_encoding(&mut self, value: &[u8]) -> Result<(), ResponseFault> {
+        if self.length.is_some() {
+            return Err(ResponseFault::BothFramings);
+        }
+        if self.chunked || self.http_10 || !trim(value).eq_ignore_ascii_case(b"chunked") {
+            return Err(ResponseFault::TransferEncoding);
+        }
+        self.chunked = true;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MAX_HEAD: usize = 4096;
+    const GET: Awaited = Awaited { head: false, upgrade: false };
+    const HEAD: Awaited = Awaited { head: true, upgrade: false };
+    const UPGRADE: Awaited = Awaited { head: false, upgrade: true };
+
+    fn awaiting(awaited: Awaited) -> ResponseScanner {
+        let mut scanner = ResponseScanner::new(MAX_HEAD);
+        scanner.begin(awaited);
+        scanner
+    }
+
+    /// The verdict on `bytes` in pieces, excess counted from the beginning of them all.
+    fn in_pieces(awaited: Awaited, bytes: &[u8], cuts: &[usize]) -> Result<Progress, ResponseFault> {
+        let mut scanner = awaiting(awaited);
+        let mut last = Ok(Progress::Open);
+        let mut start = 0;
+        for end in cuts.iter().copied().chain([bytes.len()]) {
+            if start < end {
+                last = match scanner.scan(&bytes[start..end]) {
+                    Ok(Progress::Excess(at)) => return Ok(Progress::Excess(start + at)),
+                    Ok(progress) => Ok(progress),
+                    Err(fault) => return Err(fault),
+                };
+            }
+            start = end;
+        }
+        last
+    }
+
+    #[track_caller]
+    fn verdict(awaited: Awaited, bytes: &str, expected: Result<Progress, ResponseFault>) {
+        assert_eq!(awaiting(awaited).scan(bytes.as_bytes()), expected, "{bytes:?}");
+        let every: Vec<usize> = (0..bytes.len()).collect();
+        assert_eq!(in_pieces(awaited, bytes.as_bytes(), &every), expected, "byte by byte: {bytes:?}");
+    }
+
+    #[track_caller]
+    fn refused(bytes: &str, fault: ResponseFault) {
+        verdict(GET, bytes, Err(fault));
+    }
+
+    #[test]
+    fn rfc9112_2_2_lines_end_in_crlf() {
+        refused("HTTP/1.1 200 OK\nA: b\r\n\r\n", ResponseFault::StatusLine);
+        refused("HTTP/1.1 200 OK\r\nA: b\n\r\n", ResponseFault::FieldLine);
+        refused("HTTP/1.1 200 OK\r\nA: b\r\n\n", ResponseFault::FieldLine);
+        refused("HTTP/1.1 200 OK\r\nA: b\rc\r\n\r\n", ResponseFault::FieldLine);
+        refused("\r\nHTTP/1.1 200 OK\r\n\r\n", ResponseFault::StatusLine);
+    }
+
+    #[test]
+    fn rfc9112_4_status_lines() {
+        for good in ["HTTP/1.1 200 OK", "HTTP/1.1 200 ", "HTTP/1.1 200", "HTTP/1.0 599 a b\t\u{e9}"] {
+            verdict(GET, &format!("{good}\r\nContent-Length: 0\r\n\r\n"), Ok(Progress::Complete));
+        }
+        for bad in [
+            "HTTP/1.1",
+            "HTTP/1.1 ",
+            "HTTP/1.1 20 OK",
+            "HTTP/1.1 2000 OK",
+            "HTTP/1.1 000 OK",
+            "HTTP/1.1 099",
+            "HTTP/1.1 abc OK",
+            "HTTP/1.1 +20 OK",
+            "HTTP/1.1  200",
+            "HTTP/1.1\t200",
+            "HTTP/1.1 200\tOK",
+            "HTTP/2.0 200 OK",
+            "HTTP/1.2 200 OK",
+            "http/1.1 200 OK",
+            "ICY 200 OK",
+            "SSH-2.0-OpenSSH_9.2p1",
+            "",
+            "HTTP/1.1 200 O\0K",
+        ] {
+            refused(&format!("{bad}\r\nContent-Length: 0\r\n\r\n"), ResponseFault::StatusLine);
+        }
+    }
+
+    #[test]
+    fn rfc9112_5_field_lines() {
+        for bad in ["A : b", "nothing", ": b", "A: b\r\n c", "A: b\0c", "A B: c", " A: b"] {
+            refused(&format!("HTTP/1.1 200 OK\r\n{bad}\r\n\r\n"), ResponseFault::FieldLine);
+        }
+        let large = "x".repeat(MAX_HEAD);
+        refused(&format!("HTTP/1.1 200 OK\r\nX: {large}\r\n\r\n"), ResponseFault::HeadTooLarge);
+        refused(&format!("HTTP/1.1 200 OK\r\nX: {large}"), ResponseFault::HeadTooLarge);
+    }
+
+    #[test]
+    fn rfc9112_6_3_one_length() {
+        use ResponseFault as F;
+        for (fields, fault) in [
+            ("Content-Length: 3\r\nContent-Length: 4", F::ContentLength),
+            ("Content-Length: 3, 4", F::ContentLength),
+            ("Content-Length: 3,", F::ContentLength),
+            ("Content-Length: +3", F::ContentLength),
+            ("Content-Length: -3", F::ContentLength),
+            ("Content-Length:", F::ContentLength),
+            ("Content-Length: 18446744073709551616", F::ContentLength),
+            ("Content-Length: 3\r\nTransfer-Encoding: chunked", F::BothFramings),
+            ("Transfer-Encoding: chunked\r\nContent-Length: 3", F::BothFramings),
+            ("Transfer-Encoding: chunked, chunked", F::TransferEncoding),
+            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", F::TransferEncoding),
+            ("Transfer-Encoding: gzip, chunked", F::TransferEncoding),
+            ("Transfer-Encoding: identity", F::TransferEncoding),
+            ("Transfer-Encoding:", F::TransferEncoding),
+        ] {
+            refused(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\nabc"), fault);
+        }
+        refused("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", F::TransferEncoding);
+        for same in ["Content-Length: 3\r\nContent-Length: 3", "Content-Length: 3, 3", "content-length:3"] {
+            verdict(GET, &format!("HTTP/1.1 200 OK\r\n{same}\r\n\r\nabc"), Ok(Progress::Complete));
+        }
+    }
+
+    #[test]
+    fn rfc9112_6_3_where_an_answer_ends() {
+        use Progress as P;
+        let long = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n";
+        let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        verdict(GET, &format!("{long}ab"), Ok(P::Open));
+        verdict(GET, &format!("{long}abc"), Ok(P::Complete));
+        verdict(GET, &format!("{long}abcd"), Ok(P::Excess(long.len() + 3)));
+        verdict(HEAD, long, Ok(P::Complete));
+        verdict(HEAD, &format!("{long}abc"), Ok(P::Excess(long.len())));
+        verdict(HEAD, chunked, Ok(P::Complete));
+        verdict(GET, &format!("{chunked}3\r\nabc\r\n"), Ok(P::Open));
+        verdict(GET, &format!("{chunked}3\r\nabc\r\n0\r\nT: v\r\n\r\n"), Ok(P::Complete));
+        verdict(GET, &format!("{chunked}0\r\n\r\nH"), Ok(P::Excess(chunked.len() + 5)));
+        refused(&format!("{chunked}3 \r\nabc\r\n"), ResponseFault::Chunks);
+        refused(&format!("{chunked}3\r\nabcd"), ResponseFault::Chunks);
+        for status in ["204 No Content", "304 Not Modified"] {
+            let head = format!("HTTP/1.1 {status}\r\nContent-Length: 3\r\n\r\n");
+            verdict(GET, &head, Ok(P::Complete));
+            verdict(GET, &format!("{head}abc"), Ok(P::Excess(head.len())));
+        }
+        verdict(GET, "HTTP/1.1 200 OK\r\n\r\nwhatever comes", Ok(P::Open));
+    }
+
+    #[test]
+    fn a_close_ends_only_what_ends_so() {
+        for (bytes, may_end) in [
+            ("", false),
+            ("HTTP/1.1 200 OK\r\n", false),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab", false),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", true),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n", false),
+            ("HTTP/1.1 200 OK\r\n\r\nab", true),
+            ("HTTP/1.1 103 Early Hints\r\n\r\n", false),
+        ] {
+            let mut scanner = awaiting(GET);
+            scanner.scan(bytes.as_bytes()).expect("good");
+            assert_eq!(scanner.may_end(), may_end, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn rfc9110_15_2_interim_answers_are_bounded() {
+        let hint = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
+        let last = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nz";
+        verdict(GET, &(hint.repeat(16) + last), Ok(Progress::Complete));
+        refused(&(hint.repeat(17) + last), ResponseFault::TooManyInterim);
+        let large = format!("HTTP/1.1 103 Early Hints\r\nX: {}\r\n\r\n", "x".repeat(1000));
+        refused(&(large.repeat(5) + last), ResponseFault::HeadTooLarge);
+    }
+
+    #[test]
+    fn rfc9110_7_8_a_101_is_asked_for() {
+        let switch = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n";
+        refused(switch, ResponseFault::UnaskedSwitch);
+        verdict(UPGRADE, &format!("{switch}\0anything\n"), Ok(Progress::Open));
+    }
+
+    #[test]
+    fn bytes_that_answer_nothing() {
+        let mut scanner = ResponseScanner::new(MAX_HEAD);
+        assert_eq!(scanner.scan(b"HTTP"), Ok(Progress::Excess(0)));
+        scanner.begin(GET);
+        assert!(!scanner.is_idle());
+        assert_eq!(scanner.scan(b"HTTP/1.1 204 No Content\r\n\r\n"), Ok(Progress::Complete));
+        assert!(scanner.is_idle());
+        assert_eq!(scanner.scan(b"\r\n"), Ok(Progress::Excess(0)));
+    }
+
+    #[test]
+    fn a_refused_connection_stays_refused() {
+        let mut scanner = awaiting(GET);
+        assert_eq!(scanner.scan(b"nonsense\r\n"), Err(ResponseFault::StatusLine));
+        scanner.begin(GET);
+        assert_eq!(scanner.scan(b"HTTP/1.1 204 No Content\r\n\r\n"), Err(ResponseFault::StatusLine));
+        assert!(!scanner.is_idle() && !scanner.may_end());
+    }
+
+    fn pieces() -> impl Strategy<Value = Vec<u8>> {
+        let part = prop_oneof![
+            Just("HTTP/1.1 200 OK\r\n"),
+            Just("HTTP/1.1 103 Early Hints\r\n\r\n"),
+            Just("HTTP/1.1 101 Switching Protocols\r\n\r\n"),
+            Just("HTTP/1.0 304 Not Modified\r\n\r\n"),
+            Just("Content-Length: 4\r\n"),
+            Just("Transfer-Encoding: chunked\r\n"),
+            Just("2\r\nxy\r\n"),
+            Just("0\r\n\r\n"),
+            Just("\r\n"),
+            Just("abcd"),
+            Just("\n"),
+            Just("\r"),
+        ];
+        proptest::collection::vec(part, 0..8).prop_map(|parts| parts.concat().into_bytes())
+    }
+
+    proptest! {
+        #[test]
+        fn the_verdict_does_not_depend_on_how_the_bytes_arrive(
+            bytes in pieces(),
+            head in any::<bool>(),
+            upgrade in any::<bool>(),
+            at in proptest::collection::vec(any::<prop::sample::Index>(), 0..8),
+        ) {
+            let mut cuts: Vec<usize> = at.iter().map(|index| index.index(bytes.len() + 1)).collect();
+            cuts.sort_unstable();
+            let awaited = Awaited { head, upgrade };
+            prop_assert_eq!(in_pieces(awaited, &bytes, &[]), in_pieces(awaited, &bytes, &cuts));
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = awaiting(GET).scan(&bytes);
+            let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+            let _ = awaiting(GET).scan(&[chunked.as_slice(), bytes.as_slice()].concat());
+        }
+    }
+}
