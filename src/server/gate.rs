@@ -17,16 +17,16 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Sleep, sleep, sleep_until};
+use tokio::time::{Sleep, sleep};
 
 use super::Settings;
+use super::patience::Patience;
 use super::room::{Open, Pressure};
-use crate::clock;
 use crate::wire::{Connection, Refusal, RequestScanner, Scan};
 
 /// What the engine reads in the place of a refused request; the service knows it by its number.
@@ -407,48 +407,6 @@ impl Drop for Gate {
         if is_cut || self.connection.is_aborted() {
             // Closing with a linger time of zero sends RST. A socket that is gone already needs none.
             let _ = socket2::SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
-        }
-    }
-}
-
-/// How long something has been waited for. The timer behind it is set once and looks again when it
-/// fires, so that what usually does not last costs one reading of the clock.
-#[derive(Debug, Default)]
-struct Patience {
-    since: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-impl Patience {
-    /// What was waited for came.
-    const fn rest(&mut self) {
-        self.since = None;
-    }
-
-    const fn is_running(&self) -> bool {
-        self.since.is_some()
-    }
-
-    /// Ready when this has been asked for `limit` without a rest.
-    fn poll_spent(&mut self, cx: &mut Context<'_>, limit: Duration) -> Poll<()> {
-        let since = *self.since.get_or_insert_with(clock::monotonic);
-        if limit.is_zero() {
-            return Poll::Ready(());
-        }
-        // A limit past the end of time is none.
-        let Some(end) = since.checked_add(limit).map(tokio::time::Instant::from_std) else {
-            return Poll::Pending;
-        };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(end)));
-        if timer.deadline() > end {
-            timer.as_mut().reset(end);
-        }
-        loop {
-            ready!(timer.as_mut().poll(cx));
-            if timer.deadline() >= end {
-                return Poll::Ready(());
-            }
-            timer.as_mut().reset(end);
         }
     }
 }

@@ -11,6 +11,7 @@
 mod connection;
 mod gate;
 mod listener;
+mod patience;
 mod room;
 #[cfg(test)]
 mod tests;
