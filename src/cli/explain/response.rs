@@ -49,10 +49,12 @@ impl Head {
         let mut lines = text
             .split(|byte| *byte == b'\n')
             .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
-            .enumerate()
-            .skip_while(|(_, line)| line.is_empty());
+            .enumerate();
+        let mut interim = None;
         loop {
-            let Some((at, line)) = lines.next() else { return Err("there is no status line".to_owned()) };
+            let Some((at, line)) = lines.find(|(_, line)| !line.is_empty()) else {
+                return interim.ok_or_else(|| "there is no status line".to_owned());
+            };
             let (status, reason) = status_line(line).ok_or_else(|| {
                 format!("line {}: {} is no status line such as \"HTTP/1.1 200 OK\"", at + 1, shown(line))
             })?;
@@ -70,9 +72,11 @@ impl Head {
                     .map_err(|_| format!("line {}: there are too many fields", at + 1))?;
             }
             let tunnel = status == StatusCode::OK && reason.eq_ignore_ascii_case(b"connection established");
+            let head = Self { status, headers };
             if !(ended && (status.is_informational() || tunnel)) {
-                return Ok(Self { status, headers });
+                return Ok(head);
             }
+            interim = Some(head);
         }
     }
 
@@ -161,7 +165,9 @@ mod tests {
             read("HTTP/1.1 599\nA: 1\nB:\nA: 2"),
             Ok((599, vec!["a: 1".into(), "a: 2".into(), "b: ".into()]))
         );
-        assert_eq!(read("HTTP/1.1 103 Early Hints\nLink: x"), Ok((103, vec!["link: x".into()])));
+        for text in ["HTTP/1.1 103 Early Hints\nLink: x", "HTTP/1.1 103 Early Hints\nLink: x\n\n\n"] {
+            assert_eq!(read(text), Ok((103, vec!["link: x".into()])));
+        }
         // With a line feed in it, what looks like an escape is part of a value.
         assert_eq!(read("HTTP/1.1 200 OK\nA: b\\nc"), Ok((200, vec!["a: b\\nc".into()])));
     }

@@ -836,4 +836,28 @@ proptest! {
             prop_assert_eq!(question.and_then(|at| QUESTIONS.get(at)), Some(&reason));
         }
     }
+
+    /// Whatever is asked and answered, every route has something to say about it.
+    #[test]
+    fn anything_is_explained(
+        path in "/(api/products/7|api/a|forced|events|images/a/small|about|[a-z/]{0,8})(\\?[ab=&]{0,6})?",
+        host in "shop\\.example|a\\.other\\.example:8080|nobody",
+        method in "GET|HEAD|POST|get",
+        given in prop::collection::vec("(cookie|authorization|cache-control|pragma|range|if-none-match|connection|upgrade|vary): [ -~]{0,12}", 0..4),
+        response in prop::option::of(prop::collection::vec(
+            "(cache-control|cdn-cache-control|vary|age|date|expires|etag|last-modified|set-cookie|cache-tag|cache-groups|content-range|location|connection): ([ -~]{0,16}|max-age=[0-9]{1,12}|s-maxage=9|public|no-cache)",
+            0..6,
+        )),
+        status in 100_u16..1000,
+    ) {
+        let rules = config::parse(CONFIG, "test", &|_| None).unwrap();
+        let url: Url = format!("http://{host}{path}").parse().unwrap();
+        let given: Vec<Field> = given.iter().map(|field| field.parse().unwrap()).collect();
+        let asked = Asked::new(Method::from_bytes(method.as_bytes()).unwrap(), &url, &given).unwrap();
+        let head = response.map(|lines| Head::parse(format!("HTTP/1.1 {status}\n{}", lines.join("\n")).as_bytes()).unwrap());
+        let report = report(&rules, &asked, head.as_ref(), NOW);
+        prop_assert!(report.starts_with("Request   ") && report.ends_with('\n'));
+        let routed = rules.select(&asked.authority, asked.path()).is_some();
+        prop_assert_eq!(report.contains("\nStored    "), routed && head.is_some());
+    }
 }
