@@ -8,12 +8,14 @@ use forebay::caching::invalidation::TargetUri;
 use forebay::caching::outcome::Reason;
 use forebay::caching::partial::part;
 use forebay::caching::policy::{ClientCacheControl, Policy};
-use forebay::caching::stamp::PurgeId;
+use forebay::caching::stamp::{PurgeId, Stamp};
+use forebay::caching::storability::{Exchange, Storability, client_fields, judge};
 use forebay::caching::tags::{CACHE_GROUPS, CACHE_TAG, MAX_TAG_BYTES, MAX_TAGS, SURROGATE_KEY, ids};
 use forebay::caching::vary::{MAX_NAMES, nominated, variant_hash};
+use forebay::semantics::UnixMillis;
 use forebay::semantics::range::ContentRange;
 use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, COOKIE, HeaderMap,
+    ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, COOKIE, DATE, HeaderMap,
     HeaderName, HeaderValue, IF_NONE_MATCH, PRAGMA, RANGE, VARY,
 };
 use http::{Method, StatusCode};
@@ -165,6 +167,51 @@ proptest! {
         prop_assert_eq!(facts.conditional, headers.contains_key(IF_NONE_MATCH));
         if respect == ClientCacheControl::Ignore {
             prop_assert_eq!(facts.directives, RequestDirectives::default());
+        }
+    }
+
+    /// RFC 9111 5.2, RFC 9213 3: whatever directives an origin sends, the first client sees them as they
+    /// came, and so do the others where the response is stored.
+    #[test]
+    fn rfc9111_5_2_directives_pass_through(
+        fields in prop::collection::vec(
+            ("cache-control|cdn-cache-control|forebay-cache-control|expires|pragma", "[ -~]{0,30}"), 0..5,
+        ),
+    ) {
+        let mut headers = HeaderMap::new();
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("max-age=60, extension=\"a\""));
+        for (name, value) in &fields {
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            headers.append(name, HeaderValue::from_str(value).unwrap());
+        }
+        let mut seen = headers.clone();
+        client_fields(&mut seen, true, &Policy::default());
+        prop_assert_eq!(&seen, &headers);
+        let facts = RequestFacts::default();
+        let exchange = Exchange {
+            method: &Method::GET,
+            facts: &facts,
+            request: &HeaderMap::new(),
+            target: TARGET,
+            host: "shop.example",
+            primary: 1,
+            tags: &[],
+            status: StatusCode::OK,
+            headers: &headers,
+            content_length: None,
+            request_sent: UnixMillis(0),
+            response_received: UnixMillis(0),
+            stamp: Stamp::default(),
+        };
+        if let Storability::Store(head) = judge(&exchange, &Policy::default()) {
+            let stored: HeaderMap = head.fields.into_iter().filter(|(name, _)| *name != DATE).fold(
+                HeaderMap::new(),
+                |mut stored, (name, value)| {
+                    stored.append(name, value);
+                    stored
+                },
+            );
+            prop_assert_eq!(&stored, &headers);
         }
     }
 
