@@ -17,12 +17,12 @@ fn sources(directory: &str) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     let mut left = vec![root().join(directory)];
     while let Some(next) = left.pop() {
-        for entry in fs::read_dir(&next).unwrap() {
-            let path = entry.unwrap().path();
+        for entry in fs::read_dir(&next).expect("a directory") {
+            let path = entry.expect("an entry").path();
             if path.is_dir() {
                 left.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let text = fs::read_to_string(&path).unwrap();
+                let text = fs::read_to_string(&path).expect("UTF-8");
                 found.push((path, text));
             }
         }
@@ -151,7 +151,7 @@ fn module_file(path: &[&str]) -> Option<PathBuf> {
 
 /// The path of a module from the crate's root, by its file.
 fn module_of(file: &Path) -> Vec<String> {
-    let relative = file.strip_prefix(root().join("src")).unwrap().with_extension("");
+    let relative = file.strip_prefix(root().join("src")).expect("below src").with_extension("");
     let parts = relative.iter().map(|part| part.to_string_lossy().into_owned());
     parts.filter(|part| part != "mod" && part != "lib").collect()
 }
