@@ -26,6 +26,7 @@ Examples:
   forebay explain --config proxy.toml -H 'Cookie: sid=1' -H 'Accept-Encoding: gzip' http://shop.example/
   forebay explain --config proxy.toml --response 'HTTP/1.1 200 OK
 Cache-Control: max-age=60' http://shop.example/
+  forebay explain --config proxy.toml --response @head.txt http://shop.example/
   curl -si http://127.0.0.1:9000/products/7 | forebay explain --config proxy.toml --response - http://shop.example/products/7";
 
 /// The command line, parsed.
