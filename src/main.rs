@@ -12,6 +12,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => cli::run::run(&args),
         Command::Check(args) => cli::check::run(&args),
+        Command::Explain(args) => cli::explain::run(&args),
         Command::Demo(args) => cli::demo::run(&args),
         Command::ProductService(args) => cli::demo::product_service(&args),
     }

@@ -11,7 +11,7 @@
 //! | RFC 9211 2.2: the fwd reasons | [`Fwd`], [`Reason::fwd`] | `rfc9211_2_2_reasons` |
 //! | RFC 9211 2.3, 2.5, 2.6: fwd-status, stored, collapsed only with fwd | [`Forwarded`] | `rfc9211_2_members` |
 //! | RFC 9211 2.4: ttl in seconds, negative when stale | [`CacheStatus::ttl`] | `rfc9211_2_4_ttl` |
-//! | RFC 9211 2.7: key | never sent: it would tell strangers which fields and cookies count | — |
+//! | RFC 9211 2.7: key | | n/a: it would tell strangers which fields and cookies count |
 //! | RFC 9211 2.8: detail is a token | [`CacheStatus::detail`] | `every_code_is_a_token_of_its_own` |
 
 use http::StatusCode;

@@ -83,6 +83,47 @@ pub fn judge(x: &Exchange<'_>, policy: &Policy) -> Storability {
     }
 }
 
+/// What keeps a response out, in the order in which [`judge`] asks. Two are asked twice: of the request
+/// or the status alone, and again where only the route says how long the response is fresh.
+pub const QUESTIONS: &[Reason] = &[
+    Reason::RouteNotCached,
+    Reason::RequestMethod,
+    Reason::CookieBypass,
+    Reason::RequestNoStore,
+    Reason::StatusNotCacheable,
+    Reason::PartNotStorable,
+    Reason::StatusNotUnderstood,
+    Reason::NoStore,
+    Reason::Private,
+    Reason::Authorization,
+    Reason::SetCookie,
+    Reason::NoFreshness,
+    Reason::StatusNotCacheable,
+    Reason::ReflectsRequest,
+    Reason::RequestMethod,
+    Reason::CookieGuard,
+    Reason::TtlZero,
+    Reason::AlreadyStale,
+    Reason::VaryAny,
+    Reason::TooManyVariants,
+    Reason::TooLarge,
+    Reason::TooManyTags,
+];
+
+/// Which of [`QUESTIONS`] decided, by its index, where [`judge`] passed the response for `reason`. For
+/// people who ask; nothing on a request's way needs it.
+#[must_use]
+pub fn decided_by(x: &Exchange<'_>, policy: &Policy, reason: Reason) -> Option<usize> {
+    let same = |asked: &Reason| *asked == reason;
+    let of_request_or_status =
+        request_allows(x, policy).and(status_allows(x, &end_to_end(x.headers)).map(|_| ()));
+    if of_request_or_status == Err(reason) {
+        QUESTIONS.iter().position(same)
+    } else {
+        QUESTIONS.iter().rposition(same)
+    }
+}
+
 /// What the first client receives: without hop-by-hop, nominated and tag fields; and where `stored`
 /// and the route strips it, without `Set-Cookie`.
 ///

@@ -5,12 +5,14 @@
 
 pub mod check;
 pub mod demo;
+pub mod explain;
 pub mod run;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use http::Method;
 
 use crate::observe::access_log::Format;
 
@@ -20,6 +22,16 @@ Exit codes:
   0  done
   1  it failed, or there are problems; what is wrong has been said
   2  the command line itself was not understood";
+
+/// Examples of `explain`.
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  forebay explain --config proxy.toml http://shop.example/products/7
+  forebay explain --config proxy.toml -H 'Cookie: sid=1' -H 'Accept-Encoding: gzip' http://shop.example/
+  forebay explain --config proxy.toml --response 'HTTP/1.1 200 OK
+Cache-Control: max-age=60' http://shop.example/
+  forebay explain --config proxy.toml --response @head.txt http://shop.example/
+  curl -si http://127.0.0.1:9000/products/7 | forebay explain --config proxy.toml --response - http://shop.example/products/7";
 
 /// The command line, parsed.
 #[derive(Debug, Parser)]
@@ -55,6 +67,15 @@ pub enum Command {
         after_help = "Example:\n  forebay check --config proxy.toml"
     )]
     Check(CheckArgs),
+    /// Explain what would happen to a request, and to a response to it
+    #[command(
+        long_about = "Explain what would happen to a request, and to a response to it.\n\nAsks no network: the rules of the \
+                      configuration, the cache key before it is hashed and, with --response, every caching rule in order \
+                      with its section, how long the response would be stored, and what later requests would get. The \
+                      response is taken as received this moment.",
+        after_help = EXPLAIN_EXAMPLES
+    )]
+    Explain(ExplainArgs),
     /// Try it out: a demo origin with the proxy in front
     #[command(
         long_about = "Try it out: a demo origin with the proxy in front.\n\nStarts the product service and the proxy in one \
@@ -88,6 +109,27 @@ pub struct CheckArgs {
     /// The configuration to check
     #[arg(long, short, value_name = "FILE")]
     pub config: PathBuf,
+}
+
+/// Arguments of `explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The configuration to explain by
+    #[arg(long, short, value_name = "FILE")]
+    pub config: PathBuf,
+    /// The request's method
+    #[arg(long, short = 'X', value_name = "METHOD", default_value = "GET")]
+    pub method: Method,
+    /// A field of the request; may be repeated
+    #[arg(id = "header", long = "header", short = 'H', value_name = "NAME: VALUE")]
+    pub fields: Vec<explain::Field>,
+    /// The head of a response: as text (lines may be parted by a backslash and an n), "@FILE", or "-"
+    /// for standard input
+    #[arg(long, value_name = "HEAD", allow_hyphen_values = true)]
+    pub response: Option<String>,
+    /// What is requested: an absolute http:// or https:// URL
+    #[arg(value_name = "URL")]
+    pub url: explain::Url,
 }
 
 /// Arguments of `demo`.

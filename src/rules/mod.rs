@@ -8,6 +8,7 @@ pub mod matcher;
 pub mod route;
 pub mod select;
 pub mod settings;
+pub mod why;
 
 use std::sync::Arc;
 

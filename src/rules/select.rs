@@ -77,7 +77,7 @@ impl Matcher {
 }
 
 /// An authority without its port and without the root's dot.
-fn host_name(authority: &str) -> &str {
+pub(super) fn host_name(authority: &str) -> &str {
     let name = match authority.rsplit_once(':') {
         // The last colon of `[::1]` is not a port's.
         Some((name, port)) if !port.contains(']') => name,

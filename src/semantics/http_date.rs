@@ -4,15 +4,17 @@
 //! invalid one (an `Expires` that is no date is stale, an `If-Modified-Since` is ignored).
 //!
 //! Strict in syntax, since what is accepted here decides how long something is reused: one blank
-//! where the grammar has one, `GMT` and nothing like it, two-digit years in the RFC 850 format alone,
-//! days and hours that exist. Two liberties: the name of the day must be a name but need not be the
-//! right one, as origins get it wrong and it says nothing new; and a leap second is the second after
-//! it. Dates before 1970 are valid and count as 1970.
+//! where the grammar has one, `GMT` and no other zone, two-digit years in the RFC 850 format alone,
+//! days and hours that exist. Three liberties: names may be in any case, as RFC 9111 4.2 asks of caches;
+//! the name of the day must be a name but need not be the right one, as origins get it wrong and it
+//! says nothing new; and a leap second is the second after it. Dates before 1970 are valid and count
+//! as 1970.
 //!
 //! | clause | function | test |
 //! |---|---|---|
 //! | RFC 9110 5.6.7: all three formats are accepted | [`parse`] | `rfc9110_5_6_7_formats` |
-//! | RFC 9110 5.6.7: dates are case-sensitive, GMT | [`parse`] | `rfc9110_5_6_7_what_is_no_date` |
+//! | RFC 9110 5.6.7, RFC 9111 4.2: GMT, and no other zone | [`parse`] | `rfc9110_5_6_7_what_is_no_date` |
+//! | RFC 9111 4.2: caches match dates in any case | [`parse`] | `rfc9111_4_2_dates_in_any_case` |
 //! | RFC 9110 5.6.7: two-digit years more than 50 years ahead are past | [`parse`] | `rfc9110_5_6_7_two_digit_years` |
 //! | RFC 9110 5.6.7: generated as IMF-fixdate | [`format()`] | `what_is_written_is_read` |
 //! | RFC 9111 5.3: `0` is no date | [`parse`] | `rfc9110_5_6_7_what_is_no_date` |
@@ -103,9 +105,8 @@ fn imf_fixdate(text: &[u8]) -> Option<Date> {
 
 /// `Sunday, 06-Nov-94 08:49:37 GMT`
 fn rfc850_date(text: &[u8], now: UnixMillis) -> Option<Date> {
-    let name = DAY_NAMES.into_iter().find(|name| text.starts_with(name))?;
     let mut rest = Reader(text);
-    rest.literal(name)?;
+    DAY_NAMES.iter().find_map(|name| rest.literal(name))?;
     rest.literal(b", ")?;
     let day = rest.number(2)?;
     rest.literal(b"-")?;
@@ -153,9 +154,10 @@ impl<'a> Reader<'a> {
         Some(taken)
     }
 
+    /// Takes `expected` in any case; takes nothing where it does not stand there.
     fn literal(&mut self, expected: &[u8]) -> Option<()> {
-        self.0 = self.0.strip_prefix(expected)?;
-        Some(())
+        let (start, rest) = self.0.split_at_checked(expected.len())?;
+        start.eq_ignore_ascii_case(expected).then(|| self.0 = rest)
     }
 
     fn number(&mut self, length: usize) -> Option<i64> {
@@ -164,12 +166,15 @@ impl<'a> Reader<'a> {
 
     fn day_name_short(&mut self) -> Option<()> {
         let name = self.take(3)?;
-        DAY_NAMES.iter().any(|full| full.starts_with(name)).then_some(())
+        DAY_NAMES
+            .iter()
+            .any(|full| full.get(..3).is_some_and(|short| short.eq_ignore_ascii_case(name)))
+            .then_some(())
     }
 
     fn month(&mut self) -> Option<i64> {
         let name = self.take(3)?;
-        let at = MONTHS.iter().position(|month| *month == name)?;
+        let at = MONTHS.iter().position(|month| month.eq_ignore_ascii_case(name))?;
         i64::try_from(at + 1).ok()
     }
 
@@ -263,7 +268,6 @@ mod tests {
             "784111777",
             "Thu, 01 Jan 1970 00:00:00",
             "Sun, 06 Nov 1994 08:49:37 UTC",
-            "Sun, 06 Nov 1994 08:49:37 gmt",
             "Sun, 06 Nov 1994 08:49:37 EST",
             "Sun, 06 Nov 1994 08:49:37 +0000",
             "Sun, 06 Nov 1994 08:49:37 GMT+1",
@@ -276,8 +280,6 @@ mod tests {
             "Sun, 6 Nov 1994 08:49:37 GMT",
             "Sun, 06 Nov 94 08:49:37 GMT",
             "Sun, 06-Nov-1994 08:49:37 GMT",
-            "sun, 06 nov 1994 08:49:37 GMT",
-            "Sun, 06 NOV 1994 08:49:37 GMT",
             "Xyz, 06 Nov 1994 08:49:37 GMT",
             "06 Nov 1994 08:49:37 GMT",
             "Sun, 00 Nov 1994 08:49:37 GMT",
@@ -304,6 +306,18 @@ mod tests {
             assert_eq!(read(text), None, "{text:?}");
         }
         assert_eq!(parse(b"Sun, 06 Nov 1994 08:49:37 GM\xd4", NOW), None);
+    }
+
+    #[test]
+    fn rfc9111_4_2_dates_in_any_case() {
+        for text in [
+            "sun, 06 nov 1994 08:49:37 gmt",
+            "SUN, 06 NOV 1994 08:49:37 GMT",
+            "sUNDAY, 06-nOV-94 08:49:37 Gmt",
+            "sun nov  6 08:49:37 1994",
+        ] {
+            assert_eq!(read(text), Some(784_111_777), "{text:?}");
+        }
     }
 
     #[test]
@@ -356,6 +370,14 @@ mod tests {
                     prop_assert_eq!(read(&text), Some(theirs), "{}", text);
                 }
             }
+        }
+
+        /// Case decides nothing: neither whether a text is a date nor which.
+        #[test]
+        fn case_decides_nothing(text in "(Sun|Sunday|Su),? [ 0-9]{2}[ -](Nov|No)[ -][0-9]{2,4} [0-9:]{8} (GMT|GM)?", now: u64) {
+            let read = |text: String| parse(text.as_bytes(), UnixMillis(now));
+            prop_assert_eq!(read(text.to_ascii_lowercase()), read(text.to_ascii_uppercase()));
+            prop_assert_eq!(read(text.clone()), read(text.to_ascii_uppercase()));
         }
 
         #[test]
