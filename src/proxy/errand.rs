@@ -142,6 +142,32 @@ impl Errand {
         obtained
     }
 
+    /// Whether the answer to a POST may be stored for GET, and as what.
+    pub(super) fn judge_post(&self, answer: &Answer, arrival: Arrival) -> Option<Box<StoredHead>> {
+        let length = http_body::Body::size_hint(&answer.body).exact();
+        let exchange = Exchange { method: &Method::POST, ..self.exchange(&answer.head, length, arrival) };
+        match storability::judge(&exchange, &self.route.policy) {
+            Storability::Store(head) => Some(head),
+            Storability::Pass(_) => None,
+        }
+    }
+
+    /// Stores an answer that is at hand, in a task of its own.
+    pub(super) fn start_store(
+        self,
+        head: Box<StoredHead>,
+        own_fields: HeaderMap,
+        body: AnswerBody,
+        arrival: Arrival,
+    ) -> oneshot::Receiver<Obtained> {
+        let (reply, obtained) = oneshot::channel();
+        let permits = Permits { lead: None, held: Held::None, reply: Reply(Some(reply)) };
+        let mut own_fields = own_fields;
+        own_fields.remove(CONTENT_LENGTH);
+        tokio::spawn(self.store(head, own_fields, body, arrival, permits));
+        obtained
+    }
+
     async fn run(self, mut lead: Option<Leader>, mut reply: Reply) {
         let mut held = Held::None;
         if lead.is_some() {

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use http::header::CONTENT_LOCATION;
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -13,13 +14,16 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
 use super::Proxy;
+use super::answer::Reused;
 use super::asked::{Asked, Outcome};
 use super::deliver::Delivery;
 use super::errand::{Arrival, Errand};
 use super::error::Failure;
-use super::lookup::Candidate;
+use super::lookup::{Candidate, Found};
+use crate::caching::admission::RequestFacts;
 use crate::caching::invalidation::{self, Invalidation, TargetUri};
 use crate::caching::outcome::{CacheResult, Reason};
+use crate::caching::stored::StoredHead;
 use crate::caching::{reuse, storability, validation};
 use crate::clock;
 use crate::observe::metrics::Cause;
@@ -56,7 +60,9 @@ impl Proxy {
         };
         let upstream = self.upstream(route);
         self.shared.metrics.origin_fetch(self.site.route_metrics(route), Cause::Bypass);
-        let begun = clock::monotonic();
+        let stamp = self.shared.purges.stamp(clock::wall());
+        let fields = head.headers.clone();
+        let (sent_at, begun) = (clock::wall(), clock::monotonic());
         let sent = upstream.send(Request::from_parts(head, body), &SendOptions::default()).await;
         let mut answer = match sent {
             Ok(answer) => answer,
@@ -75,10 +81,65 @@ impl Proxy {
         if answer.head.status == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(&asked, route, answer, to_client, connection, outcome);
         }
+        let conditions = validation::Asked::Nothing;
+        let arrival = Arrival { stamp, sent: sent_at, received: clock::wall(), begun, took, conditions };
+        let for_get = self.answer_for_get(&asked, route, fields, &answer, arrival);
         self.invalidate(&asked, route, answer.head.status, &answer.head.headers).await;
+        if let Some((errand, head)) = for_get {
+            return self.store_for_get(&asked, route, errand, head, answer, arrival, outcome).await;
+        }
         let mut headers = answer.head.headers;
         storability::client_fields(&mut headers, false, &route.policy);
         self.pass(&asked, route.index, answer.head.status, headers, answer.body, outcome)
+    }
+
+    /// Whether the answer to a POST is what a GET of its target would be given (RFC 9110 9.3.3):
+    /// judged before its own invalidation, and dropped where another one came while it was under way.
+    fn answer_for_get(
+        self: &Arc<Self>,
+        asked: &Asked,
+        route: &Arc<Route>,
+        fields: HeaderMap,
+        answer: &Answer,
+        arrival: Arrival,
+    ) -> Option<(Errand, Box<StoredHead>)> {
+        if *asked.method() != Method::POST || !answer.head.headers.contains_key(CONTENT_LOCATION) {
+            return None;
+        }
+        let facts = RequestFacts::read(asked.method(), asked.headers(), &route.policy);
+        let key =
+            route.policy.key.key(Asked::SCHEME, asked.authority(), asked.target(), asked.headers()).ok()?;
+        let mut errand = self.errand(asked, &facts, route, &key, &Found::Nothing, Cause::Bypass)?;
+        errand.request.headers = fields;
+        let head = errand.judge_post(answer, arrival)?;
+        self.shared.purges.validity(arrival.stamp, &head.ids).is_valid().then_some((errand, head))
+    }
+
+    /// Stores the answer to a POST under its target's key while it is given to the client.
+    #[expect(clippy::too_many_arguments, reason = "what is answered, stored and recorded")]
+    async fn store_for_get(
+        self: &Arc<Self>,
+        asked: &Asked,
+        route: &Arc<Route>,
+        errand: Errand,
+        mut head: Box<StoredHead>,
+        answer: Answer,
+        arrival: Arrival,
+        mut outcome: Outcome,
+    ) -> Response<Delivery> {
+        // Its own invalidation has just been applied; the answer is what came after it.
+        head.stamp = self.shared.purges.stamp(clock::wall());
+        let mut headers = answer.head.headers;
+        storability::client_fields(&mut headers, true, &route.policy);
+        match super::own(errand.start_store(head, headers, answer.body, arrival)).await {
+            super::Got::Landed(landed, source) => {
+                outcome.told.stored = true;
+                let own_fields = landed.own_fields.as_ref();
+                let reused = Reused { head: &landed.head, own_fields, source, age: None };
+                self.answer(asked, &RequestFacts::default(), route.index, reused, outcome)
+            }
+            _ => self.fail(asked, Some(route.index), Failure::INTERNAL, outcome),
+        }
     }
 
     /// Forwards a HEAD about a stored response that could not answer it, and learns from the answer.

@@ -272,3 +272,22 @@ fn the_most_specific_route_decides() {
     proxy.get("/shop/x").expect(200, "MISS", "v2");
     proxy.get("/shop/x").expect(200, "HIT", "v2");
 }
+
+#[test]
+fn the_answer_to_post_that_describes_its_target_answers_get() {
+    let origin = Origin::start();
+    origin.on("/p", |exchange| {
+        let n = exchange.nth();
+        let reply = Reply::ok(format!("v{n}")).cache("max-age=60");
+        let post = exchange.method() == "POST";
+        exchange.reply(&if post { reply.field("Content-Location", "/p") } else { reply });
+    });
+    let proxy = Config::new(&origin).start();
+    proxy.get("/p").expect(200, "MISS", "v1");
+    let posted = proxy.request("POST", "/p", "Content-Length: 0\r\n");
+    assert_eq!((posted.status, posted.text().as_str()), (200, "v2"));
+    assert!(posted.cache_status().contains("stored"), "{}", posted.cache_status());
+    // RFC 9110 9.3.3: it replaced what it invalidated.
+    proxy.get("/p").expect(200, "HIT", "v2");
+    assert_eq!(origin.count("/p"), 2);
+}
