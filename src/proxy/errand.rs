@@ -127,6 +127,8 @@ pub struct Errand {
     /// Whether the client's `Range` goes upstream: where nothing stored could answer it, the part is
     /// fetched and stored as a part (RFC 9111 3.3), and joined with others (3.4).
     pub ranged: bool,
+    /// Whether stored validators are sent (RFC 9111 4.3.1).
+    pub validates: bool,
     /// Why the origin is asked.
     pub cause: Cause,
 }
@@ -233,7 +235,7 @@ impl Errand {
                 request.headers_mut().insert(IF_RANGE, if_range);
             }
             Conditions::Nothing
-        } else if validate {
+        } else if validate && self.validates {
             let selected = self.found.candidate().map(|candidate| &candidate.stored.head);
             let others = match &self.found {
                 Found::NoVariant(index) => Some(index.etags()),

@@ -82,12 +82,13 @@ impl Proxy {
                 Admission::Forward(reason, _) => {
                     let forwarding =
                         Forwarding { route, reason, body: request_body(body), connection: &connection };
-                    return self.forward(asked, forwarding).await;
+                    return Box::pin(self.forward(asked, forwarding)).await;
                 }
             };
+        // What leaves the hit path is boxed: a hit does not carry the room that a miss needs.
         let forward_as_it_is = |asked: Asked, reason: Reason| {
             let body = crate::upstream::RequestBody::Empty;
-            self.forward(asked, Forwarding { route, reason, body, connection: &connection })
+            Box::pin(self.forward(asked, Forwarding { route, reason, body, connection: &connection }))
         };
         let Ok(key) = policy.key.key(Asked::SCHEME, asked.authority(), asked.target(), asked.headers())
         else {
@@ -103,22 +104,16 @@ impl Proxy {
             verdict = judge(&found, &facts, route, &asked);
         }
         let (cause, reason) = match verdict {
-            Verdict::Fresh => {
-                if let Some(candidate) = found.candidate() {
-                    if reuse::refresh_early(&candidate.stored.head, policy, asked.now, fastrand::f64()) {
-                        self.refresh(&asked, &facts, route, &key, &found);
-                    }
-                    return self.reuse(&asked, &facts, route, candidate, CacheResult::Hit, None);
-                }
-                (Cause::Miss, Reason::NothingStored)
-            }
-            Verdict::StaleWhileRevalidate => {
-                if let Some(candidate) = found.candidate() {
+            Verdict::Fresh(candidate) => {
+                if reuse::refresh_early(&candidate.stored.head, policy, asked.now, fastrand::f64()) {
                     self.refresh(&asked, &facts, route, &key, &found);
-                    let reason = Some(Reason::StaleWhileRevalidate);
-                    return self.reuse(&asked, &facts, route, candidate, CacheResult::Stale, reason);
                 }
-                (Cause::Miss, Reason::NothingStored)
+                return self.reuse(&asked, &facts, route, candidate, CacheResult::Hit, None);
+            }
+            Verdict::StaleWhileRevalidate(candidate) => {
+                self.refresh(&asked, &facts, route, &key, &found);
+                let reason = Some(Reason::StaleWhileRevalidate);
+                return self.reuse(&asked, &facts, route, candidate, CacheResult::Stale, reason);
             }
             Verdict::Validate(reason) => (Cause::Validate, reason),
             Verdict::Fetch(reason) => (Cause::Miss, reason),
@@ -180,7 +175,9 @@ impl Proxy {
                 }
             },
             Got::Impatient => match (route.on_collapse_timeout, found.candidate()) {
-                (OnCollapseTimeout::Stale, Some(candidate)) if stand_in.is_some() => {
+                (OnCollapseTimeout::Stale, Some(candidate))
+                    if reuse::stale_on_timeout(&candidate.stored.head, &facts, policy, asked.now) =>
+                {
                     let reason = Some(Reason::StaleOnTimeout);
                     self.reuse(&asked, &facts, route, candidate, CacheResult::Stale, reason)
                 }
@@ -288,6 +285,8 @@ impl Proxy {
                 && facts.method == MethodClass::Get
                 && cause == Cause::Miss
                 && found.candidate().is_none_or(|candidate| candidate.stored.head.part.is_some()),
+            // What is stored and not for this request lends it none of its validators.
+            validates: cause != Cause::Miss || found.candidate().is_none(),
             cause,
         })
     }
@@ -358,43 +357,46 @@ enum Got {
 }
 
 /// What the look-up comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    Fresh,
-    StaleWhileRevalidate,
+#[derive(Clone, Copy, Debug)]
+enum Verdict<'f> {
+    /// It answers as it is.
+    Fresh(&'f Candidate),
+    /// It answers, and is renewed behind the answer.
+    StaleWhileRevalidate(&'f Candidate),
+    /// The origin must confirm it first.
     Validate(Reason),
+    /// Nothing that is stored can answer.
     Fetch(Reason),
 }
 
-impl Verdict {
+impl Verdict<'_> {
     /// Whether another tier might answer better.
     const fn wants_more(self) -> bool {
         matches!(self, Self::Validate(_) | Self::Fetch(_))
     }
 }
 
-fn judge(found: &Found, facts: &RequestFacts, route: &Route, asked: &Asked) -> Verdict {
-    match found {
-        Found::Nothing => Verdict::Fetch(Reason::NothingStored),
-        Found::Purged => Verdict::Fetch(Reason::Purged),
-        Found::NoVariant(_) => Verdict::Fetch(Reason::NoVariantMatches),
-        Found::HitForMiss => Verdict::Fetch(Reason::HitForMiss),
-        Found::Response(candidate) => {
-            let head = &candidate.stored.head;
-            let reuse = match candidate.soft_purged {
-                None => reuse::judge(head, facts, &route.policy, asked.now),
-                Some(purged) => reuse::judge_soft_purged(head, facts, &route.policy, purged, asked.now),
-            };
-            match reuse {
-                Reuse::Fresh | Reuse::StaleWhileRevalidate if !part_suffices(asked, facts, head) => {
-                    Verdict::Fetch(Reason::PartMissing)
-                }
-                Reuse::Fresh => Verdict::Fresh,
-                Reuse::StaleWhileRevalidate => Verdict::StaleWhileRevalidate,
-                Reuse::Validate(reason) => Verdict::Validate(reason),
-                Reuse::Unusable(reason) => Verdict::Fetch(reason),
-            }
+fn judge<'f>(found: &'f Found, facts: &RequestFacts, route: &Route, asked: &Asked) -> Verdict<'f> {
+    let candidate = match found {
+        Found::Nothing => return Verdict::Fetch(Reason::NothingStored),
+        Found::Purged => return Verdict::Fetch(Reason::Purged),
+        Found::NoVariant(_) => return Verdict::Fetch(Reason::NoVariantMatches),
+        Found::HitForMiss => return Verdict::Fetch(Reason::HitForMiss),
+        Found::Response(candidate) => candidate,
+    };
+    let head = &candidate.stored.head;
+    let reuse = match candidate.soft_purged {
+        None => reuse::judge(head, facts, &route.policy, asked.now),
+        Some(purged) => reuse::judge_soft_purged(head, facts, &route.policy, purged, asked.now),
+    };
+    match reuse {
+        Reuse::Fresh | Reuse::StaleWhileRevalidate if !part_suffices(asked, facts, head) => {
+            Verdict::Fetch(Reason::PartMissing)
         }
+        Reuse::Fresh => Verdict::Fresh(candidate),
+        Reuse::StaleWhileRevalidate => Verdict::StaleWhileRevalidate(candidate),
+        Reuse::Validate(reason) => Verdict::Validate(reason),
+        Reuse::Unusable(reason) => Verdict::Fetch(reason),
     }
 }
 

@@ -310,3 +310,28 @@ fn short_lives_end() {
     pass(Duration::from_millis(350));
     assert_eq!(proxy.get("/p").text(), "v2");
 }
+
+#[test]
+fn a_stored_part_lends_its_validator_to_nobody_who_wants_the_whole() {
+    let origin = Origin::start();
+    origin.on("/p", |exchange| {
+        let head = exchange.head();
+        if head.field("if-none-match").is_some() {
+            return exchange.reply(&Reply::new(304).field("ETag", "\"1\""));
+        }
+        let reply = if head.field("range").is_some() {
+            Reply::new(206).body("cont").field("Content-Range", "bytes 0-3/7")
+        } else {
+            Reply::ok("content")
+        };
+        exchange.reply(&reply.field("ETag", "\"1\"").cache("max-age=60"));
+    });
+    let proxy = Config::new(&origin).start();
+    let part = proxy.get_with("/p", "Range: bytes=0-3\r\n");
+    assert_eq!((part.status, part.text().as_str()), (206, "cont"));
+    let within = proxy.get_with("/p", "Range: bytes=1-2\r\n");
+    assert_eq!((within.status, within.x_cache(), within.text().as_str()), (206, "HIT", "on"));
+    assert_eq!(within.field("content-range"), Some("bytes 1-2/7"));
+    proxy.get("/p").expect(200, "MISS", "content");
+    proxy.get("/p").expect(200, "HIT", "content");
+}
