@@ -87,6 +87,15 @@ impl RequestFacts {
         facts
     }
 
+    /// Which requests may lead a fetch for which others: 0 for those whose own answer can be shared.
+    /// Requests with credentials, or with cookies under the guard, get answers that the rules may keep
+    /// from everybody else (RFC 9111 3.5, 7.3), and must not make the others wait for that verdict.
+    #[must_use]
+    pub fn sharing_class(&self, policy: &Policy) -> u64 {
+        let guarded = self.has_cookie && policy.cookies == CookiePolicy::Guard;
+        u64::from(guarded) << 1 | u64::from(self.has_authorization)
+    }
+
     /// Whether the client takes a stored answer or none: where this is true and reuse fails, the
     /// answer is 504 (RFC 9111 5.2.1.7) with [`Reason::OnlyIfCached`], and nothing is forwarded.
     #[must_use]

@@ -91,6 +91,18 @@ impl<A: Clone, F: Clone> Flights<A, F> {
         Joined::Leader(Lead { flights: Arc::clone(self), key, flight, landed: false })
     }
 
+    /// Waits for the flight of `key` if there is one that `valid` lets this request join; begins none.
+    pub fn find(
+        &self,
+        key: FlightKey,
+        text: &Bytes,
+        valid: impl FnOnce(Stamp) -> bool,
+    ) -> Option<Wait<A, F>> {
+        let shard = self.shard(key);
+        let flight = shard.get(&key)?;
+        (flight.text == *text && valid(flight.stamp)).then(|| Wait { landing: flight.landing.subscribe() })
+    }
+
     /// How many fetches are under way.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -235,6 +247,18 @@ mod tests {
         assert_eq!(flights.len(), 1, "the old leader does not end the new flight");
         drop(new);
         assert!(flights.is_empty());
+    }
+
+    #[test]
+    fn finding_begins_nothing() {
+        let flights = Arc::new(Test::default());
+        let text = Bytes::from_static(b"k");
+        assert!(flights.find(KEY, &text, |_| true).is_none());
+        assert!(flights.is_empty());
+        let _leader = lead(join(&flights, 1));
+        assert!(flights.find(KEY, &text, |_| true).is_some());
+        assert!(flights.find(KEY, &text, |stamp| stamp.0 > 1).is_none(), "a purge has overtaken it");
+        assert!(flights.find(KEY, &Bytes::from_static(b"other"), |_| true).is_none());
     }
 
     #[test]

@@ -41,6 +41,7 @@ use crate::caching::admission::{self, Admission, MethodClass, RequestFacts};
 use crate::caching::age::age_seconds;
 use crate::caching::key::PrimaryKey;
 use crate::caching::outcome::{CacheResult, Reason};
+use crate::caching::policy::Policy;
 use crate::caching::reuse::{self, Reuse};
 use crate::caching::stored::Traits;
 use crate::caching::vary::variant_hash;
@@ -253,8 +254,8 @@ impl Proxy {
         if self.shared.backoff.holds(flight, asked.now) {
             return;
         }
-        if let Joined::Leader(lead) = self.join(flight, key)
-            && let Some(errand) = self.errand(asked, facts, route, key, found, Cause::Refresh)
+        if let Some(errand) = self.errand(asked, facts, route, key, found, Cause::Refresh)
+            && let Joined::Leader(lead) = self.join(flight, &errand)
         {
             drop(errand.start(Some(lead)));
         }
@@ -291,12 +292,20 @@ impl Proxy {
         })
     }
 
-    fn join(&self, flight: FlightKey, key: &PrimaryKey) -> Joined<Arc<Landed>, Failure> {
-        let purges = &self.shared.purges;
+    /// Joins the flight of this errand, or leads it. A request whose own answer could not be shared
+    /// (credentials, cookies under the guard) never leads those whose answer could: it waits with
+    /// them if they fetch already, and else leads its like.
+    fn join(&self, flight: FlightKey, errand: &Errand) -> Joined<Arc<Landed>, Failure> {
+        let (purges, flights, key) = (&self.shared.purges, &self.shared.flights, &errand.key);
         let ids = purges.key_ids(key.hash);
-        self.shared.flights.join(flight, &key.text, purges.stamp(clock::wall()), |stamp| {
-            purges.validity(stamp, &ids).is_valid()
-        })
+        let valid = |stamp| purges.validity(stamp, &ids).is_valid();
+        let class = errand.facts.sharing_class(&errand.route.policy);
+        if class != 0
+            && let Some(wait) = flights.find(flight, &key.text, valid)
+        {
+            return Joined::Waiter(wait);
+        }
+        flights.join((flight.0, flight.1 ^ class), &key.text, purges.stamp(clock::wall()), valid)
     }
 
     /// Gets the response: by fetching it, or by waiting for who fetches it already.
@@ -318,7 +327,7 @@ impl Proxy {
         if !collapses {
             return own(errand.start(None)).await;
         }
-        let mut wait = match self.join(flight, &errand.key) {
+        let mut wait = match self.join(flight, &errand) {
             Joined::Leader(lead) => return own(errand.start(Some(lead))).await,
             Joined::Collision => return own(errand.start(None)).await,
             Joined::Waiter(wait) => wait,
@@ -332,7 +341,7 @@ impl Proxy {
         };
         self.shared.metrics.collapsed(Scope::Process, clock::monotonic().saturating_duration_since(began));
         match landing {
-            Landing::Shared(landed) if variant_hash(&landed.head.vary, asked.headers()) == landed.variant => {
+            Landing::Shared(landed) if shares(&landed, asked, &errand.facts, &route.policy) => {
                 match Source::of(&landed.fill) {
                     Some(source) => {
                         outcome.told.collapsed = true;
@@ -345,6 +354,15 @@ impl Proxy {
             Landing::Failed(failure) => Got::Failed(failure),
         }
     }
+}
+
+/// Whether another's fetch answers this request: the same variant, and by the same rules as if it had
+/// been stored a moment ago.
+fn shares(landed: &Landed, asked: &Asked, facts: &RequestFacts, policy: &Policy) -> bool {
+    let reuse = reuse::judge(&landed.head, facts, policy, asked.now);
+    variant_hash(&landed.head.vary, asked.headers()) == landed.variant
+        && matches!(reuse, Reuse::Fresh | Reuse::StaleWhileRevalidate)
+        && part_suffices(asked, facts, &landed.head)
 }
 
 /// What a request got for an answer.

@@ -301,3 +301,53 @@ fn a_waiters_patience_ends_as_configured() {
         assert_eq!(leader.answer().status, 200);
     }
 }
+
+#[test]
+fn a_fetch_led_by_an_anonymous_client_is_not_given_to_one_with_a_session() {
+    // Fresh by the route's word alone: under the guard, requests with cookies fetch for themselves.
+    let (origin, gate) = (Origin::start(), Gate::new());
+    let held = gate.clone();
+    origin.on("/p", move |exchange| {
+        let who = exchange.head().field("cookie").unwrap_or("nobody").to_owned();
+        if who == "nobody" {
+            held.wait();
+        }
+        exchange.reply(&Reply::ok(who));
+    });
+    let proxy = Config::new(&origin).defaults("ttl = \"60s\"").start();
+    let mut first = proxy.connect();
+    first.send(request("GET", "/p", ""));
+    origin.wait_count("/p", 1);
+    let mut session = proxy.connect();
+    session.send(request("GET", "/p", "Cookie: user=ana\r\n"));
+    let mut second = proxy.connect();
+    second.send(request("GET", "/p", ""));
+    until("the second anonymous client waits", || proxy.metric("forebay_connections", &[]) >= 3.0);
+    gate.open();
+    assert_eq!(first.answer().text(), "nobody");
+    assert_eq!(second.answer().text(), "nobody");
+    assert_eq!(session.answer().text(), "user=ana");
+    assert_eq!(origin.count("/p"), 2);
+}
+
+#[test]
+fn a_client_with_a_session_leads_nobody_into_a_queue() {
+    let (origin, gate) = (Origin::start(), Gate::new());
+    let held = gate.clone();
+    origin.on("/p", move |exchange| {
+        let who = exchange.head().field("cookie").unwrap_or("nobody").to_owned();
+        if who != "nobody" {
+            held.wait();
+        }
+        exchange.reply(&Reply::ok(who));
+    });
+    let proxy = Config::new(&origin).defaults("ttl = \"60s\"").start();
+    let mut session = proxy.connect();
+    session.send(request("GET", "/p", "Cookie: user=ana\r\n"));
+    origin.wait_count("/p", 1);
+    // The session's fetch is still held: nobody else waits for it.
+    proxy.get("/p").expect(200, "MISS", "nobody");
+    proxy.get("/p").expect(200, "HIT", "nobody");
+    gate.open();
+    assert_eq!(session.answer().text(), "user=ana");
+}
