@@ -14,7 +14,7 @@ use super::breaker::Ended;
 /// Told of every command that was sent, however it ended. Called on the event loop: it must not block.
 pub trait CommandObserver: Send + Sync {
     /// `command` is one of a closed list (`get`, `set`, `unlink`, `lock`, `renew`, `unlock`,
-    /// `get_chunk`, `set_chunk`).
+    /// `get_chunk`, `set_chunk`, `extend_chunk`).
     fn observe(&self, command: &'static str, took: Duration);
 }
 
@@ -154,7 +154,11 @@ impl Counters {
         }
     }
 
+    /// Counts nothing where nothing was saved.
     pub(super) fn compressed_from_to(&self, before: u64, after: u64) {
+        if after >= before {
+            return;
+        }
         self.compressed_before.fetch_add(before, Ordering::Relaxed);
         self.compressed_after.fetch_add(after, Ordering::Relaxed);
     }

@@ -173,9 +173,7 @@ impl RedisStore {
             context.counters.rejected(record::Rejected::Limit.label());
             return;
         }
-        if encoded.stored_len < encoded.body_len {
-            context.counters.compressed_from_to(encoded.body_len, encoded.stored_len);
-        }
+        context.counters.compressed_from_to(encoded.body_len, encoded.stored_len);
         chunks::write(self, &key, encoded, ttl).await;
     }
 
@@ -187,9 +185,7 @@ impl RedisStore {
 
     /// Forgets a record. Its lock stays; the chunks of a long body stay until they expire.
     pub async fn remove(&self, key: &StoreKey) {
-        let name = self.context.names.record(key);
-        let _: Result<Value, Failure> =
-            self.hot.run("unlink", |link| async move { link.write.unlink(name).await }).await;
+        unlink(&self.hot, self.context.names.record(key)).await;
     }
 
     /// Takes the lock of a record for `ttl` (at least a millisecond), unless something lies there.
@@ -263,6 +259,12 @@ async fn read_value(line: &Line, command: &'static str, name: Key) -> Result<Opt
         |link: Arc<Link>| async move { link.read.getrange::<Bytes, _>(name, 0, LONGEST_VALUE - 1).await };
     let value = line.run(command, read).await?;
     Ok(Some(value).filter(|value| !value.is_empty()))
+}
+
+/// Deletes a value. What cannot be deleted expires.
+async fn unlink(line: &Line, name: Key) {
+    let _: Result<Value, Failure> =
+        line.run("unlink", |link| async move { link.write.unlink(name).await }).await;
 }
 
 fn useless_at(record: &Record) -> UnixMillis {

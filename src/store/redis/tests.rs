@@ -274,8 +274,42 @@ async fn a_chunk_that_is_missing_or_wrong_is_a_miss() {
         assert!(bench.store.get(&place, NOW).await.is_none(), "{wrong}");
         let after: u64 = bench.counters.errors().iter().map(|(_, count)| count).sum();
         assert_eq!(after, before + 1, "{wrong}: {:?}", bench.counters.errors());
+        // What is written anew repairs it, though the content is the same.
+        bench.store.put(place.clone(), record.clone(), NOW).await;
+        assert_same(bench.store.get(&place, NOW).await, &record, wrong);
         server.command(&["FLUSHALL"]);
     }
+}
+
+#[tokio::test]
+async fn a_long_body_that_is_validated_stays_where_it_is() {
+    let server = RedisServer::running();
+    let bench = Bench::up(&server).await;
+    let Record::Response(first) = response(noise(1 << 20)) else { panic!("a response") };
+    let place = key("long");
+    let mut sent = Vec::new();
+    for n in 0..10 {
+        let mut head = first.head.clone();
+        head.received = NOW.plus(n * 60_000);
+        head.stamp = Stamp(7 + n);
+        let record = Record::Response(Arc::new(StoredResponse { head, body: first.body.clone() }));
+        let before = bench.counters.commands();
+        bench.store.put(place.clone(), record.clone(), NOW.plus(n * 60_000)).await;
+        sent.push(bench.counters.commands() - before);
+        assert_same(bench.store.get(&place, NOW.plus(n * 60_000)).await, &record, "validated");
+    }
+    // The first asks for one chunk and writes four; the others ask for four. All write the record.
+    assert_eq!(sent, [6, 5, 5, 5, 5, 5, 5, 5, 5, 5]);
+    let data = || server.keys().into_iter().filter(|name| name != "fb-test:probe");
+    assert_eq!(data().count(), 5);
+    // Of the chunks, those that are gone are written, and those that are left live longer.
+    let name = |end: &'static str| server.key(move |name| name.contains(":b:") && name.ends_with(end));
+    server.command(&["DEL", &name(":2")]);
+    server.command(&["PEXPIRE", &name(":3"), "5000"]);
+    bench.store.put(place.clone(), Record::Response(Arc::clone(&first)), NOW).await;
+    assert!(server.ttl(&name(":3")) > 60_000 && server.ttl(&name(":2")) > 60_000);
+    assert_same(bench.store.get(&place, NOW).await, &Record::Response(first), "whole again");
+    assert!(bench.counters.errors().iter().all(|(_, count)| *count == 0), "{:?}", bench.counters.errors());
 }
 
 #[tokio::test]
