@@ -34,7 +34,7 @@ mod lz4;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::StatusCode;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128_with_seed};
 
@@ -299,15 +299,12 @@ impl Chunked {
     /// The response, of all its chunks' content in order.
     ///
     /// # Errors
-    /// [`Rejected::Length`] when they are not the whole body.
-    pub fn assemble(self, content: &[Bytes]) -> Result<Record, Rejected> {
-        let len: u64 = content.iter().map(|chunk| chunk.len() as u64).sum();
-        if len != self.body_len {
+    /// [`Rejected::Length`] when that is not the whole body.
+    pub fn assemble(self, body: Bytes) -> Result<Record, Rejected> {
+        if body.len() as u64 != self.body_len {
             return Err(Rejected::Length);
         }
-        let mut body = BytesMut::with_capacity(content.iter().map(Bytes::len).sum());
-        content.iter().for_each(|chunk| body.extend_from_slice(chunk));
-        Ok(Record::Response(Arc::new(StoredResponse { head: self.head, body: body.freeze() })))
+        Ok(Record::Response(Arc::new(StoredResponse { head: self.head, body })))
     }
 }
 

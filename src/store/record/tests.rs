@@ -68,7 +68,7 @@ fn decoded(key: &StoreKey, encoded: &Encoded) -> Result<Record, Rejected> {
                 .zip(chunks)
                 .map(|(number, chunk)| decode_chunk(&chunked, number, chunk))
                 .collect::<Result<_, _>>()?;
-            chunked.assemble(&content)
+            chunked.assemble(content.concat().into())
         }
     }
 }
@@ -144,8 +144,8 @@ fn a_chunk_stands_in_one_place_only() {
     assert_eq!(decode_chunk(&chunked, 0, Bytes::new()), Err(Rejected::Magic));
     assert_eq!(decode(&key(), chunk(0)).unwrap_err(), Rejected::Limit, "a chunk is not a record");
     let content: Vec<Bytes> = (0..3).map(|n| decode_chunk(&chunked, n, chunk(n as usize)).unwrap()).collect();
-    assert_eq!(chunked.clone().assemble(&content[..2]).unwrap_err(), Rejected::Length);
-    assert!(chunked.assemble(&content).is_ok());
+    assert_eq!(chunked.clone().assemble(content[..2].concat().into()).unwrap_err(), Rejected::Length);
+    assert!(chunked.assemble(content.concat().into()).is_ok());
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use fred::interfaces::KeysInterface;
 use tokio::time::timeout;
 
@@ -29,6 +29,8 @@ use crate::store::{Record, StoreKey};
 const OUTLIVES: i64 = 120_000;
 /// A body has this many times the budget of one read, however many pieces it is in.
 const BUDGETS: u32 = 8;
+/// What is in hand beside the body that is put together.
+const IN_HAND: u64 = 2 * record::CHUNK as u64;
 /// Chunks whose time is extended at once.
 const TOGETHER: u32 = 16;
 /// Counted where a chunk is not there.
@@ -41,12 +43,16 @@ pub(super) async fn read(store: &RedisStore, key: &StoreKey, record: Chunked) ->
         counters.rejected(record::Rejected::Limit.label());
         return None;
     }
+    let Some(_held) = counters.reading.take(record.body_len.saturating_add(IN_HAND)) else {
+        counters.failed(Failure::Saturated);
+        return None;
+    };
     let budget: Duration = settings.read_timeout.saturating_mul(BUDGETS);
     let Ok(content) = timeout(budget, read_all(store, key, &record)).await else {
         counters.failed(Failure::Timeout);
         return None;
     };
-    match record.assemble(&content?) {
+    match record.assemble(content?) {
         Ok(record) => Some(record),
         Err(rejected) => {
             counters.rejected(rejected.label());
@@ -55,8 +61,8 @@ pub(super) async fn read(store: &RedisStore, key: &StoreKey, record: Chunked) ->
     }
 }
 
-async fn read_all(store: &RedisStore, key: &StoreKey, record: &Chunked) -> Option<Vec<Bytes>> {
-    let mut content = Vec::new();
+async fn read_all(store: &RedisStore, key: &StoreKey, record: &Chunked) -> Option<Bytes> {
+    let mut body = BytesMut::new();
     let mut number = 0;
     while number < record.chunks {
         let (one, two) = tokio::join!(read_one(store, key, record, number), async {
@@ -65,11 +71,15 @@ async fn read_all(store: &RedisStore, key: &StoreKey, record: &Chunked) -> Optio
                 _ => Some(None),
             }
         });
-        content.push(one?);
-        content.extend(two?);
+        let pair = [Some(one?), two?];
+        if number == 0 {
+            // Once, at its final size, and not before two chunks prove that there is such a body.
+            body.reserve(usize::try_from(record.body_len).ok()?);
+        }
+        pair.iter().flatten().for_each(|chunk| body.extend_from_slice(chunk));
         number += 2;
     }
-    Some(content)
+    Some(body.freeze())
 }
 
 async fn read_one(store: &RedisStore, key: &StoreKey, record: &Chunked, number: u32) -> Option<Bytes> {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use fred::error::{Error, ErrorKind};
 
 use super::breaker::Ended;
+use super::budget::Budget;
 
 /// Told of every command that was sent, however it ended. Called on the event loop: it must not block.
 pub trait CommandObserver: Send + Sync {
@@ -35,7 +36,7 @@ pub(super) enum Failure {
     ReadOnly,
     /// What lies under the key is not a string.
     WrongType,
-    /// Too many commands of ours are under way.
+    /// Too many commands or too many bytes of ours are under way.
     Saturated,
     /// The breaker is open: Redis was not asked.
     NotAsked,
@@ -103,7 +104,7 @@ impl Failure {
     }
 }
 
-/// Counts of one process's Redis tier, shared by its workers' stores.
+/// What the workers' stores of one process share: counts, and the memory that their calls may hold.
 #[derive(Debug, Default)]
 pub struct Counters {
     commands: AtomicU64,
@@ -112,6 +113,10 @@ pub struct Counters {
     rejected: Mutex<Vec<(&'static str, u64)>>,
     compressed_before: AtomicU64,
     compressed_after: AtomicU64,
+    /// For records on their way to Redis.
+    pub(super) writing: Budget,
+    /// For long bodies on their way from it.
+    pub(super) reading: Budget,
 }
 
 impl Counters {

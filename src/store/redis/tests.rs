@@ -527,3 +527,54 @@ async fn a_full_redis_still_answers_reads() {
         assert!(name.starts_with("fb-test:") && server.ttl(&name) > 0, "{name}");
     }
 }
+
+/// The workers of a process share what their calls may hold.
+#[tokio::test]
+async fn memory_is_bounded_by_bytes() {
+    let server = RedisServer::running();
+    let bench = Bench::up(&server).await;
+    let (short, long) = (response(noise(1_000)), response(noise(1 << 20)));
+    bench.store.put(key("long"), long.clone(), NOW).await;
+    bench.store.put(key("short"), short.clone(), NOW).await;
+
+    let others = bench.counters.reading.take(63 << 20).expect("nothing is under way");
+    assert!(bench.store.get(&key("long"), NOW).await.is_none());
+    assert_eq!(bench.count("saturated"), 1);
+    assert_same(bench.store.get(&key("short"), NOW).await, &short, "a short body needs no putting together");
+    drop(others);
+    assert_same(bench.store.get(&key("long"), NOW).await, &long, "there is room again");
+
+    let others = bench.counters.writing.take(63 << 20).expect("nothing is under way");
+    bench.store.put(key("another"), long.clone(), NOW).await;
+    assert_eq!(bench.count("saturated"), 2);
+    assert!(bench.store.get(&key("another"), NOW).await.is_none());
+    bench.store.put(key("another"), short.clone(), NOW).await;
+    assert_same(bench.store.get(&key("another"), NOW).await, &short, "a short body fits");
+    drop(others);
+    bench.store.put(key("another"), long.clone(), NOW).await;
+    assert_same(bench.store.get(&key("another"), NOW).await, &long, "there is room again");
+    assert_eq!(bench.count("saturated"), 2);
+}
+
+/// Long writes to a Redis that hangs hold no more than the budget.
+#[tokio::test]
+async fn a_hang_while_long_bodies_are_written_is_bounded() {
+    let server = RedisServer::running();
+    let bench = Bench::up(&server).await;
+    let record = response(noise(8 << 20));
+    server.freeze();
+    let writes: Vec<_> = (0..50)
+        .map(|n| {
+            let (store, record) = (Arc::clone(&bench.store), record.clone());
+            tokio::spawn(async move { store.put(key(&n.to_string()), record, NOW).await })
+        })
+        .collect();
+    until("all have begun or were turned away", || bench.count("saturated") == 43).await;
+    assert!(bench.counters.writing.take(2 << 20).is_none());
+    for write in writes {
+        write.await.expect("no panic");
+    }
+    assert!(bench.counters.writing.take(64 << 20).is_some(), "all is given back");
+    server.thaw();
+    bench.usable().await;
+}
