@@ -183,10 +183,11 @@ impl RedisStore {
         chunks::write(self, &key, encoded, ttl).await;
     }
 
-    /// The connection for chunks, made when first asked for; until it works, the other one.
+    /// The connection for chunks, made when first asked for; until it has worked once, the other one.
+    /// After that its failures are its own: what long replies do to a connection is no cure for another.
     fn bulk(&self) -> &Line {
         let bulk = self.bulk.get_or_init(|| Line::start(Arc::clone(&self.context), Role::Bulk));
-        if bulk.usable() { bulk } else { &self.hot }
+        if bulk.has_worked() { bulk } else { &self.hot }
     }
 
     /// Forgets a record. Its lock stays; the chunks of a long body stay until they expire.

@@ -528,6 +528,31 @@ async fn a_full_redis_still_answers_reads() {
     }
 }
 
+/// Once the connection for chunks has worked, what goes wrong there stays there.
+#[tokio::test]
+async fn trouble_with_chunks_is_not_moved_to_other_commands() {
+    let server = RedisServer::running();
+    let bench = Bench::up(&server).await;
+    let (short, long) = (response("short"), response(noise(1 << 20)));
+    bench.store.put(key("short"), short.clone(), NOW).await;
+    bench.store.put(key("long"), long.clone(), NOW).await;
+    let bulk = bench.store.bulk.get().expect("asked for by the first long body");
+    until("the second connection works", || bulk.usable()).await;
+    assert_same(bench.store.get(&key("long"), NOW).await, &long, "on its own connection");
+
+    bulk.breaker().trip(clock::monotonic());
+    let before = bench.counters.commands();
+    assert!(bench.store.get(&key("long"), NOW).await.is_none());
+    bench.store.put(key("another"), long.clone(), NOW).await;
+    assert!(!bulk.usable(), "before it was probed again");
+    assert_eq!(bench.counters.commands() - before, 1, "the record, and no chunk");
+    assert_same(bench.store.get(&key("short"), NOW).await, &short, "the others go on");
+    assert!(bench.store.get(&key("another"), NOW).await.is_none());
+
+    until("the second connection works again", || bulk.usable()).await;
+    assert_same(bench.store.get(&key("long"), NOW).await, &long, "as before");
+}
+
 /// The workers of a process share what their calls may hold.
 #[tokio::test]
 async fn memory_is_bounded_by_bytes() {
