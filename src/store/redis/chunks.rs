@@ -12,22 +12,22 @@
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use fred::interfaces::KeysInterface;
-use tokio::time::timeout;
 
 use super::client::Link;
 use super::counters::Failure;
 use super::{RedisStore, read_value, unlink};
+use crate::clock;
 use crate::store::record::{self, Chunked, Encoded, LongBody};
 use crate::store::{Record, StoreKey};
 
 /// A chunk outlives its record by this many milliseconds: whoever has read the record can still read
 /// the body.
 const OUTLIVES: i64 = 120_000;
-/// A body has this many times the budget of one read, however many pieces it is in.
+/// No piece is asked for when a body has taken this many times the budget of one read.
 const BUDGETS: u32 = 8;
 /// What is in hand beside the body that is put together.
 const IN_HAND: u64 = 2 * record::CHUNK as u64;
@@ -47,12 +47,9 @@ pub(super) async fn read(store: &RedisStore, key: &StoreKey, record: Chunked) ->
         counters.failed(Failure::Saturated);
         return None;
     };
-    let budget: Duration = settings.read_timeout.saturating_mul(BUDGETS);
-    let Ok(content) = timeout(budget, read_all(store, key, &record)).await else {
-        counters.failed(Failure::Timeout);
-        return None;
-    };
-    match record.assemble(content?) {
+    let deadline = clock::monotonic() + settings.read_timeout.saturating_mul(BUDGETS);
+    let body = read_all(store, key, &record, deadline).await?;
+    match record.assemble(body) {
         Ok(record) => Some(record),
         Err(rejected) => {
             counters.rejected(rejected.label());
@@ -61,10 +58,22 @@ pub(super) async fn read(store: &RedisStore, key: &StoreKey, record: Chunked) ->
     }
 }
 
-async fn read_all(store: &RedisStore, key: &StoreKey, record: &Chunked) -> Option<Bytes> {
+/// The content of all chunks. `deadline` is for asking, not for answers: each command has its own budget.
+/// One that were cancelled from outside would still be sent, and neither the breaker nor the bound on
+/// commands would know.
+pub(super) async fn read_all(
+    store: &RedisStore,
+    key: &StoreKey,
+    record: &Chunked,
+    deadline: Instant,
+) -> Option<Bytes> {
     let mut body = BytesMut::new();
     let mut number = 0;
     while number < record.chunks {
+        if clock::monotonic() >= deadline {
+            store.context.counters.failed(Failure::Timeout);
+            return None;
+        }
         let (one, two) = tokio::join!(read_one(store, key, record, number), async {
             match number + 1 {
                 next if next < record.chunks => read_one(store, key, record, next).await.map(Some),

@@ -553,6 +553,39 @@ async fn trouble_with_chunks_is_not_moved_to_other_commands() {
     assert_same(bench.store.get(&key("long"), NOW).await, &long, "as before");
 }
 
+/// Every command that is given up counts for the breaker of its connection.
+#[tokio::test]
+async fn long_reads_from_a_redis_that_hangs_open_the_breaker() {
+    let server = RedisServer::running();
+    let bench = Bench::up(&server).await;
+    let (place, long) = (key("long"), response(noise(1 << 20)));
+    bench.store.put(place.clone(), long.clone(), NOW).await;
+    let bulk = bench.store.bulk.get().expect("asked for by the first long body");
+    until("the second connection works", || bulk.usable()).await;
+    let value = server_value(&bench, &place).await;
+    let Ok(Decoded::Chunked(chunked)) = record::decode(&place, value) else { panic!("chunked") };
+    let before = bench.counters.commands();
+    assert!(chunks::read_all(&bench.store, &place, &chunked, clock::monotonic()).await.is_none());
+    assert_eq!((bench.counters.commands(), bench.count("timeout")), (before, 1), "its time is over");
+    server.freeze();
+    for _ in 0..3 {
+        assert!(chunks::read(&bench.store, &place, (*chunked).clone()).await.is_none());
+    }
+    assert!(!bulk.usable(), "two commands of each reading ran out of time");
+    assert!(bench.count("timeout") > 2, "{:?}", bench.counters.errors());
+    server.thaw();
+    until("the second connection works again", || bulk.usable()).await;
+    bench.usable().await;
+    assert_same(bench.store.get(&place, NOW).await, &long, "as before");
+}
+
+/// The bytes of a record.
+async fn server_value(bench: &Bench, place: &StoreKey) -> Bytes {
+    let name = bench.store.context.names.record(place);
+    let value = read_value(&bench.store.hot, "get", name).await;
+    value.expect("an answer").expect("a record")
+}
+
 /// The workers of a process share what their calls may hold.
 #[tokio::test]
 async fn memory_is_bounded_by_bytes() {
