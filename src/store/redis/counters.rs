@@ -42,14 +42,26 @@ pub(super) enum Failure {
     NotAsked,
     /// Redis does not know the script. Part of how scripts are called: never counted.
     NoScript,
-    /// Anything else that Redis refuses (authentication, permission, a setting of ours).
+    /// Our user may not send this command, or touch this key: others may well be answered.
+    NotPermitted,
+    /// Anything else that Redis refuses (authentication, a setting of ours).
     Other,
 }
 
 impl Failure {
     /// The counted kinds; [`Self::slot`] of each is its place here.
-    const LABELS: [&'static str; 9] =
-        ["timeout", "io", "protocol", "busy", "oom", "readonly", "wrong_type", "saturated", "other"];
+    const LABELS: [&'static str; 10] = [
+        "timeout",
+        "io",
+        "protocol",
+        "busy",
+        "oom",
+        "readonly",
+        "wrong_type",
+        "saturated",
+        "noperm",
+        "other",
+    ];
 
     pub(super) fn of(error: &Error) -> Self {
         match error.kind() {
@@ -64,6 +76,7 @@ impl Failure {
             Some("BUSY" | "LOADING" | "MASTERDOWN") => Self::Busy,
             Some("WRONGTYPE") => Self::WrongType,
             Some("NOSCRIPT") => Self::NoScript,
+            Some("NOPERM") => Self::NotPermitted,
             _ => Self::Other,
         }
     }
@@ -79,7 +92,8 @@ impl Failure {
             | Self::WrongType
             | Self::Saturated
             | Self::NotAsked
-            | Self::NoScript => Some(Ended::Answered),
+            | Self::NoScript
+            | Self::NotPermitted => Some(Ended::Answered),
         }
     }
 
@@ -98,7 +112,8 @@ impl Failure {
             Self::ReadOnly => 5,
             Self::WrongType => 6,
             Self::Saturated => 7,
-            Self::Other => 8,
+            Self::NotPermitted => 8,
+            Self::Other => 9,
             Self::NotAsked | Self::NoScript => return None,
         })
     }
@@ -191,6 +206,7 @@ mod tests {
             (ErrorKind::Unknown, "BUSY Redis is busy running a script.", Failure::Busy),
             (ErrorKind::InvalidArgument, "WRONGTYPE Operation against a key", Failure::WrongType),
             (ErrorKind::Unknown, "NOSCRIPT No matching script.", Failure::NoScript),
+            (ErrorKind::Unknown, "NOPERM User a has no permissions to run", Failure::NotPermitted),
             (ErrorKind::Auth, "NOAUTH Authentication required.", Failure::Other),
             (ErrorKind::Unknown, "", Failure::Other),
             (ErrorKind::Unknown, "OOMPH", Failure::Other),

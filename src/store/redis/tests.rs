@@ -586,6 +586,28 @@ async fn server_value(bench: &Bench, place: &StoreKey) -> Bytes {
     value.expect("an answer").expect("a record")
 }
 
+/// A user who may not run scripts has no renewals, and reads and writes all the same.
+#[tokio::test]
+async fn a_user_without_scripts_still_reads_and_writes() {
+    let server = RedisServer::running();
+    server.command(&["ACL", "SETUSER", "cache", "on", ">secret", "~fb-test:*", "+@all", "-eval", "-evalsha"]);
+    let bench = Bench::with(&server, |settings| {
+        settings.username = Some("cache".to_owned());
+        settings.password = Some("secret".to_owned());
+    });
+    bench.usable().await;
+    let (place, token, long) = (key("a"), LockToken::random(), Duration::from_secs(30));
+    assert_eq!(bench.store.try_lock(&place, &token, long).await, LockAttempt::Locked);
+    for _ in 0..50 {
+        assert!(!bench.store.renew(&place, &token, long).await);
+    }
+    assert_eq!(bench.count("noperm"), 50);
+    assert!(bench.store.usable());
+    assert_eq!(bench.store.status().write_breaker, BreakerState::Closed);
+    bench.store.put(place.clone(), response("a"), NOW).await;
+    assert_same(bench.store.get(&place, NOW).await, &response("a"), "reads and writes go on");
+}
+
 /// The workers of a process share what their calls may hold.
 #[tokio::test]
 async fn memory_is_bounded_by_bytes() {
