@@ -21,6 +21,8 @@
 //!   bear it is invalid. Forgetting costs needless misses and never revives a response.
 //! * I5: numbers never go back: neither those of ids, nor floors, nor `applied`, whatever the clock
 //!   does.
+//! * I6: of several soft purges the first after a record's stamp made it stale: those that follow, of
+//!   the same id or another, never give it more time.
 //!
 //! # Locks
 //!
@@ -35,7 +37,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::caching::stamp::{PurgeId, Stamp};
 use crate::semantics::UnixMillis;
 
-/// The most ids remembered one by one (about 40 bytes each).
+/// The most ids remembered one by one (60 to 150 bytes each).
 pub const MAX_IDS: usize = 1 << 20;
 
 /// How long an id is remembered, in milliseconds: the longest that a record may live.
@@ -43,6 +45,9 @@ pub const RETENTION: u64 = 7 * 24 * 3_600_000;
 
 /// Purge numbers in one millisecond.
 const PER_MILLI: u64 = 1024;
+
+/// Soft purges of one id that are told apart; the closest of more are taken together.
+const SPANS: usize = 4;
 
 /// A power of two: the low bits of an id choose its shard.
 const SHARDS: usize = 64;
@@ -114,12 +119,12 @@ impl PurgeTable {
     /// Makes everything that bears one of `ids` and was fetched before now unusable. Holds for every
     /// look-up that begins after this returns. Returns the purge's number.
     pub fn purge_hard(&self, ids: &[PurgeId], now: UnixMillis) -> Stamp {
-        self.purge(ids, now, |purged, number| purged.hard = number)
+        self.purge(ids, now, |purged, number| *purged = Purged { hard: number, soft: Vec::new() })
     }
 
     /// Makes everything that bears one of `ids` and was fetched before now stale.
     pub fn purge_soft(&self, ids: &[PurgeId], now: UnixMillis) -> Stamp {
-        self.purge(ids, now, |purged, number| purged.soft = number)
+        self.purge(ids, now, Purged::soften)
     }
 
     /// What the purges applied so far say of a record: hard before soft, and of several soft ones the
@@ -131,13 +136,17 @@ impl PurgeTable {
         }
         let mut soft: Option<Stamp> = None;
         for id in ids {
-            let purged = self.shard(*id).get(*id);
+            let shard = self.shard(*id);
+            let Some(purged) = shard.purged.get(&id.0) else {
+                if shard.floor > stamp {
+                    return Validity::Hard;
+                }
+                continue;
+            };
             if purged.hard > stamp {
                 return Validity::Hard;
             }
-            if purged.soft > stamp {
-                soft = Some(soft.map_or(purged.soft, |earlier| earlier.min(purged.soft)));
-            }
+            soft = soft.into_iter().chain(purged.stale_since(stamp)).min();
         }
         soft.map_or(Validity::Valid, |number| Validity::Soft(UnixMillis(number.0 / PER_MILLI)))
     }
@@ -183,16 +192,49 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The last purges of one id; zero = never.
-#[derive(Clone, Copy, Debug, Default)]
+/// The purges of one id that still say something.
+#[derive(Clone, Debug, Default)]
 struct Purged {
+    /// The last hard one; zero = never.
     hard: Stamp,
-    soft: Stamp,
+    /// The soft ones after it, ascending; [`SPANS`] at most.
+    soft: Vec<Span>,
+}
+
+/// Soft purges that are not told apart: one, or the first and the last of several.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    first: Stamp,
+    last: Stamp,
 }
 
 impl Purged {
     fn last(&self) -> Stamp {
-        self.hard.max(self.soft)
+        self.soft.last().map_or(self.hard, |span| span.last)
+    }
+
+    /// The first soft purge after a stamp. For a stamp inside a span it is not known any more: then the
+    /// stamp itself, which is earlier (I6).
+    fn stale_since(&self, stamp: Stamp) -> Option<Stamp> {
+        let span = self.soft.iter().find(|span| span.last > stamp)?;
+        Some(span.first.max(stamp))
+    }
+
+    /// Adds a soft purge, the greatest so far.
+    fn soften(&mut self, number: Stamp) {
+        if self.soft.len() >= SPANS {
+            let width = |pair: &[Span]| match pair {
+                [before, after] => after.last.0.saturating_sub(before.first.0),
+                _ => u64::MAX,
+            };
+            let narrowest = self.soft.windows(2).enumerate().min_by_key(|(_, pair)| width(pair));
+            if let Some((at, _)) = narrowest {
+                let after = self.soft.remove(at + 1);
+                self.soft[at].last = after.last;
+            }
+        }
+        self.soft.reserve_exact(1);
+        self.soft.push(Span { first: number, last: number });
     }
 }
 
@@ -204,14 +246,6 @@ struct Shard {
 }
 
 impl Shard {
-    fn get(&self, id: PurgeId) -> Purged {
-        self.purged.get(&id.0).copied().unwrap_or_else(|| self.unknown())
-    }
-
-    const fn unknown(&self) -> Purged {
-        Purged { hard: self.floor, soft: Stamp(0) }
-    }
-
     /// The entry of an id, after making room for it: first by what is older than any record, then by
     /// the older half.
     fn entry(&mut self, id: PurgeId, room: usize, horizon: Stamp) -> &mut Purged {
@@ -225,8 +259,8 @@ impl Shard {
                 self.forget_until(median);
             }
         }
-        let unknown = self.unknown();
-        self.purged.entry(id.0).or_insert(unknown)
+        let hard = self.floor;
+        self.purged.entry(id.0).or_insert(Purged { hard, soft: Vec::new() })
     }
 
     /// Forgets ids last purged at `until` or before, and raises the floor to the last of them (I4).
@@ -308,6 +342,36 @@ mod tests {
         let between = table.stamp(T.plus(10));
         table.purge_soft(&[A], T.plus(12));
         assert_eq!(table.validity(between, &[A]), Validity::Soft(T.plus(12)));
+    }
+
+    /// A tag that is purged again and again does not hand out a new stale window each time.
+    #[test]
+    fn the_first_soft_purge_after_the_stamp_counts() {
+        let table = PurgeTable::new();
+        let stamps: Vec<Stamp> = (0..20_u64)
+            .map(|n| {
+                let stamp = table.stamp(T.plus(n * 1000));
+                table.purge_soft(&[A], T.plus(n * 1000 + 500));
+                stamp
+            })
+            .collect();
+        let since = |stamp| match table.validity(stamp, &[A]) {
+            Validity::Soft(since) => since,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(since(stamps[0]), T.plus(500), "the oldest record");
+        assert_eq!(since(stamps[19]), T.plus(19_500), "the newest");
+        for (n, stamp) in (0..20).zip(&stamps) {
+            let exact = T.plus(n * 1000 + 500);
+            assert!((T.plus(n * 1000)..=exact).contains(&since(*stamp)), "never later than it was");
+        }
+        assert_eq!(lock(&table.shards[0]).purged[&A.0].soft.len(), SPANS);
+        let after = table.stamp(T.plus(20_000));
+        assert!(table.validity(after, &[A]).is_valid());
+        // What a hard purge ends is forgotten.
+        table.purge_hard(&[A], T.plus(20_000));
+        assert!(lock(&table.shards[0]).purged[&A.0].soft.is_empty());
+        assert_eq!(table.validity(after, &[A]), Validity::Hard);
     }
 
     #[test]
@@ -398,25 +462,35 @@ mod tests {
             let table = PurgeTable::with_room(if full { 0 } else { MAX_IDS });
             let spread = |id: &u64| PurgeId(id * SHARDS as u64 / 4);
             let mut stamps: Vec<(Stamp, usize)> = Vec::new();
-            let mut purges: Vec<(bool, Vec<u64>)> = Vec::new();
+            let mut purges: Vec<(bool, Vec<u64>, Stamp)> = Vec::new();
             for (at, step) in steps {
                 let now = T.plus(at);
                 match step {
                     Step::Stamp => stamps.push((table.stamp(now), purges.len())),
                     Step::Purge { hard, ids } => {
                         let purged: Vec<PurgeId> = ids.iter().map(spread).collect();
-                        if hard { table.purge_hard(&purged, now) } else { table.purge_soft(&purged, now) };
-                        purges.push((hard, ids));
+                        let number = match hard {
+                            true => table.purge_hard(&purged, now),
+                            false => table.purge_soft(&purged, now),
+                        };
+                        purges.push((hard, ids, number));
                     }
                 }
                 for (stamp, seen) in &stamps {
                     for id in 0..16 {
-                        let since = || purges.iter().skip(*seen).filter(|(_, ids)| ids.contains(&id));
-                        let hard = since().any(|(hard, _)| *hard);
-                        let soft = since().any(|(hard, _)| !*hard);
+                        let since = || purges.iter().skip(*seen).filter(|(_, ids, _)| ids.contains(&id));
+                        let hard = since().any(|(hard, ..)| *hard);
+                        let soft = since().find(|(hard, ..)| !*hard).map(|(.., number)| *number);
+                        let all = purges.iter().filter(|(hard, ids, _)| !*hard && ids.contains(&id)).count();
                         match table.validity(*stamp, &[spread(&id)]) {
-                            Validity::Valid => prop_assert!(!hard && !soft),
-                            Validity::Soft(_) => prop_assert!(!hard && soft),
+                            Validity::Valid => prop_assert!(!hard && soft.is_none()),
+                            Validity::Soft(since) => {
+                                let Some(number) = soft else { panic!("never purged softly") };
+                                let exact = UnixMillis(number.0 / PER_MILLI);
+                                let stored = UnixMillis(stamp.0 / PER_MILLI);
+                                prop_assert!(!hard && since <= exact && since >= stored);
+                                prop_assert!(since == exact || all > SPANS);
+                            }
                             Validity::Hard => prop_assert!(hard || full),
                         }
                     }

@@ -25,7 +25,8 @@
 //!
 //! At most [`CHUNK`] bytes of a larger body, each readable without the others: the same first 16
 //! bytes, then content id (16), number of the chunk (4), its length (4), and its bytes as stored. Chunks
-//! are written before the record that names their content id, which is the commit.
+//! are written before the record that names their content id, which is the commit. The id is a hash of
+//! the body: a record that is written anew with the body it had (a 304) names the chunks that are there.
 
 mod field;
 mod lz4;
@@ -33,7 +34,7 @@ mod lz4;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::StatusCode;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128_with_seed};
 
@@ -89,14 +90,57 @@ pub enum Compress {
 pub struct Encoded {
     /// The record: with its body, or with what names its chunks.
     pub record: Bytes,
-    /// The chunks of a body over [`CHUNK`] in order: to be written before the record.
-    pub chunks: Vec<Bytes>,
-    /// What names the chunks; zeros when there are none.
-    pub content_id: ContentId,
-    /// Length of the body.
+    /// A body over [`CHUNK`]: its chunks are to be written before the record.
+    pub long_body: Option<LongBody>,
+    /// Length of the body in the record.
     pub body_len: u64,
-    /// Length of the body as stored.
+    /// Length of the body in the record, as stored.
     pub stored_len: u64,
+}
+
+/// A body over [`CHUNK`], whose chunks are made one by one: a second copy of the whole never exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LongBody {
+    /// What names the chunks: equal for equal bodies of one key and variant, however they are stored.
+    pub content_id: ContentId,
+    body: Bytes,
+    compress: bool,
+}
+
+/// A chunk ready to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EncodedChunk {
+    /// The chunk.
+    pub bytes: Bytes,
+    /// Length of its part of the body.
+    pub len: u64,
+    /// The same as stored.
+    pub stored_len: u64,
+}
+
+impl LongBody {
+    /// How many chunks there are.
+    #[must_use]
+    pub fn chunks(&self) -> u32 {
+        u32::try_from(self.body.len().div_ceil(CHUNK)).unwrap_or(u32::MAX)
+    }
+
+    /// A chunk, counted from 0; `None` when there is no such chunk. Compresses: it does not belong on an
+    /// event loop.
+    #[must_use]
+    pub fn chunk(&self, number: u32) -> Option<EncodedChunk> {
+        let plain = self.body.chunks(CHUNK).nth(number as usize)?;
+        let (stored, flags) = packed(plain, self.compress);
+        let mut out = Writer(Vec::with_capacity(CHUNK_FIXED + stored.len()));
+        put_preamble(&mut out, BODY_CHUNK, flags);
+        out.0.extend_from_slice(&self.content_id);
+        out.u32(number);
+        out.count(plain.len());
+        out.0.extend_from_slice(&stored);
+        put_seal(&mut out.0);
+        let (len, stored_len) = (plain.len() as u64, stored.len() as u64);
+        Some(EncodedChunk { bytes: Bytes::from(out.0), len, stored_len })
+    }
 }
 
 /// A record that was read.
@@ -159,8 +203,8 @@ impl Rejected {
     }
 }
 
-/// The bytes of a record. Compressing takes up to a millisecond per chunk: above 64 KiB it does not
-/// belong on an event loop.
+/// The bytes of a record. Hashing and compressing take up to a millisecond: above 64 KiB of body this
+/// does not belong on an event loop.
 #[must_use]
 pub fn encode(key: &StoreKey, record: &Record, compress: Compress) -> Encoded {
     let mut meta = Writer(Vec::with_capacity(512));
@@ -170,7 +214,7 @@ pub fn encode(key: &StoreKey, record: &Record, compress: Compress) -> Encoded {
         Record::Response(stored) => {
             put_head(&mut meta, &stored.head);
             if stored.body.len() > CHUNK {
-                encode_chunked(&meta.0, stored, compress)
+                encode_chunked(key, &meta.0, stored, compress)
             } else {
                 encode_inline(&meta.0, stored, compress)
             }
@@ -255,15 +299,12 @@ impl Chunked {
     /// The response, of all its chunks' content in order.
     ///
     /// # Errors
-    /// [`Rejected::Length`] when they are not the whole body.
-    pub fn assemble(self, content: &[Bytes]) -> Result<Record, Rejected> {
-        let len: u64 = content.iter().map(|chunk| chunk.len() as u64).sum();
-        if len != self.body_len {
+    /// [`Rejected::Length`] when that is not the whole body.
+    pub fn assemble(self, body: Bytes) -> Result<Record, Rejected> {
+        if body.len() as u64 != self.body_len {
             return Err(Rejected::Length);
         }
-        let mut body = BytesMut::with_capacity(content.iter().map(Bytes::len).sum());
-        content.iter().for_each(|chunk| body.extend_from_slice(chunk));
-        Ok(Record::Response(Arc::new(StoredResponse { head: self.head, body: body.freeze() })))
+        Ok(Record::Response(Arc::new(StoredResponse { head: self.head, body })))
     }
 }
 
@@ -275,34 +316,15 @@ fn encode_inline(meta: &[u8], response: &StoredResponse, compress: Compress) -> 
     assembled(Fixed { kind: RESPONSE, flags, body_len, ..Fixed::default() }, meta, &stored)
 }
 
-fn encode_chunked(meta: &[u8], response: &StoredResponse, compress: Compress) -> Encoded {
-    let StoredResponse { head, body } = response;
-    // The same body fetched twice is two contents: an old record's chunks expire without regard to a
-    // new one's.
-    let seed = head.stamp.0 ^ head.received.0.rotate_left(32);
-    let content_id = xxh3_128_with_seed(body, seed).to_le_bytes();
-    let compress = wanted(response, compress);
-    let chunks: Vec<Bytes> = (0_u32..)
-        .zip(body.chunks(CHUNK))
-        .map(|(number, plain)| encode_chunk(&content_id, number, plain, compress))
-        .collect();
-    let count = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
-    let fixed =
-        Fixed { kind: CHUNKED, chunks: count, body_len: body.len() as u64, content_id, ..Fixed::default() };
-    let stored_len = chunks.iter().map(|chunk| (chunk.len() - CHUNK_FIXED) as u64).sum();
-    Encoded { chunks, content_id, stored_len, ..assembled(fixed, meta, &[]) }
-}
-
-fn encode_chunk(content_id: &ContentId, number: u32, plain: &[u8], compress: bool) -> Bytes {
-    let (stored, flags) = packed(plain, compress);
-    let mut out = Writer(Vec::with_capacity(CHUNK_FIXED + stored.len()));
-    put_preamble(&mut out, BODY_CHUNK, flags);
-    out.0.extend_from_slice(content_id);
-    out.u32(number);
-    out.count(plain.len());
-    out.0.extend_from_slice(&stored);
-    put_seal(&mut out.0);
-    Bytes::from(out.0)
+fn encode_chunked(key: &StoreKey, meta: &[u8], response: &StoredResponse, compress: Compress) -> Encoded {
+    let body = response.body.clone();
+    let variant = key.variant.map_or(0, |variant| variant.0);
+    let seed = key.primary as u64 ^ ((key.primary >> 64) as u64).rotate_left(32) ^ variant.rotate_left(16);
+    let content_id = xxh3_128_with_seed(&body, seed).to_le_bytes();
+    let long_body = LongBody { content_id, body, compress: wanted(response, compress) };
+    let body_len = response.body.len() as u64;
+    let fixed = Fixed { kind: CHUNKED, chunks: long_body.chunks(), body_len, content_id, ..Fixed::default() };
+    Encoded { long_body: Some(long_body), body_len: 0, ..assembled(fixed, meta, &[]) }
 }
 
 fn wanted(response: &StoredResponse, compress: Compress) -> bool {
@@ -337,8 +359,7 @@ fn assembled(fixed: Fixed, meta: &[u8], stored: &[u8]) -> Encoded {
     out.0.extend_from_slice(stored);
     Encoded {
         record: Bytes::from(out.0),
-        chunks: Vec::new(),
-        content_id: fixed.content_id,
+        long_body: None,
         body_len: fixed.body_len,
         stored_len: stored.len() as u64,
     }

@@ -47,17 +47,28 @@ fn noise(len: usize) -> Vec<u8> {
     (0..len).map(next).collect()
 }
 
+fn chunks(encoded: &Encoded) -> Vec<Bytes> {
+    let Some(body) = &encoded.long_body else { return Vec::new() };
+    assert_eq!(body.chunk(body.chunks()), None);
+    (0..body.chunks()).map(|number| body.chunk(number).expect("a chunk").bytes).collect()
+}
+
+fn content_id(encoded: &Encoded) -> ContentId {
+    encoded.long_body.as_ref().expect("a long body").content_id
+}
+
 /// Reads what was written, chunks and all.
 fn decoded(key: &StoreKey, encoded: &Encoded) -> Result<Record, Rejected> {
     match decode(key, encoded.record.clone())? {
         Decoded::Record(record) => Ok(record),
         Decoded::Chunked(chunked) => {
-            assert_eq!(chunked.chunks as usize, encoded.chunks.len());
-            let numbered = (0_u32..).zip(&encoded.chunks);
-            let content: Vec<Bytes> = numbered
-                .map(|(number, chunk)| decode_chunk(&chunked, number, chunk.clone()))
+            let chunks = chunks(encoded);
+            assert_eq!(chunked.chunks as usize, chunks.len());
+            let content: Vec<Bytes> = (0_u32..)
+                .zip(chunks)
+                .map(|(number, chunk)| decode_chunk(&chunked, number, chunk))
                 .collect::<Result<_, _>>()?;
-            chunked.assemble(&content)
+            chunked.assemble(content.concat().into())
         }
     }
 }
@@ -113,9 +124,7 @@ fn large_bodies_are_chunks() {
         for body in [noise(len), vec![b'a'; len]] {
             let record = response(body);
             let encoded = encode(&key(), &record, Compress::Above(0));
-            let chunks = if len <= CHUNK { 0 } else { len.div_ceil(CHUNK) };
-            assert_eq!(encoded.chunks.len(), chunks);
-            assert_eq!(encoded.body_len, len as u64);
+            assert_eq!(chunks(&encoded).len(), if len <= CHUNK { 0 } else { len.div_ceil(CHUNK) });
             assert_same(&decoded(&key(), &encoded).unwrap(), &record);
         }
     }
@@ -125,23 +134,36 @@ fn large_bodies_are_chunks() {
 fn a_chunk_stands_in_one_place_only() {
     let encoded = encode(&key(), &response(noise(2 * CHUNK + 9)), Compress::Never);
     let Ok(Decoded::Chunked(chunked)) = decode(&key(), encoded.record.clone()) else { panic!("chunked") };
-    let chunk = |n: usize| encoded.chunks[n].clone();
+    let chunks = chunks(&encoded);
+    let chunk = |n: usize| chunks[n].clone();
     assert_eq!(decode_chunk(&chunked, 1, chunk(0)), Err(Rejected::Key), "another's place");
-    assert_eq!(decode_chunk(&chunked, 0, encoded.record.clone()), Err(Rejected::Key));
+    assert_eq!(decode_chunk(&chunked, 0, encoded.record), Err(Rejected::Key));
     let other = Chunked { content_id: [1; 16], ..(*chunked).clone() };
     assert_eq!(decode_chunk(&other, 0, chunk(0)), Err(Rejected::Key), "another body");
     assert_eq!(decode_chunk(&chunked, 0, chunk(0).slice(..100)), Err(Rejected::Checksum));
     assert_eq!(decode_chunk(&chunked, 0, Bytes::new()), Err(Rejected::Magic));
     assert_eq!(decode(&key(), chunk(0)).unwrap_err(), Rejected::Limit, "a chunk is not a record");
     let content: Vec<Bytes> = (0..3).map(|n| decode_chunk(&chunked, n, chunk(n as usize)).unwrap()).collect();
-    assert_eq!(chunked.clone().assemble(&content[..2]).unwrap_err(), Rejected::Length);
-    assert!(chunked.assemble(&content).is_ok());
-    let mut refetched = head();
-    refetched.stamp = Stamp(9);
-    let body = noise(2 * CHUNK + 9).into();
-    let again = Record::Response(Arc::new(StoredResponse { head: refetched, body }));
-    let again = encode(&key(), &again, Compress::Never);
-    assert_ne!(again.content_id, encoded.content_id, "each fetch has its own chunks");
+    assert_eq!(chunked.clone().assemble(content[..2].concat().into()).unwrap_err(), Rejected::Length);
+    assert!(chunked.assemble(content.concat().into()).is_ok());
+}
+
+#[test]
+fn chunks_are_named_by_key_and_content() {
+    let body = noise(2 * CHUNK + 9);
+    let response_of = |head: StoredHead, body: &[u8]| {
+        Record::Response(Arc::new(StoredResponse { head, body: Bytes::copy_from_slice(body) }))
+    };
+    let id = |key: &StoreKey, record: &Record| content_id(&encode(key, record, Compress::Never));
+    let first = id(&key(), &response_of(head(), &body));
+    let validated = StoredHead { stamp: Stamp(9), received: UnixMillis(1_800_000_000_000), ..head() };
+    assert_eq!(id(&key(), &response_of(validated, &body)), first, "a 304 changes no content");
+    let mut changed = body.clone();
+    changed[CHUNK] ^= 1;
+    assert_ne!(id(&key(), &response_of(head(), &changed)), first, "another content");
+    for other in [StoreKey { primary: 8, ..key() }, StoreKey { variant: None, ..key() }] {
+        assert_ne!(id(&other, &response_of(head(), &body)), first, "another place");
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
@@ -88,6 +88,8 @@ struct Shared {
     link: ArcSwapOption<Link>,
     /// Microseconds of the last answered command, plus one; 0 = none yet.
     latency: AtomicU64,
+    /// Whether the breaker was ever closed.
+    worked: AtomicBool,
 }
 
 impl Drop for Line {
@@ -106,6 +108,7 @@ impl Line {
             permits: Semaphore::new(IN_FLIGHT),
             link: ArcSwapOption::empty(),
             latency: AtomicU64::new(0),
+            worked: AtomicBool::new(false),
         });
         let supervisor = tokio::spawn(Arc::clone(&shared).supervise());
         Self { shared, supervisor }
@@ -114,6 +117,11 @@ impl Line {
     /// Whether commands are let through. One atomic load.
     pub(super) fn usable(&self) -> bool {
         self.shared.breaker.lets_through()
+    }
+
+    /// Whether commands were ever let through.
+    pub(super) fn has_worked(&self) -> bool {
+        self.shared.worked.load(Ordering::Relaxed)
     }
 
     pub(super) fn breaker(&self) -> &Breaker {
@@ -305,6 +313,9 @@ impl Shared {
             Some(failure) => self.context.counters.failed(failure),
         }
         self.breaker.probed(failure.is_none(), now);
+        if self.usable() {
+            self.worked.store(true, Ordering::Relaxed);
+        }
         failure
     }
 

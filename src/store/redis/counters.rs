@@ -10,11 +10,12 @@ use std::time::Duration;
 use fred::error::{Error, ErrorKind};
 
 use super::breaker::Ended;
+use super::budget::Budget;
 
 /// Told of every command that was sent, however it ended. Called on the event loop: it must not block.
 pub trait CommandObserver: Send + Sync {
     /// `command` is one of a closed list (`get`, `set`, `unlink`, `lock`, `renew`, `unlock`,
-    /// `get_chunk`, `set_chunk`).
+    /// `get_chunk`, `set_chunk`, `extend_chunk`).
     fn observe(&self, command: &'static str, took: Duration);
 }
 
@@ -35,20 +36,32 @@ pub(super) enum Failure {
     ReadOnly,
     /// What lies under the key is not a string.
     WrongType,
-    /// Too many commands of ours are under way.
+    /// Too many commands or too many bytes of ours are under way.
     Saturated,
     /// The breaker is open: Redis was not asked.
     NotAsked,
     /// Redis does not know the script. Part of how scripts are called: never counted.
     NoScript,
-    /// Anything else that Redis refuses (authentication, permission, a setting of ours).
+    /// Our user may not send this command, or touch this key: others may well be answered.
+    NotPermitted,
+    /// Anything else that Redis refuses (authentication, a setting of ours).
     Other,
 }
 
 impl Failure {
     /// The counted kinds; [`Self::slot`] of each is its place here.
-    const LABELS: [&'static str; 9] =
-        ["timeout", "io", "protocol", "busy", "oom", "readonly", "wrong_type", "saturated", "other"];
+    const LABELS: [&'static str; 10] = [
+        "timeout",
+        "io",
+        "protocol",
+        "busy",
+        "oom",
+        "readonly",
+        "wrong_type",
+        "saturated",
+        "noperm",
+        "other",
+    ];
 
     pub(super) fn of(error: &Error) -> Self {
         match error.kind() {
@@ -63,6 +76,7 @@ impl Failure {
             Some("BUSY" | "LOADING" | "MASTERDOWN") => Self::Busy,
             Some("WRONGTYPE") => Self::WrongType,
             Some("NOSCRIPT") => Self::NoScript,
+            Some("NOPERM") => Self::NotPermitted,
             _ => Self::Other,
         }
     }
@@ -78,7 +92,8 @@ impl Failure {
             | Self::WrongType
             | Self::Saturated
             | Self::NotAsked
-            | Self::NoScript => Some(Ended::Answered),
+            | Self::NoScript
+            | Self::NotPermitted => Some(Ended::Answered),
         }
     }
 
@@ -97,13 +112,14 @@ impl Failure {
             Self::ReadOnly => 5,
             Self::WrongType => 6,
             Self::Saturated => 7,
-            Self::Other => 8,
+            Self::NotPermitted => 8,
+            Self::Other => 9,
             Self::NotAsked | Self::NoScript => return None,
         })
     }
 }
 
-/// Counts of one process's Redis tier, shared by its workers' stores.
+/// What the workers' stores of one process share: counts, and the memory that their calls may hold.
 #[derive(Debug, Default)]
 pub struct Counters {
     commands: AtomicU64,
@@ -112,6 +128,10 @@ pub struct Counters {
     rejected: Mutex<Vec<(&'static str, u64)>>,
     compressed_before: AtomicU64,
     compressed_after: AtomicU64,
+    /// For records on their way to Redis.
+    pub(super) writing: Budget,
+    /// For long bodies on their way from it.
+    pub(super) reading: Budget,
 }
 
 impl Counters {
@@ -154,7 +174,11 @@ impl Counters {
         }
     }
 
+    /// Counts nothing where nothing was saved.
     pub(super) fn compressed_from_to(&self, before: u64, after: u64) {
+        if after >= before {
+            return;
+        }
         self.compressed_before.fetch_add(before, Ordering::Relaxed);
         self.compressed_after.fetch_add(after, Ordering::Relaxed);
     }
@@ -182,6 +206,7 @@ mod tests {
             (ErrorKind::Unknown, "BUSY Redis is busy running a script.", Failure::Busy),
             (ErrorKind::InvalidArgument, "WRONGTYPE Operation against a key", Failure::WrongType),
             (ErrorKind::Unknown, "NOSCRIPT No matching script.", Failure::NoScript),
+            (ErrorKind::Unknown, "NOPERM User a has no permissions to run", Failure::NotPermitted),
             (ErrorKind::Auth, "NOAUTH Authentication required.", Failure::Other),
             (ErrorKind::Unknown, "", Failure::Other),
             (ErrorKind::Unknown, "OOMPH", Failure::Other),

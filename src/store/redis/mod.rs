@@ -8,6 +8,7 @@
 //! |---|---|
 //! | one supervised connection, and all settings of the client library | `client` |
 //! | whether Redis is asked at all | `breaker` |
+//! | how much memory calls may hold | `budget` |
 //! | bodies that do not fit one value | `chunks` |
 //! | names of keys | `keys` |
 //! | lock tokens and scripts | `lock` |
@@ -21,6 +22,7 @@
 //! that names them, so a write given up half-way leaves nothing that can be read.
 
 mod breaker;
+mod budget;
 mod chunks;
 mod client;
 mod counters;
@@ -56,11 +58,14 @@ use super::{Record, StoreKey};
 use crate::clock;
 use crate::semantics::UnixMillis;
 
-/// Records of one store that may be on their way to Redis at once; more are not written.
+/// Records of one store that may be on their way to Redis at once, so that writes leave room for reads
+/// on their connection; more are not written. What bounds their memory is `budget`.
 const WRITES_IN_FLIGHT: usize = 64;
 
 /// Longest value that is read or written: the longest head, and a body that is not chunked.
 const LONGEST_VALUE: usize = (1 << 20) + record::CHUNK;
+/// What a record is taken to be beside its body.
+const HEAD: u64 = 2 << 10;
 /// Bodies up to this many bytes are encoded on the event loop.
 const LIGHT: u64 = 64 << 10;
 
@@ -155,7 +160,8 @@ impl RedisStore {
             return;
         }
         let Some(ttl) = time_to_live(&record, now, fastrand::f64()) else { return };
-        let Ok(_permit) = self.writes_in_flight.try_acquire() else {
+        let permit = self.writes_in_flight.try_acquire().ok();
+        let Some(_held) = permit.zip(context.counters.writing.take(held_by_write(length))) else {
             context.counters.failed(Failure::Saturated);
             return;
         };
@@ -173,23 +179,20 @@ impl RedisStore {
             context.counters.rejected(record::Rejected::Limit.label());
             return;
         }
-        if encoded.stored_len < encoded.body_len {
-            context.counters.compressed_from_to(encoded.body_len, encoded.stored_len);
-        }
+        context.counters.compressed_from_to(encoded.body_len, encoded.stored_len);
         chunks::write(self, &key, encoded, ttl).await;
     }
 
-    /// The connection for chunks, made when first asked for; until it works, the other one.
+    /// The connection for chunks, made when first asked for; until it has worked once, the other one.
+    /// After that its failures are its own: what long replies do to a connection is no cure for another.
     fn bulk(&self) -> &Line {
         let bulk = self.bulk.get_or_init(|| Line::start(Arc::clone(&self.context), Role::Bulk));
-        if bulk.usable() { bulk } else { &self.hot }
+        if bulk.has_worked() { bulk } else { &self.hot }
     }
 
     /// Forgets a record. Its lock stays; the chunks of a long body stay until they expire.
     pub async fn remove(&self, key: &StoreKey) {
-        let name = self.context.names.record(key);
-        let _: Result<Value, Failure> =
-            self.hot.run("unlink", |link| async move { link.write.unlink(name).await }).await;
+        unlink(&self.hot, self.context.names.record(key)).await;
     }
 
     /// Takes the lock of a record for `ttl` (at least a millisecond), unless something lies there.
@@ -265,6 +268,12 @@ async fn read_value(line: &Line, command: &'static str, name: Key) -> Result<Opt
     Ok(Some(value).filter(|value| !value.is_empty()))
 }
 
+/// Deletes a value. What cannot be deleted expires.
+async fn unlink(line: &Line, name: Key) {
+    let _: Result<Value, Failure> =
+        line.run("unlink", |link| async move { link.write.unlink(name).await }).await;
+}
+
 fn useless_at(record: &Record) -> UnixMillis {
     match record {
         Record::Response(stored) => stored.head.useless_at(),
@@ -278,6 +287,12 @@ fn body_length(record: &Record) -> u64 {
         Record::Response(stored) => stored.body.len() as u64,
         Record::Index(_) | Record::HitForMiss { .. } => 0,
     }
+}
+
+/// Bytes that writing a body holds: the body, and what is encoded of it, here and with the library.
+const fn held_by_write(length: u64) -> u64 {
+    let encoded = if length > record::CHUNK as u64 { 2 * record::CHUNK as u64 } else { length };
+    length.saturating_add(2 * (encoded + HEAD))
 }
 
 /// Milliseconds a record may lie in Redis: until it is useless, less up to a twentieth (`chance` of it,

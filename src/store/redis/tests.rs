@@ -274,8 +274,42 @@ async fn a_chunk_that_is_missing_or_wrong_is_a_miss() {
         assert!(bench.store.get(&place, NOW).await.is_none(), "{wrong}");
         let after: u64 = bench.counters.errors().iter().map(|(_, count)| count).sum();
         assert_eq!(after, before + 1, "{wrong}: {:?}", bench.counters.errors());
+        // What is written anew repairs it, though the content is the same.
+        bench.store.put(place.clone(), record.clone(), NOW).await;
+        assert_same(bench.store.get(&place, NOW).await, &record, wrong);
         server.command(&["FLUSHALL"]);
     }
+}
+
+#[tokio::test]
+async fn a_long_body_that_is_validated_stays_where_it_is() {
+    let server = RedisServer::running();
+    let bench = Bench::up(&server).await;
+    let Record::Response(first) = response(noise(1 << 20)) else { panic!("a response") };
+    let place = key("long");
+    let mut sent = Vec::new();
+    for n in 0..10 {
+        let mut head = first.head.clone();
+        head.received = NOW.plus(n * 60_000);
+        head.stamp = Stamp(7 + n);
+        let record = Record::Response(Arc::new(StoredResponse { head, body: first.body.clone() }));
+        let before = bench.counters.commands();
+        bench.store.put(place.clone(), record.clone(), NOW.plus(n * 60_000)).await;
+        sent.push(bench.counters.commands() - before);
+        assert_same(bench.store.get(&place, NOW.plus(n * 60_000)).await, &record, "validated");
+    }
+    // The first asks for one chunk and writes four; the others ask for four. All write the record.
+    assert_eq!(sent, [6, 5, 5, 5, 5, 5, 5, 5, 5, 5]);
+    let data = || server.keys().into_iter().filter(|name| name != "fb-test:probe");
+    assert_eq!(data().count(), 5);
+    // Of the chunks, those that are gone are written, and those that are left live longer.
+    let name = |end: &'static str| server.key(move |name| name.contains(":b:") && name.ends_with(end));
+    server.command(&["DEL", &name(":2")]);
+    server.command(&["PEXPIRE", &name(":3"), "5000"]);
+    bench.store.put(place.clone(), Record::Response(Arc::clone(&first)), NOW).await;
+    assert!(server.ttl(&name(":3")) > 60_000 && server.ttl(&name(":2")) > 60_000);
+    assert_same(bench.store.get(&place, NOW).await, &Record::Response(first), "whole again");
+    assert!(bench.counters.errors().iter().all(|(_, count)| *count == 0), "{:?}", bench.counters.errors());
 }
 
 #[tokio::test]
@@ -492,4 +526,135 @@ async fn a_full_redis_still_answers_reads() {
     for name in server.keys() {
         assert!(name.starts_with("fb-test:") && server.ttl(&name) > 0, "{name}");
     }
+}
+
+/// Once the connection for chunks has worked, what goes wrong there stays there.
+#[tokio::test]
+async fn trouble_with_chunks_is_not_moved_to_other_commands() {
+    let server = RedisServer::running();
+    let bench = Bench::up(&server).await;
+    let (short, long) = (response("short"), response(noise(1 << 20)));
+    bench.store.put(key("short"), short.clone(), NOW).await;
+    bench.store.put(key("long"), long.clone(), NOW).await;
+    let bulk = bench.store.bulk.get().expect("asked for by the first long body");
+    until("the second connection works", || bulk.usable()).await;
+    assert_same(bench.store.get(&key("long"), NOW).await, &long, "on its own connection");
+
+    bulk.breaker().trip(clock::monotonic());
+    let before = bench.counters.commands();
+    assert!(bench.store.get(&key("long"), NOW).await.is_none());
+    bench.store.put(key("another"), long.clone(), NOW).await;
+    assert!(!bulk.usable(), "before it was probed again");
+    assert_eq!(bench.counters.commands() - before, 1, "the record, and no chunk");
+    assert_same(bench.store.get(&key("short"), NOW).await, &short, "the others go on");
+    assert!(bench.store.get(&key("another"), NOW).await.is_none());
+
+    until("the second connection works again", || bulk.usable()).await;
+    assert_same(bench.store.get(&key("long"), NOW).await, &long, "as before");
+}
+
+/// Every command that is given up counts for the breaker of its connection.
+#[tokio::test]
+async fn long_reads_from_a_redis_that_hangs_open_the_breaker() {
+    let server = RedisServer::running();
+    let bench = Bench::up(&server).await;
+    let (place, long) = (key("long"), response(noise(1 << 20)));
+    bench.store.put(place.clone(), long.clone(), NOW).await;
+    let bulk = bench.store.bulk.get().expect("asked for by the first long body");
+    until("the second connection works", || bulk.usable()).await;
+    let value = server_value(&bench, &place).await;
+    let Ok(Decoded::Chunked(chunked)) = record::decode(&place, value) else { panic!("chunked") };
+    let before = bench.counters.commands();
+    assert!(chunks::read_all(&bench.store, &place, &chunked, clock::monotonic()).await.is_none());
+    assert_eq!((bench.counters.commands(), bench.count("timeout")), (before, 1), "its time is over");
+    server.freeze();
+    for _ in 0..3 {
+        assert!(chunks::read(&bench.store, &place, (*chunked).clone()).await.is_none());
+    }
+    assert!(!bulk.usable(), "two commands of each reading ran out of time");
+    assert!(bench.count("timeout") > 2, "{:?}", bench.counters.errors());
+    server.thaw();
+    until("the second connection works again", || bulk.usable()).await;
+    bench.usable().await;
+    assert_same(bench.store.get(&place, NOW).await, &long, "as before");
+}
+
+/// The bytes of a record.
+async fn server_value(bench: &Bench, place: &StoreKey) -> Bytes {
+    let name = bench.store.context.names.record(place);
+    let value = read_value(&bench.store.hot, "get", name).await;
+    value.expect("an answer").expect("a record")
+}
+
+/// A user who may not run scripts has no renewals, and reads and writes all the same.
+#[tokio::test]
+async fn a_user_without_scripts_still_reads_and_writes() {
+    let server = RedisServer::running();
+    server.command(&["ACL", "SETUSER", "cache", "on", ">secret", "~fb-test:*", "+@all", "-eval", "-evalsha"]);
+    let bench = Bench::with(&server, |settings| {
+        settings.username = Some("cache".to_owned());
+        settings.password = Some("secret".to_owned());
+    });
+    bench.usable().await;
+    let (place, token, long) = (key("a"), LockToken::random(), Duration::from_secs(30));
+    assert_eq!(bench.store.try_lock(&place, &token, long).await, LockAttempt::Locked);
+    for _ in 0..50 {
+        assert!(!bench.store.renew(&place, &token, long).await);
+    }
+    assert_eq!(bench.count("noperm"), 50);
+    assert!(bench.store.usable());
+    assert_eq!(bench.store.status().write_breaker, BreakerState::Closed);
+    bench.store.put(place.clone(), response("a"), NOW).await;
+    assert_same(bench.store.get(&place, NOW).await, &response("a"), "reads and writes go on");
+}
+
+/// The workers of a process share what their calls may hold.
+#[tokio::test]
+async fn memory_is_bounded_by_bytes() {
+    let server = RedisServer::running();
+    let bench = Bench::up(&server).await;
+    let (short, long) = (response(noise(1_000)), response(noise(1 << 20)));
+    bench.store.put(key("long"), long.clone(), NOW).await;
+    bench.store.put(key("short"), short.clone(), NOW).await;
+
+    let others = bench.counters.reading.take(63 << 20).expect("nothing is under way");
+    assert!(bench.store.get(&key("long"), NOW).await.is_none());
+    assert_eq!(bench.count("saturated"), 1);
+    assert_same(bench.store.get(&key("short"), NOW).await, &short, "a short body needs no putting together");
+    drop(others);
+    assert_same(bench.store.get(&key("long"), NOW).await, &long, "there is room again");
+
+    let others = bench.counters.writing.take(63 << 20).expect("nothing is under way");
+    bench.store.put(key("another"), long.clone(), NOW).await;
+    assert_eq!(bench.count("saturated"), 2);
+    assert!(bench.store.get(&key("another"), NOW).await.is_none());
+    bench.store.put(key("another"), short.clone(), NOW).await;
+    assert_same(bench.store.get(&key("another"), NOW).await, &short, "a short body fits");
+    drop(others);
+    bench.store.put(key("another"), long.clone(), NOW).await;
+    assert_same(bench.store.get(&key("another"), NOW).await, &long, "there is room again");
+    assert_eq!(bench.count("saturated"), 2);
+}
+
+/// Long writes to a Redis that hangs hold no more than the budget.
+#[tokio::test]
+async fn a_hang_while_long_bodies_are_written_is_bounded() {
+    let server = RedisServer::running();
+    let bench = Bench::up(&server).await;
+    let record = response(noise(8 << 20));
+    server.freeze();
+    let writes: Vec<_> = (0..50)
+        .map(|n| {
+            let (store, record) = (Arc::clone(&bench.store), record.clone());
+            tokio::spawn(async move { store.put(key(&n.to_string()), record, NOW).await })
+        })
+        .collect();
+    until("all have begun or were turned away", || bench.count("saturated") == 43).await;
+    assert!(bench.counters.writing.take(2 << 20).is_none());
+    for write in writes {
+        write.await.expect("no panic");
+    }
+    assert!(bench.counters.writing.take(64 << 20).is_some(), "all is given back");
+    server.thaw();
+    bench.usable().await;
 }

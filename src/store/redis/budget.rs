@@ -1,0 +1,50 @@
+//! How much memory calls under way may hold.
+//!
+//! Decides whether a call goes ahead, by bytes: a number of calls bounds nothing when one may hold a
+//! thousand times what another does. Never touches: the memory itself. Nothing waits here; a call that
+//! does not fit is not made.
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// Bytes that all workers of a process may hold together.
+const TOTAL: u32 = 64 << 20;
+/// Bytes of one permit.
+const UNIT: u32 = 1 << 10;
+
+/// Bytes that may be held, handed out in parts.
+#[derive(Debug)]
+pub(super) struct Budget(Semaphore);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(Semaphore::new((TOTAL / UNIT) as usize))
+    }
+}
+
+impl Budget {
+    /// A part that is given back when it is dropped; `None` when so much is not left. What is larger
+    /// than the whole budget, because configuration asks for it, goes ahead alone.
+    pub(super) fn take(&self, bytes: u64) -> Option<SemaphorePermit<'_>> {
+        let units = bytes.div_ceil(u64::from(UNIT)).clamp(1, u64::from(TOTAL / UNIT));
+        self.0.try_acquire_many(u32::try_from(units).ok()?).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_bounded_and_given_back() {
+        let budget = Budget::default();
+        let most = budget.take(u64::from(TOTAL) - 1500).expect("room");
+        assert!(budget.take(2000).is_none());
+        let rest = budget.take(1024).expect("room");
+        assert!(budget.take(0).is_none(), "nothing is free of charge");
+        drop((most, rest));
+        let larger = budget.take(u64::MAX).expect("alone");
+        assert!(budget.take(1).is_none());
+        drop(larger);
+        assert!(budget.take(u64::from(TOTAL)).is_some());
+    }
+}
