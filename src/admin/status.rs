@@ -1,6 +1,7 @@
 //! What the admin listener reads from the tiers: for `/ready`, and for the counts of `/metrics`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use serde_json::{Value, json};
@@ -14,12 +15,22 @@ use crate::proxy::Proxy;
 #[derive(Debug, Default)]
 pub struct Workers {
     proxies: Mutex<Vec<Arc<ArcSwap<Proxy>>>>,
+    added: Condvar,
 }
 
 impl Workers {
     /// Adds the proxy of a worker.
     pub fn add(&self, proxy: Arc<ArcSwap<Proxy>>) {
         self.proxies.lock().unwrap_or_else(PoisonError::into_inner).push(proxy);
+        self.added.notify_all();
+    }
+
+    /// Waits until `count` workers are up, so that whoever asks afterwards is told of all of them;
+    /// five seconds at most, since a worker that cannot start must not keep the others from serving.
+    pub fn wait_for(&self, count: usize) {
+        let proxies = self.proxies.lock().unwrap_or_else(PoisonError::into_inner);
+        let missing = |proxies: &mut Vec<_>| proxies.len() < count;
+        drop(self.added.wait_timeout_while(proxies, Duration::from_secs(5), missing));
     }
 
     /// All of them, as they are now.

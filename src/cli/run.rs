@@ -147,6 +147,7 @@ impl Process {
         };
         let running = server::serve(&settings, listeners, make, opened, &stopping)
             .map_err(|error| io("workers")(error.into()))?;
+        workers.wait_for(workers_wanted);
         for address in &listening {
             tracing::info!(listener = %"proxy", %address, workers = workers_wanted, "listening");
         }
