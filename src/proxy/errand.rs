@@ -283,7 +283,8 @@ impl Errand {
             Storability::Pass(reason) => {
                 let site = &self.proxy.site;
                 self.proxy.shared.metrics.not_stored(site.route_metrics(&self.route), reason);
-                self.mark(reason, response.status, arrival.received).await;
+                // Here first, so that nobody new queues; then those who wait; the fleet afterwards.
+                let marker = self.mark(reason, response.status, arrival.received);
                 permits.land(Landing::Alone);
                 storability::client_fields(&mut headers, false, &self.route.policy);
                 let status = response.status;
@@ -294,6 +295,9 @@ impl Errand {
                     reason,
                     took: arrival.took,
                 })));
+                if let (Some(redis), Some((place, record))) = (&self.proxy.redis, marker) {
+                    redis.put(place, record, arrival.received).await;
+                }
                 permits.release().await;
             }
         }
@@ -477,18 +481,21 @@ impl Errand {
     }
 
     /// Remembers that answers to this key are not to be queued for.
-    async fn mark(&self, reason: Reason, status: StatusCode, now: UnixMillis) {
+    ///
+    /// In this process at once; what the fleet is to be told is returned.
+    fn mark(&self, reason: Reason, status: StatusCode, now: UnixMillis) -> Option<(StoreKey, Record)> {
+        let known = matches!(self.found, Found::HitForMiss);
+        // An origin in trouble says nothing against what is stored: it stays, to be validated.
+        let spares = status.is_server_error() && self.found.candidate().is_some();
         // A verdict about this request alone says nothing about the next one's.
-        if reason.concerns_one_request() {
-            return;
+        if known || spares || reason.concerns_one_request() {
+            return None;
         }
         let lasting = if status.is_server_error() { ERROR_MARKER } else { HIT_FOR_MISS };
-        let until = now.plus(lasting);
+        let marker = Record::HitForMiss { until: now.plus(lasting) };
         let place = self.place(self.variant_sought());
-        self.proxy.shared.memory.insert(&place, Record::HitForMiss { until }, now);
-        if let Some(redis) = &self.proxy.redis {
-            redis.put(place, Record::HitForMiss { until }, now).await;
-        }
+        self.proxy.shared.memory.insert(&place, marker.clone(), now);
+        Some((place, marker))
     }
 
     /// Forgets the stored response that was just found to be of no more use.
