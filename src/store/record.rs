@@ -389,8 +389,8 @@ fn put_head(out: &mut Writer, head: &StoredHead) {
     out.count(head.ids.len());
     head.ids.iter().for_each(|id| out.u64(id.0));
     out.names(&head.vary);
-    out.lines(&head.fields);
-    out.lines(&head.trailers);
+    out.lines(head.fields.iter());
+    out.lines(head.trailers.iter().map(|(name, value)| (name, value)));
     match head.part {
         None => out.u8(0),
         Some(Part { first, last, complete }) => {
@@ -547,7 +547,7 @@ fn take_head(meta: &mut Reader, body_len: u64) -> Option<StoredHead> {
     let count = meta.count(8)?;
     let ids = (0..count).map(|_| meta.u64().map(PurgeId)).collect::<Option<_>>()?;
     let vary = meta.names(MAX_NAMES)?;
-    let fields = meta.lines()?;
+    let fields = meta.lines()?.into();
     let trailers = meta.lines()?;
     let part = match meta.u8()? {
         0 => None,

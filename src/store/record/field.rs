@@ -41,7 +41,10 @@ impl Writer {
         names.iter().for_each(|name| self.text(name.as_str().as_bytes()));
     }
 
-    pub(super) fn lines(&mut self, lines: &[(HeaderName, HeaderValue)]) {
+    pub(super) fn lines<'a>(
+        &mut self,
+        lines: impl ExactSizeIterator<Item = (&'a HeaderName, &'a HeaderValue)>,
+    ) {
         self.count(lines.len());
         for (name, value) in lines {
             self.text(name.as_str().as_bytes());
@@ -92,8 +95,11 @@ impl Reader {
 
     pub(super) fn lines(&mut self) -> Option<Vec<(HeaderName, HeaderValue)>> {
         let count = self.count(8)?;
-        let line = |_| Some((self.name()?, HeaderValue::from_maybe_shared(self.text()?).ok()?));
-        (0..count).map(line).collect()
+        let mut lines = Vec::with_capacity(count);
+        for _ in 0..count {
+            lines.push((self.name()?, HeaderValue::from_maybe_shared(self.text()?).ok()?));
+        }
+        Some(lines)
     }
 
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {

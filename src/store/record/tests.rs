@@ -16,7 +16,8 @@ fn head() -> StoredHead {
         fields: vec![
             (CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
             (ETAG, HeaderValue::from_bytes(b"\"caf\xe9\"").unwrap()),
-        ],
+        ]
+        .into(),
         trailers: Vec::new(),
         received: UnixMillis(1_700_000_000_000),
         initial_age: 1,
@@ -105,14 +106,14 @@ fn bodies_are_compressed_where_it_pays() {
     ];
     for (content_type, body, compress, smaller) in cases {
         let mut head = head();
-        head.fields = vec![(CONTENT_TYPE, HeaderValue::from_static(content_type))];
+        head.fields = vec![(CONTENT_TYPE, HeaderValue::from_static(content_type))].into();
         let record = Record::Response(Arc::new(StoredResponse { head, body: body.into() }));
         let encoded = encode(&key(), &record, compress);
         assert_eq!(encoded.stored_len < encoded.body_len, smaller, "{content_type} {compress:?}");
         assert_same(&decoded(&key(), &encoded).unwrap(), &record);
     }
     let mut coded = head();
-    coded.fields.push((CONTENT_ENCODING, HeaderValue::from_static("br")));
+    coded.fields.push(CONTENT_ENCODING, HeaderValue::from_static("br"));
     let record = Record::Response(Arc::new(StoredResponse { head: coded, body: page.into() }));
     let encoded = encode(&key(), &record, Compress::Above(0));
     assert_eq!(encoded.stored_len, encoded.body_len, "a content coding of its own");
@@ -276,7 +277,7 @@ fn any_head() -> impl Strategy<Value = StoredHead> {
             let [received, initial_age, lifetime, swr, sie, keep, cost, stamp] = numbers;
             StoredHead {
                 status: StatusCode::from_u16(status).unwrap(),
-                fields,
+                fields: fields.into(),
                 trailers,
                 received: UnixMillis(received),
                 initial_age,

@@ -74,8 +74,9 @@ fn response(body: impl Into<Bytes>) -> Record {
         head: StoredHead {
             status: StatusCode::OK,
             fields: fields
+                .into_iter()
                 .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
-                .into(),
+                .collect(),
             trailers: Vec::new(),
             received: NOW,
             initial_age: 0,
