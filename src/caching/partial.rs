@@ -132,8 +132,7 @@ pub fn join(older: &StoredHead, newer: &StoredHead) -> Option<Join> {
     let overlap = front.last.saturating_add(1) - back.first;
     let joined = Part { first: front.first, last: back.last, complete: a.complete };
     let mut head = newer.clone();
-    head.fields =
-        replace_fields(&older.fields, &newer.fields.iter().map(|(n, v)| (n, v)).collect::<Vec<_>>());
+    head.fields = replace_fields(&older.fields, &newer.fields.iter().collect::<Vec<_>>()).into();
     head.ids.extend_from_slice(&older.ids);
     head.ids.sort_unstable();
     head.ids.dedup();
@@ -222,7 +221,7 @@ mod tests {
         older.stamp = Stamp(3);
         older.ids.push(PurgeId::tag(b"old"));
         let join = join(&older, &held("\"a\"", "bytes 5-9/10", ("x", "new"))).unwrap();
-        let x: Vec<_> = join.head.fields.iter().filter(|(n, _)| n == "x").collect();
+        let x: Vec<_> = join.head.fields.iter().filter(|(n, _)| *n == "x").collect();
         assert_eq!(x.len(), 1);
         assert_eq!(x[0].1, "new");
         assert!(join.head.ids.contains(&PurgeId::tag(b"old")));

@@ -179,7 +179,7 @@ fn head_of(x: &Exchange<'_>, policy: &Policy) -> Result<StoredHead, Reason> {
     }
     Ok(StoredHead {
         status,
-        fields: stored_fields(x, &headers, &word.directives, policy),
+        fields: stored_fields(x, &headers, &word.directives, policy).into(),
         trailers: Vec::new(),
         received: x.response_received,
         initial_age,

@@ -3,9 +3,12 @@
 //! Decides nothing: a hit compares the integers kept here. Never touches: the wire form of a record
 //! (that is `store::record`) or the rules that fill it in (`storability`, `validation`).
 
+mod fields;
+
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 
+pub use self::fields::{Fields, Iter, Template};
 use super::stamp::{PurgeId, Stamp};
 use crate::semantics::UnixMillis;
 
@@ -60,7 +63,7 @@ pub struct StoredHead {
     /// `Age`, `Content-Length` and tag fields; several lines of one name stay several. A
     /// [`Traits::HEAD_ONLY`] response keeps its `Content-Length`: there is no body to count. A
     /// stored part has no `Content-Range`: `part` says it.
-    pub fields: Vec<(HeaderName, HeaderValue)>,
+    pub fields: Fields,
     /// Trailer fields that may be merged or sent again (RFC 9110 6.5).
     pub trailers: Vec<(HeaderName, HeaderValue)>,
     /// When the response was received: `response_time` of RFC 9111 4.2.3.
@@ -128,7 +131,7 @@ impl StoredHead {
     /// The first value of a field.
     #[must_use]
     pub fn field(&self, name: &HeaderName) -> Option<&HeaderValue> {
-        self.fields.iter().find(|(n, _)| n == name).map(|(_, v)| v)
+        self.fields.get(name)
     }
 }
 

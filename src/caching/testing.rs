@@ -7,7 +7,7 @@ use super::invalidation::TargetUri;
 use super::policy::{ClientCacheControl, Policy};
 use super::stamp::Stamp;
 use super::storability::{self, Exchange, Storability};
-use super::stored::{StoredHead, Traits};
+use super::stored::{Fields, StoredHead, Traits};
 use crate::semantics::UnixMillis;
 
 /// Sun, 06 Nov 1994 08:49:37 GMT, the date of every exchange here.
@@ -33,7 +33,7 @@ pub(super) fn map(lines: Lines<'_>) -> HeaderMap {
 pub(super) fn head() -> StoredHead {
     StoredHead {
         status: StatusCode::OK,
-        fields: Vec::new(),
+        fields: Fields::default(),
         trailers: Vec::new(),
         received: NOW,
         initial_age: 0,

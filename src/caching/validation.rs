@@ -23,7 +23,7 @@ use super::freshness::Word;
 use super::outcome::Reason;
 use super::policy::{Policy, SetCookiePolicy};
 use super::storability::{self, Exchange};
-use super::stored::{StoredHead, Traits};
+use super::stored::{Fields, StoredHead, Traits};
 use super::tags;
 use super::vary;
 use crate::semantics::validator::EntityTag;
@@ -215,13 +215,12 @@ pub(super) fn same_strong_etag(one: &StoredHead, other: &StoredHead) -> bool {
 
 /// `old` with every field that `new` has replaced by it; order kept, the new ones last.
 pub(super) fn replace_fields(
-    old: &[(HeaderName, HeaderValue)],
+    old: &Fields,
     new: &[(&HeaderName, &HeaderValue)],
 ) -> Vec<(HeaderName, HeaderValue)> {
     let stays = |name: &HeaderName| !new.iter().any(|(replaced, _)| *replaced == name);
-    let mut fields: Vec<_> = old.iter().filter(|(name, _)| stays(name)).cloned().collect();
-    fields.extend(new.iter().map(|(name, value)| ((*name).clone(), (*value).clone())));
-    fields
+    let lines = old.iter().filter(|(name, _)| stays(name)).chain(new.iter().copied());
+    lines.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// The head that `stored` has after `x` confirmed it, and whether it may be stored.
@@ -444,7 +443,7 @@ mod tests {
             let name = HeaderName::from_static(name);
             assert_eq!(new.field(&name).and_then(|v| v.to_str().ok()), *expected, "{name}");
         }
-        assert_eq!(new.fields.iter().filter(|(n, _)| n == "x-two").count(), 1);
+        assert_eq!(new.fields.iter().filter(|(n, _)| *n == "x-two").count(), 1);
         assert_eq!((new.lifetime, new.initial_age, new.received), (120_000, 5_000, LATER));
         assert!(new.ids.contains(&PurgeId::tag(b"new")) && new.ids.contains(&PurgeId::ALL));
         assert_eq!((new.stamp, new.status), (Stamp(42), StatusCode::OK));

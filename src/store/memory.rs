@@ -13,26 +13,33 @@
 //! # Memory
 //!
 //! An entry weighs the bytes it really keeps: the tier copies bodies and field values into allocations
-//! of their own, since they usually arrive as slices of read buffers many times their size. What is
-//! evicted is dropped after the shard's lock is released.
+//! of their own, since they usually arrive as slices of read buffers many times their size. What the
+//! fields of many responses have in common is kept once (`templates`). What is evicted is dropped after
+//! the shard's lock is released.
+
+mod templates;
+mod weight;
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher};
-use std::mem::size_of;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderName, HeaderValue};
+use http::HeaderValue;
 use quick_cache::sync::Cache;
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
 
+use self::templates::{Found, Templates};
+use self::weight::{entry_weight, template_weight};
 use super::purges::{PurgeTable, Validity};
 use super::{Record, StoreKey, exact};
-use crate::caching::stamp::PurgeId;
-use crate::caching::stored::{StoredHead, StoredResponse};
-use crate::caching::vary::{Variant, VariantHash, VaryIndex};
+use crate::caching::stored::{Fields, StoredHead, StoredResponse, Template};
+use crate::caching::vary::VariantHash;
 use crate::semantics::UnixMillis;
+
+/// The most bytes of templates.
+const MOST_TEMPLATES: u64 = 256 << 10;
 
 /// What the tier holds for a key.
 #[derive(Clone, Debug)]
@@ -47,6 +54,7 @@ pub struct Held {
 pub struct MemoryTier {
     /// `None` when the tier is turned off.
     cache: Option<Cache<Place, Arc<Entry>, Weigh, Spread, Evictions>>,
+    templates: Templates,
     /// The heaviest entry that a shard keeps.
     max_weight: u64,
     /// The largest body kept.
@@ -59,9 +67,11 @@ impl MemoryTier {
     /// A tier of at most `max_size` bytes (0 turns it off), with bodies of at most `max_object_size`.
     #[must_use]
     pub fn new(max_size: u64, max_object_size: u64, purges: Arc<PurgeTable>) -> Self {
-        let cache = cache(max_size, max_object_size);
+        let room = (max_size / 64).min(MOST_TEMPLATES);
+        let cache = cache(max_size - room, max_object_size);
         let max_weight = cache.as_ref().map_or(0, |cache| heaviest(cache.shard_capacity()));
-        Self { cache, max_weight, max_object_size, purges, evicted: AtomicU64::new(0) }
+        let templates = Templates::new(room);
+        Self { cache, templates, max_weight, max_object_size, purges, evicted: AtomicU64::new(0) }
     }
 
     /// What is held for a key: its primary record, or one variant.
@@ -72,7 +82,7 @@ impl MemoryTier {
         let cache = self.cache.as_ref()?;
         let place = Place::new(primary, variant);
         let entry = cache.get(&place)?;
-        if entry.text != *text {
+        if *entry.text != **text {
             return None;
         }
         let validity = self.validity(&entry);
@@ -105,14 +115,14 @@ impl MemoryTier {
     pub fn remove(&self, key: &StoreKey) {
         if let Some(cache) = &self.cache {
             let place = Place::new(key.primary, key.variant);
-            drop(cache.remove_if(&place, |held| held.text == key.text));
+            drop(cache.remove_if(&place, |held| *held.text == *key.text));
         }
     }
 
     /// Bytes held. Locks every shard in turn: for metrics.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.cache.as_ref().map_or(0, Cache::weight)
+        self.cache.as_ref().map_or(0, |cache| cache.weight() + self.templates.bytes())
     }
 
     /// Records held. Locks every shard in turn: for metrics.
@@ -152,6 +162,7 @@ impl MemoryTier {
         if useless_at <= now {
             return None;
         }
+        let mut own_template = None;
         let record = match record {
             Record::Response(stored) => {
                 let purged = self.purges.validity(stored.head.stamp, &stored.head.ids) == Validity::Hard;
@@ -159,13 +170,15 @@ impl MemoryTier {
                 if purged || least > self.max_object_size || least > self.max_weight {
                     return None;
                 }
-                let StoredResponse { head, body } = &*stored;
-                Record::Response(Arc::new(StoredResponse { head: exact_head(head), body: exact(body) }))
+                let stored = exact_response(&stored, &self.templates);
+                own_template = stored.1;
+                Record::Response(Arc::new(stored.0))
             }
             other => other,
         };
-        let text = exact(&key.text);
-        let weight = weight(&text, &record);
+        let text = Box::from(&*key.text);
+        let template = own_template.map_or(0, |template| template_weight(&template));
+        let weight = entry_weight(&text, &record) + template;
         // Zero is what `applied` is while nothing was ever purged: valid, as is everything then.
         let entry = Entry { text, record, weight, checked: AtomicU64::new(0) };
         (weight <= self.max_weight).then_some(entry)
@@ -184,7 +197,7 @@ impl fmt::Debug for MemoryTier {
 
 /// A record, its key, and when it was last found valid.
 struct Entry {
-    text: Bytes,
+    text: Box<[u8]>,
     record: Record,
     weight: u64,
     /// [`PurgeTable::applied`] when nothing purged since its stamp concerned it.
@@ -202,25 +215,24 @@ impl Entry {
     }
 }
 
-/// Where an entry is: three words, since an `u128` would be padded to four.
+/// Where an entry is. One primary key has a place for each variant; what two primary keys share, their
+/// texts tell apart.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Place {
     high: u64,
     low: u64,
-    /// Zero for the primary record.
-    variant: u64,
 }
 
 impl Place {
     fn new(primary: u128, variant: Option<VariantHash>) -> Self {
         let variant = variant.map_or(0, |variant| variant.0);
-        Self { high: (primary >> 64) as u64, low: primary as u64, variant }
+        Self { high: (primary >> 64) as u64, low: primary as u64 ^ variant }
     }
 }
 
 impl Hash for Place {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.low ^ self.variant);
+        state.write_u64(self.low);
         state.write_u64(self.high);
     }
 }
@@ -310,97 +322,38 @@ fn cache(max_size: u64, max_object_size: u64) -> Option<Cache<Place, Arc<Entry>,
 
 // === bytes of one's own ===
 
-/// The same head, with its values in one allocation of their own.
-fn exact_head(head: &StoredHead) -> StoredHead {
-    let values = || head.fields.iter().chain(&head.trailers).map(|(_, value)| value);
+/// The same response with body and values of its own, and its template if no other response shares it.
+fn exact_response(stored: &StoredResponse, templates: &Templates) -> (StoredResponse, Option<Arc<Template>>) {
+    let StoredResponse { head, body } = stored;
+    let trailers = || head.trailers.iter().map(|(_, value)| value);
+    let values = || templates::open(&head.fields).chain(trailers());
     let mut block = BytesMut::with_capacity(values().map(HeaderValue::len).sum());
     values().for_each(|value| block.extend_from_slice(value.as_bytes()));
     let mut block = block.freeze();
-    let mut owned = |(name, value): &(HeaderName, HeaderValue)| {
+    let mut exact_value = |value: &HeaderValue| {
         let bytes = block.split_to(value.len());
         let mut own = HeaderValue::from_maybe_shared(bytes).unwrap_or_else(|_| value.clone());
         own.set_sensitive(value.is_sensitive());
-        (name.clone(), own)
+        own
     };
-    let fields = head.fields.iter().map(&mut owned).collect();
-    let trailers = head.trailers.iter().map(&mut owned).collect();
-    StoredHead { fields, trailers, ids: head.ids.clone(), vary: head.vary.clone(), ..*head }
-}
-
-/// A shared allocation behind a `Bytes` that was cloned: two counts, a pointer, a length.
-const SHARED: usize = 32;
-/// The two counts of an `Arc`.
-const COUNTS: usize = 16;
-/// The cache's own: place, pointer, links, hash table slot, and half as many ghosts, in tables that
-/// are on average three quarters full.
-const SLOT: usize = 112;
-
-/// Bytes that an entry keeps, in the allocator's size classes.
-fn weight(text: &Bytes, record: &Record) -> u64 {
-    let record = match record {
-        Record::Response(stored) => response_weight(stored),
-        Record::Index(index) => index_weight(index),
-        Record::HitForMiss { .. } => 0,
-    };
-    (SLOT + allocated(size_of::<Entry>() + COUNTS) + buffer(text.len()) + record) as u64
-}
-
-fn response_weight(stored: &StoredResponse) -> usize {
-    let StoredHead { fields, trailers, ids, vary, .. } = &stored.head;
-    let lines = || fields.iter().chain(trailers);
-    let names: usize = lines().map(|(name, _)| name_weight(name)).sum();
-    let values: usize = lines().map(|(_, value)| value.len()).sum();
-    allocated(size_of::<StoredResponse>() + COUNTS)
-        + buffer(stored.body.len())
-        + allocated(size_of::<(HeaderName, HeaderValue)>() * fields.len())
-        + allocated(size_of::<(HeaderName, HeaderValue)>() * trailers.len())
-        + names
-        + buffer(values)
-        + allocated(size_of::<PurgeId>() * ids.len())
-        + names_weight(vary)
-}
-
-fn index_weight(index: &VaryIndex) -> usize {
-    let sets: usize = index.sets.iter().map(|names| names_weight(names)).sum();
-    let etags: usize = index.variants.iter().flat_map(|v| &v.etag).map(|etag| buffer(etag.len())).sum();
-    allocated(size_of::<VaryIndex>() + COUNTS)
-        + allocated(size_of::<Vec<HeaderName>>() * index.sets.len())
-        + sets
-        + allocated(size_of::<Variant>() * index.variants.len())
-        + etags
-}
-
-fn names_weight(names: &[HeaderName]) -> usize {
-    allocated(size_of_val(names)) + names.iter().map(name_weight).sum::<usize>()
-}
-
-/// Standard names keep nothing; a name that is not standard keeps its text, shared by clones.
-fn name_weight(name: &HeaderName) -> usize {
-    allocated(name.as_str().len())
-}
-
-fn buffer(len: usize) -> usize {
-    if len == 0 { 0 } else { allocated(len) + SHARED }
-}
-
-/// What an allocation of `len` bytes takes: four size classes for each doubling, 16 bytes at least.
-fn allocated(len: usize) -> usize {
-    if len == 0 {
-        return 0;
-    }
-    let class = (len.next_power_of_two() / 8).max(16);
-    len.next_multiple_of(class)
+    let Found { template, shared } = templates.of(&head.fields);
+    let own: Vec<_> = templates::open(&head.fields).map(&mut exact_value).collect();
+    // As many as the template leaves open: both were chosen by the same rule.
+    let fields = Fields::packed(Arc::clone(&template), own.into()).unwrap_or_else(|| head.fields.clone());
+    let trailers = head.trailers.iter().map(|(name, value)| (name.clone(), exact_value(value))).collect();
+    let head = StoredHead { fields, trailers, ids: head.ids.clone(), vary: head.vary.clone(), ..*head };
+    (StoredResponse { head, body: exact(body) }, (!shared).then_some(template))
 }
 
 #[cfg(test)]
 mod tests {
-    use http::StatusCode;
-    use http::header::{CONTENT_TYPE, ETAG};
+    use http::header::{CONTENT_TYPE, ETAG, SERVER, VARY};
+    use http::{HeaderName, StatusCode};
 
     use super::*;
-    use crate::caching::stamp::Stamp;
+    use crate::caching::stamp::{PurgeId, Stamp};
     use crate::caching::stored::Traits;
-    use crate::caching::vary::NewVariant;
+    use crate::caching::vary::{NewVariant, VaryIndex};
 
     const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
     const TAG: PurgeId = PurgeId(77);
@@ -412,7 +365,7 @@ mod tests {
     fn response(body: impl Into<Bytes>, stamp: Stamp) -> Record {
         let head = StoredHead {
             status: StatusCode::OK,
-            fields: vec![(CONTENT_TYPE, HeaderValue::from_static("text/plain"))],
+            fields: vec![(CONTENT_TYPE, HeaderValue::from_static("text/plain"))].into(),
             trailers: Vec::new(),
             received: NOW,
             initial_age: 0,
@@ -463,7 +416,8 @@ mod tests {
         assert!(get(&tier, &key(1)).is_none() && get(&tier, &variant).is_some());
         assert_eq!(tier.entries(), 1);
         tier.remove(&variant);
-        assert_eq!((tier.entries(), tier.bytes(), tier.evictions()), (0, 0, 0));
+        assert_eq!((tier.entries(), tier.evictions()), (0, 0));
+        assert_eq!(tier.bytes(), tier.templates.bytes(), "what the next of its kind will share");
     }
 
     #[test]
@@ -560,7 +514,8 @@ mod tests {
         };
         let mut stored = Arc::unwrap_or_clone(stored);
         let value = HeaderValue::from_maybe_shared(buffer.slice(30..40)).unwrap();
-        stored.head.fields.push((ETAG, value));
+        stored.head.fields.push(ETAG, value);
+        stored.head.fields.push(SERVER, HeaderValue::from_maybe_shared(buffer.slice(50..60)).unwrap());
         let text = buffer.slice(..5);
         let key = StoreKey { text: text.clone(), ..key(1) };
         tier.insert(&key, Record::Response(Arc::new(stored)), NOW);
@@ -574,18 +529,58 @@ mod tests {
     }
 
     #[test]
-    fn allocations_round_up_to_size_classes() {
-        for (len, taken) in [(0, 0), (1, 16), (16, 16), (17, 32), (1025, 1280), (1280, 1280), (5000, 5120)] {
-            assert_eq!(allocated(len), taken, "{len}");
-        }
-    }
-
-    #[test]
     fn what_is_replaced_is_not_evicted() {
         let (tier, purges) = tier(1 << 20, 1 << 16);
         for _ in 0..5 {
             tier.insert(&key(1), response("a", purges.stamp(NOW)), NOW);
         }
         assert_eq!((tier.entries(), tier.evictions()), (1, 0));
+    }
+
+    /// A JSON answer as an application server gives it: seven fields, a key, a host and a tag to purge by.
+    fn typical(n: u64, stamp: Stamp) -> StoredResponse {
+        let fields = [
+            ("content-type", "application/json".to_owned()),
+            ("cache-control", "public, max-age=60".to_owned()),
+            ("etag", format!("\"{n:016x}\"")),
+            ("last-modified", "Tue, 15 Nov 1994 12:45:26 GMT".to_owned()),
+            ("date", "Tue, 15 Nov 1994 12:45:26 GMT".to_owned()),
+            ("server", "uvicorn".to_owned()),
+            ("vary", "accept-encoding".to_owned()),
+        ];
+        let line = |(name, value): (&'static str, String)| {
+            (HeaderName::from_static(name), HeaderValue::try_from(value).expect("a value"))
+        };
+        let Record::Response(stored) = response(vec![b'x'; 1024], stamp) else { panic!("a response") };
+        let mut stored = Arc::unwrap_or_clone(stored);
+        stored.head.fields = fields.into_iter().map(line).collect();
+        stored.head.ids = vec![PurgeId::key(u128::from(n)), PurgeId::host("a"), PurgeId::ALL, TAG];
+        stored.head.vary = vec![VARY];
+        stored
+    }
+
+    #[test]
+    fn a_typical_response_weighs_little_beside_body_and_fields() {
+        let (tier, purges) = tier(64 << 20, 1 << 20);
+        let stored = typical(7, purges.stamp(NOW));
+        let fields: usize =
+            stored.head.fields.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        let least = (stored.body.len() + fields) as u64;
+        let text = Bytes::from_static(b"http://shop.example/api/products/1234567");
+        tier.insert(&StoreKey { text, ..key(7) }, Record::Response(Arc::new(stored)), NOW);
+        let weight = tier.bytes() - tier.templates.bytes();
+        assert!(weight <= least + 600, "{} beside {least}", weight - least);
+        assert!(tier.templates.bytes() < 2_000);
+    }
+
+    #[test]
+    fn variants_of_one_key_are_never_mistaken_for_each_other() {
+        for primary in [0, 7, u128::MAX] {
+            let variants = [None, Some(1), Some(7), Some(u64::MAX)];
+            let places = variants.map(|variant| Place::new(primary, variant.map(VariantHash)));
+            for (n, place) in places.iter().enumerate() {
+                assert_eq!(places.iter().position(|other| other == place), Some(n));
+            }
+        }
     }
 }

@@ -230,36 +230,40 @@ pub fn encode(key: &StoreKey, record: &Record, compress: Compress) -> Encoded {
     }
 }
 
-/// The record in `bytes`, which were found under `key`. A body that is not compressed stays a slice of
-/// `bytes`; everything else is copied out of it.
+/// The record in `bytes`, which were found under `key`. One copy is made of what it keeps, in an
+/// allocation of its own: `bytes` may be a small part of a large read buffer.
 ///
 /// # Errors
 /// [`Rejected`] for everything that [`encode`] does not make of this key.
-pub fn decode(key: &StoreKey, bytes: Bytes) -> Result<Decoded, Rejected> {
-    let (kind, flags) = preamble(&bytes)?;
-    let fixed = bytes.get(SEALED_FROM..FIXED).ok_or(Rejected::Length)?;
-    let fixed = Fixed::read(kind, flags, fixed).ok_or(Rejected::Length)?;
+pub fn decode(key: &StoreKey, bytes: &[u8]) -> Result<Decoded, Rejected> {
+    let (kind, flags) = preamble(bytes)?;
+    let fixed = bytes.get(SEALED_FROM..FIXED).and_then(<[u8]>::first_chunk).ok_or(Rejected::Length)?;
+    let fixed = Fixed::read(kind, flags, fixed);
     let meta_len = usize::try_from(fixed.meta_len).map_err(|_| Rejected::Limit)?;
     if meta_len > MAX_META || fixed.chunks > MAX_CHUNKS || fixed.stored_len > CHUNK as u64 {
         return Err(Rejected::Limit);
     }
     let meta_end = FIXED + meta_len;
-    let meta = bytes.get(FIXED..meta_end).ok_or(Rejected::Length)?;
-    let stored = bytes.slice(meta_end..);
+    let (Some(meta), Some(stored)) = (bytes.get(FIXED..meta_end), bytes.get(meta_end..)) else {
+        return Err(Rejected::Length);
+    };
     if stored.len() as u64 != fixed.stored_len {
         return Err(Rejected::Length);
     }
-    if sealed(&bytes, meta_end) != seal(&bytes) || xxh3_64(&stored) != fixed.body_sum {
+    if sealed(bytes, meta_end) != seal(bytes) || xxh3_64(stored) != fixed.body_sum {
         return Err(Rejected::Checksum);
     }
-    // The one copy: names, values and tags share it, and none of them keeps a reply of Redis alive.
-    let mut meta = Reader(Bytes::copy_from_slice(meta));
-    let text = meta.text().ok_or(Rejected::Malformed)?;
+    // The body beside the meta block, unless it has to be unpacked anyway.
+    let packed = flags & LZ4 != 0;
+    let mut kept = Bytes::copy_from_slice(if packed { meta } else { &bytes[FIXED..] });
+    let mut meta = Reader(kept.split_to(meta_len));
+    let named = meta.text_is(&key.text).ok_or(Rejected::Malformed)?;
     let variant = meta.u64().ok_or(Rejected::Malformed)?;
-    if text != key.text || variant != key.variant.map_or(0, |variant| variant.0) {
+    if !named || variant != key.variant.map_or(0, |variant| variant.0) {
         return Err(Rejected::Key);
     }
-    fixed.decode(meta, &stored)
+    let body = if packed { unpacked(fixed.body_len, stored)? } else { kept };
+    fixed.decode(meta, body)
 }
 
 /// One chunk of a body: its content, a slice of `bytes` unless it was compressed.
@@ -284,7 +288,10 @@ pub fn decode_chunk(of: &Chunked, number: u32, bytes: Bytes) -> Result<Bytes, Re
     if Some(u64::from(len)) != of.chunk_len(number) {
         return Err(Rejected::Malformed);
     }
-    content(flags, u64::from(len), &fixed.0)
+    if flags & LZ4 != 0 {
+        return unpacked(u64::from(len), &fixed.0);
+    }
+    if fixed.0.len() as u64 == u64::from(len) { Ok(fixed.0) } else { Err(Rejected::Malformed) }
 }
 
 impl Chunked {
@@ -389,8 +396,8 @@ fn put_head(out: &mut Writer, head: &StoredHead) {
     out.count(head.ids.len());
     head.ids.iter().for_each(|id| out.u64(id.0));
     out.names(&head.vary);
-    out.lines(&head.fields);
-    out.lines(&head.trailers);
+    out.lines(head.fields.iter());
+    out.lines(head.trailers.iter().map(|(name, value)| (name, value)));
     match head.part {
         None => out.u8(0),
         Some(Part { first, last, complete }) => {
@@ -437,25 +444,25 @@ struct Fixed {
 }
 
 impl Fixed {
-    fn read(kind: u8, flags: u8, bytes: &[u8]) -> Option<Self> {
-        let mut fixed = Reader(Bytes::copy_from_slice(bytes));
-        Some(Self {
-            kind,
-            flags,
-            body_sum: fixed.u64()?,
-            meta_len: fixed.u32()?,
-            chunks: fixed.u32()?,
-            body_len: fixed.u64()?,
-            stored_len: fixed.u64()?,
-            content_id: fixed.id()?,
-        })
+    fn read(kind: u8, flags: u8, bytes: &[u8; FIXED - SEALED_FROM]) -> Self {
+        let [a, b, c, d, e, f, g, h, rest @ ..] = *bytes;
+        let body_sum = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+        let [a, b, c, d, e, f, g, h, rest @ ..] = rest;
+        let (meta_len, chunks) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
+        let [a, b, c, d, e, f, g, h, rest @ ..] = rest;
+        let body_len = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+        let [a, b, c, d, e, f, g, h, content_id @ ..] = rest;
+        let stored_len = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+        Self { kind, flags, body_sum, meta_len, chunks, body_len, stored_len, content_id }
     }
 
-    fn decode(&self, mut meta: Reader, stored: &Bytes) -> Result<Decoded, Rejected> {
+    fn decode(&self, mut meta: Reader, body: Bytes) -> Result<Decoded, Rejected> {
         let decoded = match self.kind {
             RESPONSE => {
                 let head = take_head(&mut meta, self.body_len).ok_or(Rejected::Malformed)?;
-                let body = content(self.flags, self.body_len, stored)?;
+                if body.len() as u64 != self.body_len {
+                    return Err(Rejected::Malformed);
+                }
                 Decoded::Record(Record::Response(Arc::new(StoredResponse { head, body })))
             }
             CHUNKED => {
@@ -524,11 +531,8 @@ fn put_seal(out: &mut [u8]) {
     }
 }
 
-/// The content that stored bytes stand for.
-fn content(flags: u8, len: u64, stored: &Bytes) -> Result<Bytes, Rejected> {
-    if flags & LZ4 == 0 {
-        return if stored.len() as u64 == len { Ok(stored.clone()) } else { Err(Rejected::Malformed) };
-    }
+/// The content that an LZ4 block stands for.
+fn unpacked(len: u64, stored: &[u8]) -> Result<Bytes, Rejected> {
     let len = usize::try_from(len).map_err(|_| Rejected::Limit)?;
     lz4::unpack(stored, len).ok_or(Rejected::Compression)
 }
@@ -545,9 +549,9 @@ fn take_head(meta: &mut Reader, body_len: u64) -> Option<StoredHead> {
     let cost = meta.u64()?;
     let stamp = Stamp(meta.u64()?);
     let count = meta.count(8)?;
-    let ids = (0..count).map(|_| meta.u64().map(PurgeId)).collect::<Option<_>>()?;
+    let ids = meta.all(count, |meta| meta.u64().map(PurgeId))?;
     let vary = meta.names(MAX_NAMES)?;
-    let fields = meta.lines()?;
+    let fields = meta.lines()?.into();
     let trailers = meta.lines()?;
     let part = match meta.u8()? {
         0 => None,
@@ -582,9 +586,9 @@ fn take_part(meta: &mut Reader, body_len: u64) -> Option<Part> {
 
 fn take_index(meta: &mut Reader) -> Option<VaryIndex> {
     let count = meta.count(4).filter(|count| *count <= MAX_SETS)?;
-    let sets: Vec<_> = (0..count).map(|_| meta.names(MAX_NAMES)).collect::<Option<_>>()?;
+    let sets = meta.all(count, |meta| meta.names(MAX_NAMES))?;
     let count = meta.count(26).filter(|count| *count <= MAX_VARIANTS)?;
-    let variants = (0..count).map(|_| take_variant(meta, sets.len())).collect::<Option<_>>()?;
+    let variants = meta.all(count, |meta| take_variant(meta, sets.len()))?;
     Some(VaryIndex { sets, variants })
 }
 

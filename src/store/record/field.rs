@@ -3,8 +3,11 @@
 //! Decides: nothing about meaning. Reading is total: whatever is not there is `None`, and no length
 //! read from outside is ever allocated or indexed with before it was held against what is there.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http::{HeaderName, HeaderValue};
+
+/// Parts that room is made for at once.
+const USUAL: usize = 32;
 
 /// Appends parts. A length beyond 32 bits is written as one that no reader accepts.
 #[derive(Default)]
@@ -41,7 +44,10 @@ impl Writer {
         names.iter().for_each(|name| self.text(name.as_str().as_bytes()));
     }
 
-    pub(super) fn lines(&mut self, lines: &[(HeaderName, HeaderValue)]) {
+    pub(super) fn lines<'a>(
+        &mut self,
+        lines: impl ExactSizeIterator<Item = (&'a HeaderName, &'a HeaderValue)>,
+    ) {
         self.count(lines.len());
         for (name, value) in lines {
             self.text(name.as_str().as_bytes());
@@ -50,7 +56,8 @@ impl Writer {
     }
 }
 
-/// Takes parts off the front. What it hands out shares the allocation it reads from.
+/// Takes parts off the front. What it hands out shares the allocation it reads from; numbers and names
+/// are read where they lie.
 pub(super) struct Reader(pub(super) Bytes);
 
 impl Reader {
@@ -81,25 +88,49 @@ impl Reader {
         Some(self.0.split_to(len))
     }
 
+    /// Whether the next text is this one; `None` when there is none.
+    pub(super) fn text_is(&mut self, expected: &[u8]) -> Option<bool> {
+        self.read_text(|text| Some(text == expected))
+    }
+
     pub(super) fn name(&mut self) -> Option<HeaderName> {
-        HeaderName::from_bytes(&self.text()?).ok()
+        self.read_text(|text| HeaderName::from_bytes(text).ok())
     }
 
     pub(super) fn names(&mut self, most: usize) -> Option<Vec<HeaderName>> {
         let count = self.count(4).filter(|count| *count <= most)?;
-        (0..count).map(|_| self.name()).collect()
+        self.all(count, Self::name)
     }
 
     pub(super) fn lines(&mut self) -> Option<Vec<(HeaderName, HeaderValue)>> {
         let count = self.count(8)?;
-        let line = |_| Some((self.name()?, HeaderValue::from_maybe_shared(self.text()?).ok()?));
-        (0..count).map(line).collect()
+        self.all(count, |line| Some((line.name()?, HeaderValue::from_maybe_shared(line.text()?).ok()?)))
+    }
+
+    /// So many parts, or none. What they become may be larger than their bytes: room is made for what
+    /// responses have, and for more only as it is read.
+    pub(super) fn all<T>(
+        &mut self,
+        count: usize,
+        mut part: impl FnMut(&mut Self) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let mut parts = Vec::with_capacity(count.min(USUAL));
+        for _ in 0..count {
+            parts.push(part(self)?);
+        }
+        Some(parts)
+    }
+
+    fn read_text<T>(&mut self, read: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
+        let len = self.count(1)?;
+        let value = read(self.0.get(..len)?)?;
+        self.0.advance(len);
+        Some(value)
     }
 
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (array, _) = self.0.split_first_chunk::<N>()?;
-        let array = *array;
-        let _ = self.0.split_to(N);
+        let array = *self.0.first_chunk::<N>()?;
+        self.0.advance(N);
         Some(array)
     }
 }

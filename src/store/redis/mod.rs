@@ -140,8 +140,7 @@ impl RedisStore {
     pub async fn get(&self, key: &StoreKey, now: UnixMillis) -> Option<Record> {
         let name = self.context.names.record(key);
         let value = read_value(&self.hot, "get", name).await.ok()??;
-        // The library's values are slices of its read buffer: kept, a short one keeps all of it alive.
-        let record = match record::decode(key, Bytes::copy_from_slice(&value)) {
+        let record = match record::decode(key, &value) {
             Ok(Decoded::Record(record)) => record,
             Ok(Decoded::Chunked(record)) => chunks::read(self, key, *record).await?,
             Err(rejected) => {

@@ -74,8 +74,9 @@ fn response(body: impl Into<Bytes>) -> Record {
         head: StoredHead {
             status: StatusCode::OK,
             fields: fields
+                .into_iter()
                 .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
-                .into(),
+                .collect(),
             trailers: Vec::new(),
             received: NOW,
             initial_age: 0,
@@ -563,7 +564,7 @@ async fn long_reads_from_a_redis_that_hangs_open_the_breaker() {
     let bulk = bench.store.bulk.get().expect("asked for by the first long body");
     until("the second connection works", || bulk.usable()).await;
     let value = server_value(&bench, &place).await;
-    let Ok(Decoded::Chunked(chunked)) = record::decode(&place, value) else { panic!("chunked") };
+    let Ok(Decoded::Chunked(chunked)) = record::decode(&place, &value) else { panic!("chunked") };
     let before = bench.counters.commands();
     assert!(chunks::read_all(&bench.store, &place, &chunked, clock::monotonic()).await.is_none());
     assert_eq!((bench.counters.commands(), bench.count("timeout")), (before, 1), "its time is over");
