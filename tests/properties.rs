@@ -204,7 +204,7 @@ proptest! {
             stamp: Stamp::default(),
         };
         if let Storability::Store(head) = judge(&exchange, &Policy::default()) {
-            let stored: HeaderMap = head.fields.into_iter().filter(|(name, _)| *name != DATE).fold(
+            let stored: HeaderMap = head.fields.to_vec().into_iter().filter(|(name, _)| *name != DATE).fold(
                 HeaderMap::new(),
                 |mut stored, (name, value)| {
                     stored.append(name, value);

@@ -158,7 +158,7 @@ mod tests {
     use crate::caching::cache_control::RequestDirectives;
     use crate::caching::policy::ClientCacheControl;
     use crate::caching::stamp::Stamp;
-    use crate::caching::stored::Traits;
+    use crate::caching::stored::{Fields, Traits};
 
     fn head(
         initial_age: u64,
@@ -170,7 +170,7 @@ mod tests {
     ) -> StoredHead {
         StoredHead {
             status: StatusCode::OK,
-            fields: Vec::new(),
+            fields: Fields::default(),
             trailers: Vec::new(),
             received: UnixMillis(1_000_000),
             initial_age,
