@@ -36,14 +36,13 @@ use self::deliver::Delivery;
 use self::errand::{Errand, How, Landed, Obtained};
 use self::error::Failure;
 use self::forward::{Forwarding, request_body};
-use self::lookup::{Candidate, Found};
+use self::lookup::{Candidate, Found, Selecting};
 use crate::caching::admission::{self, Admission, MethodClass, RequestFacts};
 use crate::caching::age::age_seconds;
 use crate::caching::key::PrimaryKey;
 use crate::caching::outcome::{CacheResult, Reason};
 use crate::caching::reuse::{self, Reuse};
 use crate::caching::stored::Traits;
-use crate::caching::vary::variant_hash;
 use crate::clock;
 use crate::collapse::flight::{FlightKey, Joined, Landing, Wait};
 use crate::observe::metrics::{Cause, Scope};
@@ -79,15 +78,16 @@ impl Proxy {
             match admission::admit(asked.method(), asked.headers(), asked.has_body, asked.upgrades(), policy)
             {
                 Admission::Lookup(facts) => facts,
-                Admission::Forward(reason, _) => {
-                    let forwarding =
-                        Forwarding { route, reason, body: request_body(body), connection: &connection };
+                Admission::Forward(reason, facts) => {
+                    let facts = policy.cache.then_some(&facts);
+                    let body = request_body(body);
+                    let forwarding = Forwarding { route, reason, facts, body, connection: &connection };
                     return self.forward(asked, forwarding).await;
                 }
             };
         let forward_as_it_is = |asked: Asked, reason: Reason| {
             let body = crate::upstream::RequestBody::Empty;
-            self.forward(asked, Forwarding { route, reason, body, connection: &connection })
+            self.forward(asked, Forwarding { route, reason, facts: None, body, connection: &connection })
         };
         let Ok(key) = policy.key.key(Asked::SCHEME, asked.authority(), asked.target(), asked.headers())
         else {
@@ -95,10 +95,10 @@ impl Proxy {
         };
 
         // Look up and judge reuse: memory first, and Redis only when memory does not answer.
-        let mut found = self.look_in_memory(&key, asked.headers(), asked.now);
+        let mut found = self.look_in_memory(&key, Selecting::Asked(&asked), asked.now);
         let mut verdict = judge(&found, &facts, route, &asked);
         if verdict.wants_more() {
-            let remote = self.look_in_redis(&key, asked.headers(), asked.now).await;
+            let remote = self.look_in_redis(&key, Selecting::Asked(&asked), asked.now).await;
             found = found.or_better(remote);
             verdict = judge(&found, &facts, route, &asked);
         }
@@ -127,7 +127,7 @@ impl Proxy {
             let outcome = Outcome::new(CacheResult::Error, Some(Reason::OnlyIfCached));
             return self.fail(&asked, Some(route.index), Failure::ONLY_IF_CACHED, outcome);
         }
-        let flight = found.flight_key(&key, asked.headers());
+        let flight = found.flight_key(&key, &self, Selecting::Asked(&asked));
         let stand_in = found
             .candidate()
             .filter(|candidate| reuse::stale_if_error(&candidate.stored.head, &facts, policy, asked.now));
@@ -252,7 +252,7 @@ impl Proxy {
         key: &PrimaryKey,
         found: &Found,
     ) {
-        let flight = found.flight_key(key, asked.headers());
+        let flight = found.flight_key(key, self, Selecting::Asked(asked));
         if self.shared.backoff.holds(flight, asked.now) {
             return;
         }
@@ -333,7 +333,9 @@ impl Proxy {
         };
         self.shared.metrics.collapsed(Scope::Process, clock::monotonic().saturating_duration_since(began));
         match landing {
-            Landing::Shared(landed) if variant_hash(&landed.head.vary, asked.headers()) == landed.variant => {
+            Landing::Shared(landed)
+                if self.variant(Selecting::Asked(asked), &landed.head.vary) == landed.variant =>
+            {
                 match Source::of(&landed.fill) {
                     Some(source) => {
                         outcome.told.collapsed = true;

@@ -57,14 +57,12 @@ impl Deref for Stage {
 }
 
 impl Stage {
-    /// A request without content that is asked again as long as it only joined the storing of the
-    /// one before it: joining asks nothing of the origin, so nothing changes meanwhile.
+    /// A request without content; what it has set going has ended when this returns.
     #[track_caller]
     pub(super) fn ask(&self, method: &str, target: &str, lines: &str) -> Answer {
-        eventually(&format!("{method} {target} is no joiner"), || {
-            let answer = self.proxy.request(method, target, lines);
-            (!answer.cache_status().contains("; collapsed")).then_some(answer)
-        })
+        let answer = self.proxy.request(method, target, lines);
+        self.settle();
+        answer
     }
 
     /// [`Stage::ask`] with GET.
@@ -73,26 +71,28 @@ impl Stage {
         self.ask("GET", target, lines)
     }
 
-    /// Waits until a request with these lines would be answered from what is stored, without asking
-    /// the origin anything. The route must respect the client's directives.
+    /// Waits until nothing is being fetched or stored: an answer is out before it is stored.
     #[track_caller]
-    pub(super) fn until_stored(&self, target: &str, lines: &str) {
-        let lines = format!("{lines}Cache-Control: only-if-cached\r\n");
-        until(&format!("{target} is stored"), || self.proxy.get_with(target, &lines).status != 504);
+    pub(super) fn settle(&self) {
+        until("nothing is under way", || {
+            get(self.proxy.admin, "/ready", "Connection: close\r\n").text().contains("\"errands\": 0,")
+        });
     }
 
     /// Scripts `target`: each answer has these lines, a field `X-Version` and content that both say
     /// which answer it is; a condition is answered with 304.
-    pub(super) fn versions(&self, target: &str, lines: &'static str) {
-        self.origin.on(target, move |exchange| answer_row(exchange, 200, lines));
+    pub(super) fn versions(&self, target: &str, lines: &str) {
+        let lines = dated(lines);
+        self.origin.on(target, move |exchange| answer_row(exchange, 200, &lines));
     }
 
     /// Runs a table. Every row is asked for once, and then every row again.
     #[track_caller]
     pub(super) fn run(&self, rows: &[Row]) {
         for (index, row) in rows.iter().enumerate() {
-            let Row { status, lines, .. } = *row;
-            self.origin.on(&format!("/{index}"), move |exchange| answer_row(exchange, status, lines));
+            // Its dates are the same in every answer.
+            let (status, lines) = (row.status, dated(row.lines));
+            self.origin.on(&format!("/{index}"), move |exchange| answer_row(exchange, status, &lines));
         }
         let firsts: Vec<_> = rows
             .iter()

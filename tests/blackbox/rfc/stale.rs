@@ -68,7 +68,7 @@ both_tiers! {
         });
         stage.fetch("/p", "").expect(200, "MISS", "v1");
         for _ in 0..3 {
-            let stale = stage.fetch("/p", "");
+            let stale = stage.get("/p");
             stale.expect(200, "STALE", "v1");
             assert!(stale.age().is_some_and(|age| age >= 90) && stale.ttl().is_some_and(|ttl| ttl < 0));
         }
