@@ -75,6 +75,7 @@ impl Admin {
             .collect();
         json!({
             "ready": true,
+            "errands": Arc::strong_count(&shared.errands) - 1,
             "tiers": {
                 "memory": {
                     "live": site.rules.memory.is_on(),

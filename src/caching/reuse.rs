@@ -69,9 +69,7 @@ fn judge_with(head: &StoredHead, facts: &RequestFacts, policy: &Policy, age: u64
         return Reuse::Fresh;
     }
     let staleness = remaining.unsigned_abs();
-    if within(staleness, head.stale_while_revalidate) && !head.traits.has(Traits::MUST_REVALIDATE)
-        || client_takes_stale(head, facts, staleness)
-    {
+    if within(staleness, head.stale_while_revalidate) || client_takes_stale(head, facts, staleness) {
         return Reuse::StaleWhileRevalidate;
     }
     Reuse::Validate(Reason::Stale)
@@ -81,11 +79,12 @@ fn judge_with(head: &StoredHead, facts: &RequestFacts, policy: &Policy, age: u64
 /// 500, 502, 503, 504 (RFC 5861 4, RFC 9111 4.2.4).
 ///
 /// `stale-if-error` of the origin or the route, or of the client where that is respected. Never
-/// against `no-cache`, `must-revalidate`, `proxy-revalidate` or `s-maxage`. True as well while it is
-/// still fresh, for an early renewal that failed.
+/// against `no-cache`, `must-revalidate` or `proxy-revalidate`, and against `s-maxage` only where the
+/// origin itself says so. True as well while it is still fresh, for an early renewal that failed.
 #[must_use]
 pub fn stale_if_error(head: &StoredHead, facts: &RequestFacts, policy: &Policy, now: UnixMillis) -> bool {
-    let asked = facts.directives.stale_if_error.map_or(0, DeltaSeconds::millis);
+    let accepted = facts.directives.stale_if_error.filter(|_| !head.traits.has(Traits::MUST_REVALIDATE));
+    let asked = accepted.map_or(0, DeltaSeconds::millis);
     may_stand_in(head, facts, policy, now, head.stale_if_error.max(asked))
 }
 
@@ -176,7 +175,7 @@ fn may_stand_in(
         return false;
     }
     let remaining = head.remaining(now);
-    remaining > 0 || (within(remaining.unsigned_abs(), window) && !head.traits.has(Traits::MUST_REVALIDATE))
+    remaining > 0 || within(remaining.unsigned_abs(), window)
 }
 
 const fn within(staleness: u64, window: u64) -> bool {
@@ -222,7 +221,9 @@ mod tests {
     fn rfc_5861_3_and_4_windows() {
         let policy = Policy::default();
         let windowed = StoredHead { stale_while_revalidate: 5_000, stale_if_error: 9_000, ..head() };
-        let strict = StoredHead { traits: Traits::MUST_REVALIDATE, ..windowed.clone() };
+        // Only `s-maxage` leaves windows beside it, and only those of the origin itself.
+        let shared = StoredHead { traits: Traits::MUST_REVALIDATE, ..windowed.clone() };
+        let strict = with(Traits::MUST_REVALIDATE);
         let always = StoredHead { traits: Traits::NO_CACHE, ..windowed.clone() };
         let stale = Reuse::Validate(Reason::Stale);
         // (head, ms past freshness) -> verdict, on error, on time-out
@@ -233,6 +234,8 @@ mod tests {
             (&windowed, 9_000, stale, true, true),
             (&windowed, 9_001, stale, false, false),
             (&head(), 0, stale, false, false),
+            (&shared, 5_000, Reuse::StaleWhileRevalidate, true, true),
+            (&shared, 9_001, stale, false, false),
             (&strict, 1, stale, false, false),
             (&always, 1, Reuse::Validate(Reason::MustValidate), false, false),
         ];
@@ -390,11 +393,11 @@ mod tests {
             let request = plain(&policy);
             match judge(&head, &request, &policy, now) {
                 Reuse::Fresh => prop_assert!(age < lifetime && !head.traits.has(Traits::NO_CACHE)),
-                Reuse::StaleWhileRevalidate => prop_assert!(age <= lifetime + swr && !head.traits.has(Traits::MUST_REVALIDATE)),
+                Reuse::StaleWhileRevalidate => prop_assert!(age <= lifetime + swr),
                 Reuse::Validate(_) | Reuse::Unusable(_) => {}
             }
             if stale_if_error(&head, &request, &policy, now) {
-                prop_assert!(age < lifetime || age <= lifetime + sie && !head.traits.has(Traits::MUST_REVALIDATE));
+                prop_assert!(age < lifetime || age <= lifetime + sie);
             }
         }
     }

@@ -5,6 +5,11 @@
 //! be given the response while it arrives is the same verdict: only what is stored is shared, and
 //! only with requests for which `reuse::judge` finds the stored head fresh.
 //!
+//! `s-maxage` implies `proxy-revalidate` (RFC 9111 5.2.2.10) and so forbids stale answers. An origin that
+//! states `stale-while-revalidate` or `stale-if-error` beside it means both, as every CDN reads it: its own
+//! windows apply. A route's windows do not, and an explicit `must-revalidate`, `proxy-revalidate` or
+//! `no-cache` still forbids all of them.
+//!
 //! Beyond the letter of RFC 9111 3, all on the careful side: 304, 412 and 416 answer one request's
 //! preconditions and are no answer to another; 407, 421, 428, 429, 431 and 511 speak of a connection
 //! or a client (RFC 6585 forbids storing the latter four). A response without any freshness is stored
@@ -292,17 +297,20 @@ pub(super) fn numbers(
             return Err(Reason::RequestMethod);
         }
     }
-    let must_revalidate = directives.must_revalidate
-        || directives.proxy_revalidate
-        || (directives.s_maxage.is_some() && !overridden);
+    let forbidden = directives.must_revalidate || directives.proxy_revalidate;
+    let by_s_maxage = directives.s_maxage.is_some() && !overridden;
     let (own_renew, own_error) = (directives.stale_while_revalidate, directives.stale_if_error);
     // The route lets nothing be reused while it is renewed that was never fresh.
     let route_renew = if lifetime > 0 { policy.stale_while_revalidate } else { 0 };
-    let window = |own: Option<DeltaSeconds>, route: u64| {
-        if must_revalidate || no_cache { 0 } else { own.map_or(route, DeltaSeconds::millis) }
+    let window = |own: Option<DeltaSeconds>, route: u64| match own {
+        _ if forbidden || no_cache => 0,
+        Some(own) => own.millis(),
+        None if by_s_maxage => 0,
+        None => route,
     };
     let stale_while_revalidate = window(own_renew, route_renew);
     let stale_if_error = window(own_error, policy.stale_if_error);
+    let must_revalidate = forbidden || by_s_maxage;
 
     // Cacheable by the origin's own word: explicit freshness; or storing on condition that the origin
     // is asked each time, as long as the route adds no window in which it is not.
@@ -606,11 +614,16 @@ mod tests {
             ("max-age=60, stale-while-revalidate=0", (0, 9_000)),
             ("max-age=60, stale-if-error=2, must-revalidate", (0, 0)),
             ("max-age=60, stale-if-error=2, proxy-revalidate", (0, 0)),
-            ("s-maxage=60, stale-while-revalidate=2", (0, 0)),
+            ("s-maxage=60", (0, 0)),
+            ("s-maxage=60, stale-while-revalidate=2", (2_000, 0)),
+            ("s-maxage=60, stale-if-error=2", (0, 2_000)),
+            ("s-maxage=60, stale-if-error=2, must-revalidate", (0, 0)),
+            ("s-maxage=60, stale-if-error=2, proxy-revalidate", (0, 0)),
+            ("s-maxage=60, stale-if-error=2, no-cache", (0, 0)),
             ("max-age=0, stale-if-error=3", (0, 3_000)),
         ];
         for (value, windows) in rows {
-            let head = Case::new(200, &[("cache-control", value)]).policy(&route).stored();
+            let head = Case::new(200, &[("cache-control", value), ("etag", "\"e\"")]).policy(&route).stored();
             assert_eq!((head.stale_while_revalidate, head.stale_if_error), windows, "{value}");
         }
     }

@@ -17,8 +17,9 @@ use crate::semantics::UnixMillis;
 pub struct Traits(pub u32);
 
 impl Traits {
-    /// Once stale it is never reused without validation: `must-revalidate`, `proxy-revalidate`,
-    /// `s-maxage` (RFC 9111 5.2.2.2, 5.2.2.8, 5.2.2.10).
+    /// Once stale it is never reused without validation, whatever a client accepts: `must-revalidate`,
+    /// `proxy-revalidate`, `s-maxage` (RFC 9111 5.2.2.2, 5.2.2.8, 5.2.2.10). The stale windows of such a
+    /// head are zero, but for those that the origin itself stated beside `s-maxage`.
     pub const MUST_REVALIDATE: Self = Self(1);
     /// Never reused without validation, however fresh: unqualified `no-cache` (RFC 9111 5.2.2.4).
     pub const NO_CACHE: Self = Self(1 << 1);

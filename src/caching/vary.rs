@@ -165,6 +165,19 @@ impl VaryIndex {
         self.drop_unused_sets();
     }
 
+    /// Takes in the variants of another index of the same key that this one does not know: what other
+    /// processes have stored meanwhile. Of a place that both know, the more recent response counts.
+    pub fn merge(&mut self, other: &Self, now: UnixMillis) {
+        for theirs in &other.variants {
+            let known = self.variants.iter().any(|v| v.hash == theirs.hash && v.received >= theirs.received);
+            let names = other.sets.get(usize::from(theirs.set));
+            if let (false, true, Some(names)) = (known, theirs.useless_at > now, names) {
+                let Variant { hash, received, useless_at, ref etag, .. } = *theirs;
+                self.insert(names, NewVariant { hash, received, useless_at, etag: etag.clone() }, now);
+            }
+        }
+    }
+
     /// The entity tags of all variants, the most recent first, each once: what a request that
     /// matches none of them can be validated with (RFC 9111 4.3.1).
     pub fn etags(&self) -> impl Iterator<Item = &Bytes> {
@@ -619,6 +632,22 @@ mod tests {
         assert_eq!(index.by_etag(b"\"7\"").map(|v| v.hash), Some(VariantHash(7)));
         assert_eq!(index.etags().count(), 3);
         assert_eq!(index.useless_at(), UnixMillis(100));
+    }
+
+    #[test]
+    fn what_two_processes_have_stored_makes_one_index() {
+        let set = names(&["a"]);
+        let (mut ours, mut theirs) = (VaryIndex::default(), VaryIndex::default());
+        ours.insert(&set, variant(1, 10, 100), UnixMillis(0));
+        ours.insert(&set, variant(2, 20, 100), UnixMillis(0));
+        theirs.insert(&set, variant(1, 30, 200), UnixMillis(0));
+        theirs.insert(&set, variant(2, 5, 50), UnixMillis(0));
+        theirs.insert(&names(&["b"]), variant(3, 15, 100), UnixMillis(0));
+        theirs.insert(&set, variant(4, 40, 60), UnixMillis(0));
+        ours.merge(&theirs, UnixMillis(60));
+        let known: Vec<_> = ours.variants.iter().map(|v| (v.hash.0, v.received.0)).collect();
+        assert_eq!(known, [(1, 30), (2, 20), (3, 15)], "the more recent of each, and nothing useless");
+        assert_eq!(ours.sets.len(), 2);
     }
 
     #[test]

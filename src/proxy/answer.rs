@@ -142,6 +142,8 @@ impl Proxy {
     ) -> Response<Delivery> {
         outcome.result = CacheResult::Error;
         outcome.reason = Some(failure.reason);
+        // RFC 9211 2: no member on what is generated here.
+        (outcome.fwd, outcome.tier) = (None, None);
         let (headers, content) = failure.answer();
         self.finish(asked, route, failure.status, headers, content, outcome)
     }

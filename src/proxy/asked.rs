@@ -3,6 +3,7 @@
 //! Decides nothing: what a request asks is read here once, in one place.
 
 use std::net::IpAddr;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use http::header::{CONNECTION, HOST};
@@ -22,6 +23,8 @@ pub struct Asked {
     /// The fields less what `Connection` nominates, where it nominates any: nothing about caching is
     /// decided by a field that the origin does not see (RFC 9110 7.6.1).
     end_to_end: Option<HeaderMap>,
+    /// The fields as the origin sees them, once a `Vary` has asked for one that differs.
+    forwarded: OnceLock<HeaderMap>,
     /// The client's address.
     pub client: IpAddr,
     /// Whether a body follows the head.
@@ -44,7 +47,16 @@ impl Asked {
             fields::remove_hop_by_hop(&mut headers);
             headers
         });
-        Self { head, end_to_end, client, has_body, now: clock::wall(), started: clock::monotonic() }
+        let forwarded = OnceLock::new();
+        Self {
+            head,
+            end_to_end,
+            forwarded,
+            client,
+            has_body,
+            now: clock::wall(),
+            started: clock::monotonic(),
+        }
     }
 
     /// Whether the client asks to leave HTTP.
@@ -78,6 +90,11 @@ impl Asked {
     #[must_use]
     pub fn headers(&self) -> &HeaderMap {
         self.end_to_end.as_ref().unwrap_or(&self.head.headers)
+    }
+
+    /// The request's fields as the origin sees them; `forward` is asked for them once.
+    pub(super) fn forwarded(&self, forward: impl FnOnce() -> Option<HeaderMap>) -> &HeaderMap {
+        self.forwarded.get_or_init(|| forward().unwrap_or_else(|| self.headers().clone()))
     }
 
     /// The request's method.

@@ -22,7 +22,7 @@ use super::Proxy;
 use super::asked::Asked;
 use super::error::Failure;
 use super::lease::{Fleet, Held};
-use super::lookup::{Candidate, Found};
+use super::lookup::{Candidate, Found, Selecting};
 use crate::caching::admission::RequestFacts;
 use crate::caching::invalidation::TargetUri;
 use crate::caching::key::PrimaryKey;
@@ -140,33 +140,11 @@ impl Errand {
     /// Runs the errand in a task; `lead` is absent when it is nobody's business but the client's.
     pub fn start(self, lead: Option<Leader>) -> oneshot::Receiver<Obtained> {
         let (reply, obtained) = oneshot::channel();
-        tokio::spawn(self.run(lead, Reply(Some(reply))));
-        obtained
-    }
-
-    /// Whether the answer to a POST may be stored for GET, and as what.
-    pub(super) fn judge_post(&self, answer: &Answer, arrival: Arrival) -> Option<Box<StoredHead>> {
-        let length = http_body::Body::size_hint(&answer.body).exact();
-        let exchange = Exchange { method: &Method::POST, ..self.exchange(&answer.head, length, arrival) };
-        match storability::judge(&exchange, &self.route.policy) {
-            Storability::Store(head) => Some(head),
-            Storability::Pass(_) => None,
-        }
-    }
-
-    /// Stores an answer that is at hand, in a task of its own.
-    pub(super) fn start_store(
-        self,
-        head: Box<StoredHead>,
-        own_fields: HeaderMap,
-        body: AnswerBody,
-        arrival: Arrival,
-    ) -> oneshot::Receiver<Obtained> {
-        let (reply, obtained) = oneshot::channel();
-        let permits = Permits { lead: None, held: Held::None, reply: Reply(Some(reply)) };
-        let mut own_fields = own_fields;
-        own_fields.remove(CONTENT_LENGTH);
-        tokio::spawn(self.store(head, own_fields, body, arrival, permits));
+        let under_way = Arc::clone(&self.proxy.shared.errands);
+        tokio::spawn(async move {
+            self.run(lead, Reply(Some(reply))).await;
+            drop(under_way);
+        });
         obtained
     }
 
@@ -275,9 +253,6 @@ impl Errand {
         match verdict {
             Storability::Store(head) => {
                 self.proxy.shared.backoff.recovered(self.flight());
-                storability::client_fields(&mut headers, true, &self.route.policy);
-                headers.remove(CONTENT_LENGTH);
-                headers.remove(CONTENT_RANGE);
                 self.store(head, headers, body, arrival, permits).await;
             }
             Storability::Pass(reason) => {
@@ -307,11 +282,14 @@ impl Errand {
     async fn store(
         self,
         head: Box<StoredHead>,
-        own_fields: HeaderMap,
+        mut own_fields: HeaderMap,
         body: AnswerBody,
         arrival: Arrival,
         mut permits: Permits,
     ) {
+        storability::client_fields(&mut own_fields, true, &self.route.policy);
+        own_fields.remove(CONTENT_LENGTH);
+        own_fields.remove(CONTENT_RANGE);
         let length = http_body::Body::size_hint(&body).exact();
         let (writer, fill) = Fill::start(length, self.route.policy.max_object_size);
         let reader = fill.read();
@@ -347,6 +325,32 @@ impl Errand {
             return newer;
         }
         StoredResponse { head: *join.head, body: Bytes::from([front.as_ref(), fresh].concat()) }
+    }
+
+    /// What an answer to POST is stored as, where it is what a GET would be given (RFC 9110 9.3.3).
+    pub(super) fn described(&self, answer: &Answer, arrival: Arrival) -> Option<Box<StoredHead>> {
+        let length = http_body::Body::size_hint(&answer.body).exact();
+        match storability::judge(&self.exchange(&answer.head, length, arrival), &self.route.policy) {
+            Storability::Store(head) => Some(head),
+            Storability::Pass(_) => None,
+        }
+    }
+
+    /// Stores such an answer while its client reads it.
+    pub(super) fn take_in(
+        self,
+        head: Box<StoredHead>,
+        answer: Answer,
+        arrival: Arrival,
+    ) -> oneshot::Receiver<Obtained> {
+        let (reply, obtained) = oneshot::channel();
+        let permits = Permits { lead: None, held: Held::None, reply: Reply(Some(reply)) };
+        let under_way = Arc::clone(&self.proxy.shared.errands);
+        tokio::spawn(async move {
+            self.store(head, answer.head.headers, answer.body, arrival, permits).await;
+            drop(under_way);
+        });
+        obtained
     }
 
     /// Stores what a HEAD has told about a stored response to GET (RFC 9111 4.3.5).
@@ -440,7 +444,10 @@ impl Errand {
             }
             return;
         }
-        let (index, forgotten) = self.index_with(&response.head, variant, now);
+        // Another process may have added variants to the index that lies in Redis, and so may another
+        // worker that holds none in memory.
+        let theirs = self.proxy.index_in_redis(&self.place(None), now).await;
+        let (index, forgotten) = self.index_with(&response.head, variant, theirs.as_deref(), now);
         let index = Record::Index(Arc::new(index));
         let (place, record) = (self.place(Some(variant)), Record::Response(Arc::new(response)));
         memory.insert(&place, record.clone(), now);
@@ -463,6 +470,7 @@ impl Errand {
         &self,
         head: &StoredHead,
         variant: VariantHash,
+        theirs: Option<&VaryIndex>,
         now: UnixMillis,
     ) -> (VaryIndex, Vec<VariantHash>) {
         let held = self.proxy.shared.memory.get(self.key.hash, None, &self.key.text);
@@ -470,6 +478,9 @@ impl Errand {
             Some(Record::Index(index)) => (*index).clone(),
             _ => self.found.index().map(|index| (**index).clone()).unwrap_or_default(),
         };
+        if let Some(theirs) = theirs {
+            index.merge(theirs, now);
+        }
         let etag = head.field(&ETAG).map(|etag| Bytes::copy_from_slice(etag.as_bytes()));
         let added =
             NewVariant { hash: variant, received: head.received, useless_at: head.useless_at(), etag };
@@ -545,7 +556,7 @@ impl Errand {
     /// What was stored between the look-up and taking the lead.
     fn look_again(&self) -> Option<Candidate> {
         let now = clock::wall();
-        let found = self.proxy.look_in_memory(&self.key, &self.request.headers, now);
+        let found = self.proxy.look_in_memory(&self.key, Selecting::Sent(&self.request.headers), now);
         self.reusable(found, now)
     }
 
@@ -588,7 +599,7 @@ impl Errand {
         arrival: Arrival,
     ) -> Exchange<'a> {
         Exchange {
-            method: &Method::GET,
+            method: &self.request.method,
             facts: &self.facts,
             request: &self.request.headers,
             target: TargetUri {
@@ -609,7 +620,7 @@ impl Errand {
     }
 
     fn flight(&self) -> FlightKey {
-        self.found.flight_key(&self.key, &self.request.headers)
+        self.found.flight_key(&self.key, &self.proxy, Selecting::Sent(&self.request.headers))
     }
 
     fn variant_sought(&self) -> Option<VariantHash> {

@@ -1,4 +1,5 @@
-//! Forwarding a request that the cache has nothing to do with: streamed both ways, never stored.
+//! Forwarding a request that the cache has nothing to do with: streamed both ways, never stored but
+//! for an answer to POST that is what a GET would be given.
 //!
 //! Decides nothing: what a successful unsafe method invalidates is the verdict of
 //! `caching::invalidation`. The client's own preconditions, ranges and body cross as they are; a
@@ -13,16 +14,17 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
-use super::Proxy;
 use super::answer::Reused;
 use super::asked::{Asked, Outcome};
 use super::deliver::Delivery;
 use super::errand::{Arrival, Errand};
 use super::error::Failure;
 use super::lookup::{Candidate, Found};
+use super::{Got, Proxy, own};
 use crate::caching::admission::RequestFacts;
 use crate::caching::invalidation::{self, Invalidation, TargetUri};
 use crate::caching::outcome::{CacheResult, Reason};
+use crate::caching::stamp::{PurgeId, Stamp};
 use crate::caching::stored::StoredHead;
 use crate::caching::{reuse, storability, validation};
 use crate::clock;
@@ -39,6 +41,8 @@ pub(super) struct Forwarding<'a> {
     pub route: &'a Arc<Route>,
     /// Why it is not the cache's.
     pub reason: Reason,
+    /// What it asks, where its answer may be the cache's all the same.
+    pub facts: Option<&'a RequestFacts>,
     /// The content that follows the head.
     pub body: RequestBody,
     /// The client's connection, for a tunnel.
@@ -52,7 +56,7 @@ impl Proxy {
         mut asked: Asked,
         forwarding: Forwarding<'_>,
     ) -> Response<Delivery> {
-        let Forwarding { route, reason, body, connection } = forwarding;
+        let Forwarding { route, reason, facts, body, connection } = forwarding;
         let mut outcome = Outcome::forwarded(CacheResult::Bypass, reason);
         let to_client = asked.upgrades().then(|| asked.head.extensions.remove::<OnUpgrade>()).flatten();
         let Ok(head) = self.upstream_head(&asked, asked.method().clone()) else {
@@ -61,10 +65,9 @@ impl Proxy {
         let upstream = self.upstream(route);
         self.shared.metrics.origin_fetch(self.site.route_metrics(route), Cause::Bypass);
         let stamp = self.shared.purges.stamp(clock::wall());
-        let fields = head.headers.clone();
-        let (sent_at, begun) = (clock::wall(), clock::monotonic());
-        let sent = upstream.send(Request::from_parts(head, body), &SendOptions::default()).await;
-        let mut answer = match sent {
+        let (sent, begun) = (clock::wall(), clock::monotonic());
+        let answered = upstream.send(Request::from_parts(head, body), &SendOptions::default()).await;
+        let mut answer = match answered {
             Ok(answer) => answer,
             Err(error) => {
                 // Content that was refused in its middle broke the upstream message off.
@@ -82,64 +85,43 @@ impl Proxy {
             return self.switch(&asked, route, answer, to_client, connection, outcome);
         }
         let conditions = validation::Asked::Nothing;
-        let arrival = Arrival { stamp, sent: sent_at, received: clock::wall(), begun, took, conditions };
-        let for_get = self.answer_for_get(&asked, route, fields, &answer, arrival);
-        self.invalidate(&asked, route, answer.head.status, &answer.head.headers).await;
-        if let Some((errand, head)) = for_get {
-            return self.store_for_get(&asked, route, errand, head, answer, arrival, outcome).await;
+        let arrival = Arrival { stamp, sent, received: clock::wall(), begun, took, conditions };
+        let described = facts.and_then(|facts| self.described(&asked, facts, route, &answer, arrival));
+        let purged = self.invalidate(&asked, route, answer.head.status, &answer.head.headers).await;
+        if let Some((errand, mut head)) = described {
+            // It is what this very request has left behind: only its own purge does not concern it.
+            head.stamp = purged.unwrap_or(stamp);
+            outcome.told.stored = true;
+            if let Got::Landed(landed, source) = own(errand.take_in(head, answer, arrival)).await {
+                let own_fields = landed.own_fields.as_ref();
+                let reused = Reused { head: &landed.head, own_fields, source, age: None };
+                return self.answer(&asked, &RequestFacts::default(), route.index, reused, outcome);
+            }
+            return self.fail(&asked, Some(route.index), Failure::INTERNAL, outcome);
         }
         let mut headers = answer.head.headers;
         storability::client_fields(&mut headers, false, &route.policy);
         self.pass(&asked, route.index, answer.head.status, headers, answer.body, outcome)
     }
 
-    /// Whether the answer to a POST is what a GET of its target would be given (RFC 9110 9.3.3):
-    /// judged before its own invalidation, and dropped where another one came while it was under way.
-    fn answer_for_get(
+    /// The answer to POST that is stored, and as what (RFC 9110 9.3.3): one that nothing it bears was
+    /// purged for since the request was sent.
+    fn described(
         self: &Arc<Self>,
         asked: &Asked,
+        facts: &RequestFacts,
         route: &Arc<Route>,
-        fields: HeaderMap,
         answer: &Answer,
         arrival: Arrival,
     ) -> Option<(Errand, Box<StoredHead>)> {
         if *asked.method() != Method::POST || !answer.head.headers.contains_key(CONTENT_LOCATION) {
             return None;
         }
-        let facts = RequestFacts::read(asked.method(), asked.headers(), &route.policy);
-        let key =
-            route.policy.key.key(Asked::SCHEME, asked.authority(), asked.target(), asked.headers()).ok()?;
-        let mut errand = self.errand(asked, &facts, route, &key, &Found::Nothing, Cause::Bypass)?;
-        errand.request.headers = fields;
-        let head = errand.judge_post(answer, arrival)?;
+        let key = route.policy.key.key(Asked::SCHEME, asked.authority(), asked.target(), asked.headers());
+        let mut errand = self.errand(asked, facts, route, &key.ok()?, &Found::Nothing, Cause::Bypass)?;
+        errand.request.method = Method::POST;
+        let head = errand.described(answer, arrival)?;
         self.shared.purges.validity(arrival.stamp, &head.ids).is_valid().then_some((errand, head))
-    }
-
-    /// Stores the answer to a POST under its target's key while it is given to the client.
-    #[expect(clippy::too_many_arguments, reason = "what is answered, stored and recorded")]
-    async fn store_for_get(
-        self: &Arc<Self>,
-        asked: &Asked,
-        route: &Arc<Route>,
-        errand: Errand,
-        mut head: Box<StoredHead>,
-        answer: Answer,
-        arrival: Arrival,
-        mut outcome: Outcome,
-    ) -> Response<Delivery> {
-        // Its own invalidation has just been applied; the answer is what came after it.
-        head.stamp = self.shared.purges.stamp(clock::wall());
-        let mut headers = answer.head.headers;
-        storability::client_fields(&mut headers, true, &route.policy);
-        match super::own(errand.start_store(head, headers, answer.body, arrival)).await {
-            super::Got::Landed(landed, source) => {
-                outcome.told.stored = true;
-                let own_fields = landed.own_fields.as_ref();
-                let reused = Reused { head: &landed.head, own_fields, source, age: None };
-                self.answer(asked, &RequestFacts::default(), route.index, reused, outcome)
-            }
-            _ => self.fail(asked, Some(route.index), Failure::INTERNAL, outcome),
-        }
     }
 
     /// Forwards a HEAD about a stored response that could not answer it, and learns from the answer.
@@ -227,14 +209,15 @@ impl Proxy {
         self.switching(asked, route.index, answer.head.headers, outcome)
     }
 
-    /// Carries out what a successful unsafe method invalidates (RFC 9111 4.4).
+    /// Carries out what a successful unsafe method invalidates (RFC 9111 4.4); the last purge's number.
     async fn invalidate(
         self: &Arc<Self>,
         asked: &Asked,
         route: &Arc<Route>,
         status: StatusCode,
         response: &HeaderMap,
-    ) {
+    ) -> Option<Stamp> {
+        let mut last = None;
         let target =
             TargetUri { scheme: Asked::SCHEME, authority: asked.authority(), path_and_query: asked.target() };
         let Invalidation { targets, groups } =
@@ -251,24 +234,26 @@ impl Proxy {
             }
             let key = policy.key.key(Asked::SCHEME, asked.authority(), &target, asked.headers());
             if let Ok(key) = key {
-                self.invalidate_key(&StoreKey { primary: key.hash, variant: None, text: key.text }).await;
+                let place = StoreKey { primary: key.hash, variant: None, text: key.text };
+                last = last.max(Some(self.invalidate_key(&place).await));
             }
         }
         if !groups.is_empty() {
-            self.shared.purges.purge_hard(&groups, clock::wall());
+            last = last.max(Some(self.shared.purges.purge_hard(&groups, clock::wall())));
             self.shared.metrics.purge("group", "unsafe_method");
         }
+        last
     }
 
     /// Makes everything stored under one primary key unusable, here and in Redis.
-    async fn invalidate_key(&self, place: &StoreKey) {
-        use crate::caching::stamp::PurgeId;
-        self.shared.purges.purge_hard(&[PurgeId::key(place.primary)], clock::wall());
+    async fn invalidate_key(&self, place: &StoreKey) -> Stamp {
+        let number = self.shared.purges.purge_hard(&[PurgeId::key(place.primary)], clock::wall());
         self.shared.memory.remove(place);
         if let Some(redis) = &self.redis {
             redis.remove(place).await;
         }
         self.shared.metrics.purge("key", "unsafe_method");
+        number
     }
 }
 

@@ -56,6 +56,7 @@ impl Instance {
             purges,
             flights: Arc::default(),
             readings: Arc::default(),
+            errands: Arc::default(),
             backoff: Default::default(),
             metrics,
             log,

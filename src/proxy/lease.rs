@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::errand::Errand;
-use super::lookup::{Candidate, Found};
+use super::lookup::{Candidate, Found, Selecting};
 use crate::clock;
 use crate::collapse::lease::{LONGEST_HELD, Patience};
 use crate::observe::metrics::Scope;
@@ -115,7 +115,7 @@ impl Errand {
 
     async fn stored_by_others(&self) -> Seen {
         let now = clock::wall();
-        match self.proxy.look_in_redis(&self.key, &self.request.headers, now).await {
+        match self.proxy.look_in_redis(&self.key, Selecting::Sent(&self.request.headers), now).await {
             Found::HitForMiss => Seen::HitForMiss,
             found => self.reusable(found, now).map_or(Seen::Nothing, Seen::Response),
         }

@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, Method};
 
 use super::Proxy;
+use super::asked::Asked;
 use crate::caching::key::PrimaryKey;
 use crate::caching::stamp::Stamp;
 use crate::caching::stored::StoredResponse;
@@ -16,6 +17,16 @@ use crate::collapse::flight::{FlightKey, Joined, Landing};
 use crate::semantics::UnixMillis;
 use crate::store::purges::Validity;
 use crate::store::{Record, StoreKey, Tier};
+use crate::upstream::request;
+
+/// Whose fields select among variants: `Vary` speaks of what the origin is sent (RFC 9111 4.1).
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Selecting<'a> {
+    /// A request as it came: its own fields, which but for few names are what the origin is sent.
+    Asked(&'a Asked),
+    /// A request as it is sent.
+    Sent(&'a HeaderMap),
+}
 
 /// What is held for a request.
 #[derive(Clone, Debug)]
@@ -69,14 +80,10 @@ impl Found {
 
     /// The flight that a fetch for this request belongs to: that of its variant as far as known.
     #[must_use]
-    pub fn flight_key(&self, key: &PrimaryKey, headers: &HeaderMap) -> FlightKey {
+    pub(super) fn flight_key(&self, key: &PrimaryKey, proxy: &Proxy, by: Selecting<'_>) -> FlightKey {
         let variant = match self {
             Self::Response(candidate) => candidate.variant,
-            Self::NoVariant(index) => index
-                .variants
-                .first()
-                .and_then(|recent| index.sets.get(usize::from(recent.set)))
-                .map(|names| variant_hash(names, headers)),
+            Self::NoVariant(index) => likely(index, proxy.fields(by, index)),
             Self::Nothing | Self::Purged | Self::HitForMiss => None,
         };
         (key.hash, variant.map_or(0, |hash| hash.0))
@@ -101,9 +108,34 @@ impl Found {
 }
 
 impl Proxy {
+    /// The fields that select among the variants of `index`. The forwarded ones are made only where a
+    /// name asks for it: the many requests whose `Vary` names none of them pay a few comparisons.
+    fn fields<'a>(&self, by: Selecting<'a>, index: &VaryIndex) -> &'a HeaderMap {
+        self.fields_named(by, index.sets.iter().flatten())
+    }
+
+    fn fields_named<'a, 'n>(
+        &self,
+        by: Selecting<'a>,
+        names: impl IntoIterator<Item = &'n HeaderName>,
+    ) -> &'a HeaderMap {
+        match by {
+            Selecting::Sent(headers) => headers,
+            Selecting::Asked(asked) if names.into_iter().any(request::is_rewritten) => {
+                asked.forwarded(|| Some(self.upstream_head(asked, Method::GET).ok()?.headers))
+            }
+            Selecting::Asked(asked) => asked.headers(),
+        }
+    }
+
+    /// The variant that a request selects among responses that vary by `names`.
+    pub(super) fn variant(&self, by: Selecting<'_>, names: &[HeaderName]) -> VariantHash {
+        variant_hash(names, self.fields_named(by, names))
+    }
+
     /// Looks in the memory tier. No await, no allocation unless the key varies.
-    pub(super) fn look_in_memory(&self, key: &PrimaryKey, headers: &HeaderMap, now: UnixMillis) -> Found {
-        let found = selected(headers, now, |variant| {
+    pub(super) fn look_in_memory(&self, key: &PrimaryKey, by: Selecting<'_>, now: UnixMillis) -> Found {
+        let found = self.selected(by, now, |variant| {
             let held = self.shared.memory.get(key.hash, variant, &key.text)?;
             Some((held.record, held.validity))
         });
@@ -112,12 +144,7 @@ impl Proxy {
     }
 
     /// Looks in Redis: one GET, or two when the key varies. What is found is copied into memory.
-    pub(super) async fn look_in_redis(
-        &self,
-        key: &PrimaryKey,
-        headers: &HeaderMap,
-        now: UnixMillis,
-    ) -> Found {
+    pub(super) async fn look_in_redis(&self, key: &PrimaryKey, by: Selecting<'_>, now: UnixMillis) -> Found {
         if !self.redis.as_ref().is_some_and(|redis| redis.usable()) {
             return Found::Nothing;
         }
@@ -125,20 +152,21 @@ impl Proxy {
         let found = match self.read_from_redis(&primary, now).await {
             None => Found::Nothing,
             Some(Record::Index(index)) => {
-                let Some(variant) = index.select(headers, now).first().map(|variant| variant.hash) else {
+                let fields = self.fields(by, &index);
+                let Some(variant) = index.select(fields, now).first().map(|variant| variant.hash) else {
                     return Found::NoVariant(index);
                 };
                 let place = StoreKey { variant: Some(variant), ..primary.clone() };
                 let held = self.read_from_redis(&place, now).await.map(|record| self.with_validity(record));
                 self.shared.memory.insert(&primary, Record::Index(Arc::clone(&index)), now);
-                selected(headers, now, |asked| match asked {
+                self.selected(by, now, |asked| match asked {
                     None => Some((Record::Index(Arc::clone(&index)), Validity::Valid)),
                     Some(_) => held.clone(),
                 })
             }
             Some(record) => {
                 let held = self.with_validity(record);
-                selected(headers, now, |_| Some(held.clone()))
+                self.selected(by, now, |_| Some(held.clone()))
             }
         };
         let found = found.in_tier(Tier::Redis);
@@ -150,12 +178,52 @@ impl Proxy {
         found
     }
 
+    /// What a request selects among the records that `get` holds for its key.
+    fn selected(
+        &self,
+        by: Selecting<'_>,
+        now: UnixMillis,
+        get: impl Fn(Option<VariantHash>) -> Option<(Record, Validity)>,
+    ) -> Found {
+        match get(None) {
+            None => Found::Nothing,
+            Some((Record::HitForMiss { until }, _)) => {
+                if now < until {
+                    Found::HitForMiss
+                } else {
+                    Found::Nothing
+                }
+            }
+            Some((Record::Response(stored), validity)) => Found::response(stored, validity, None, None),
+            Some((Record::Index(index), _)) => {
+                let fields = self.fields(by, &index);
+                let Some(variant) = index.select(fields, now).first().map(|variant| variant.hash) else {
+                    return unselected(&index, fields, now, get);
+                };
+                match get(Some(variant)) {
+                    Some((Record::Response(stored), validity)) => {
+                        Found::response(stored, validity, Some(variant), Some(index))
+                    }
+                    _ => Found::NoVariant(index),
+                }
+            }
+        }
+    }
+
     fn with_validity(&self, record: Record) -> (Record, Validity) {
         let validity = match &record {
             Record::Response(stored) => self.shared.purges.validity(stored.head.stamp, &stored.head.ids),
             Record::Index(_) | Record::HitForMiss { .. } => Validity::Valid,
         };
         (record, validity)
+    }
+
+    /// The index of a key as it lies in Redis now.
+    pub(super) async fn index_in_redis(&self, place: &StoreKey, now: UnixMillis) -> Option<Arc<VaryIndex>> {
+        match self.redis.as_ref()?.get(place, now).await? {
+            Record::Index(index) => Some(index),
+            Record::Response(_) | Record::HitForMiss { .. } => None,
+        }
     }
 
     /// Reads one record; requests that want the same one at the same time share the reading. Whoever
@@ -202,50 +270,21 @@ impl Found {
     }
 }
 
-/// What a request selects among the records that `get` holds for its key.
-fn selected(
-    headers: &HeaderMap,
-    now: UnixMillis,
-    get: impl Fn(Option<VariantHash>) -> Option<(Record, Validity)>,
-) -> Found {
-    match get(None) {
-        None => Found::Nothing,
-        Some((Record::HitForMiss { until }, _)) => {
-            if now < until {
-                Found::HitForMiss
-            } else {
-                Found::Nothing
-            }
-        }
-        Some((Record::Response(stored), validity)) => Found::response(stored, validity, None, None),
-        Some((Record::Index(index), _)) => {
-            let Some(variant) = index.select(headers, now).first().map(|variant| variant.hash) else {
-                return unselected(&index, headers, now, get);
-            };
-            match get(Some(variant)) {
-                Some((Record::Response(stored), validity)) => {
-                    Found::response(stored, validity, Some(variant), Some(index))
-                }
-                _ => Found::NoVariant(index),
-            }
-        }
-    }
-}
-
 /// No stored variant matches; but this request's own place may hold a hit-for-miss marker.
 fn unselected(
     index: &Arc<VaryIndex>,
-    headers: &HeaderMap,
+    fields: &HeaderMap,
     now: UnixMillis,
     get: impl Fn(Option<VariantHash>) -> Option<(Record, Validity)>,
 ) -> Found {
-    let place = index
-        .variants
-        .first()
-        .and_then(|recent| index.sets.get(usize::from(recent.set)))
-        .map(|names| variant_hash(names, headers));
-    match place.and_then(|place| get(Some(place))) {
+    match likely(index, fields).and_then(|place| get(Some(place))) {
         Some((Record::HitForMiss { until }, _)) if now < until => Found::HitForMiss,
         _ => Found::NoVariant(Arc::clone(index)),
     }
+}
+
+/// The variant that an answer to this request is likely to be: by the names of the most recent one.
+fn likely(index: &VaryIndex, fields: &HeaderMap) -> Option<VariantHash> {
+    let recent = index.variants.first()?;
+    Some(variant_hash(index.sets.get(usize::from(recent.set))?, fields))
 }

@@ -36,7 +36,7 @@ use self::deliver::Delivery;
 use self::errand::{Errand, How, Landed, Obtained};
 use self::error::Failure;
 use self::forward::{Forwarding, request_body};
-use self::lookup::{Candidate, Found};
+use self::lookup::{Candidate, Found, Selecting};
 use crate::caching::admission::{self, Admission, MethodClass, RequestFacts};
 use crate::caching::age::age_seconds;
 use crate::caching::key::PrimaryKey;
@@ -44,7 +44,6 @@ use crate::caching::outcome::{CacheResult, Reason};
 use crate::caching::policy::Policy;
 use crate::caching::reuse::{self, Reuse};
 use crate::caching::stored::Traits;
-use crate::caching::vary::variant_hash;
 use crate::clock;
 use crate::collapse::flight::{FlightKey, Joined, Landing, Wait};
 use crate::observe::metrics::{Cause, Scope};
@@ -80,16 +79,19 @@ impl Proxy {
             match admission::admit(asked.method(), asked.headers(), asked.has_body, asked.upgrades(), policy)
             {
                 Admission::Lookup(facts) => facts,
-                Admission::Forward(reason, _) => {
-                    let forwarding =
-                        Forwarding { route, reason, body: request_body(body), connection: &connection };
+                Admission::Forward(reason, facts) => {
+                    let facts = policy.cache.then_some(&facts);
+                    let body = request_body(body);
+                    let forwarding = Forwarding { route, reason, facts, body, connection: &connection };
                     return Box::pin(self.forward(asked, forwarding)).await;
                 }
             };
         // What leaves the hit path is boxed: a hit does not carry the room that a miss needs.
         let forward_as_it_is = |asked: Asked, reason: Reason| {
             let body = crate::upstream::RequestBody::Empty;
-            Box::pin(self.forward(asked, Forwarding { route, reason, body, connection: &connection }))
+            Box::pin(
+                self.forward(asked, Forwarding { route, reason, facts: None, body, connection: &connection }),
+            )
         };
         let Ok(key) = policy.key.key(Asked::SCHEME, asked.authority(), asked.target(), asked.headers())
         else {
@@ -97,10 +99,10 @@ impl Proxy {
         };
 
         // Look up and judge reuse: memory first, and Redis only when memory does not answer.
-        let mut found = self.look_in_memory(&key, asked.headers(), asked.now);
+        let mut found = self.look_in_memory(&key, Selecting::Asked(&asked), asked.now);
         let mut verdict = judge(&found, &facts, route, &asked);
         if verdict.wants_more() {
-            let remote = Box::pin(self.look_in_redis(&key, asked.headers(), asked.now)).await;
+            let remote = Box::pin(self.look_in_redis(&key, Selecting::Asked(&asked), asked.now)).await;
             found = found.or_better(remote);
             verdict = judge(&found, &facts, route, &asked);
         }
@@ -123,7 +125,7 @@ impl Proxy {
             let outcome = Outcome::new(CacheResult::Error, Some(Reason::OnlyIfCached));
             return self.fail(&asked, Some(route.index), Failure::ONLY_IF_CACHED, outcome);
         }
-        let flight = found.flight_key(&key, asked.headers());
+        let flight = found.flight_key(&key, &self, Selecting::Asked(&asked));
         let stand_in = found
             .candidate()
             .filter(|candidate| reuse::stale_if_error(&candidate.stored.head, &facts, policy, asked.now));
@@ -250,7 +252,7 @@ impl Proxy {
         key: &PrimaryKey,
         found: &Found,
     ) {
-        let flight = found.flight_key(key, asked.headers());
+        let flight = found.flight_key(key, self, Selecting::Asked(asked));
         if self.shared.backoff.holds(flight, asked.now) {
             return;
         }
@@ -308,6 +310,15 @@ impl Proxy {
         flights.join((flight.0, flight.1 ^ class), &key.text, purges.stamp(clock::wall()), valid)
     }
 
+    /// Whether another's fetch answers this request: the same variant, and by the same rules as if it
+    /// had been stored a moment ago.
+    fn shares(&self, landed: &Landed, asked: &Asked, facts: &RequestFacts, policy: &Policy) -> bool {
+        let reuse = reuse::judge(&landed.head, facts, policy, asked.now);
+        self.variant(Selecting::Asked(asked), &landed.head.vary) == landed.variant
+            && matches!(reuse, Reuse::Fresh | Reuse::StaleWhileRevalidate)
+            && part_suffices(asked, facts, &landed.head)
+    }
+
     /// Gets the response: by fetching it, or by waiting for who fetches it already.
     async fn obtain(
         self: &Arc<Self>,
@@ -341,7 +352,7 @@ impl Proxy {
         };
         self.shared.metrics.collapsed(Scope::Process, clock::monotonic().saturating_duration_since(began));
         match landing {
-            Landing::Shared(landed) if shares(&landed, asked, &errand.facts, &route.policy) => {
+            Landing::Shared(landed) if self.shares(&landed, asked, &errand.facts, &route.policy) => {
                 match Source::of(&landed.fill) {
                     Some(source) => {
                         outcome.told.collapsed = true;
@@ -354,15 +365,6 @@ impl Proxy {
             Landing::Failed(failure) => Got::Failed(failure),
         }
     }
-}
-
-/// Whether another's fetch answers this request: the same variant, and by the same rules as if it had
-/// been stored a moment ago.
-fn shares(landed: &Landed, asked: &Asked, facts: &RequestFacts, policy: &Policy) -> bool {
-    let reuse = reuse::judge(&landed.head, facts, policy, asked.now);
-    variant_hash(&landed.head.vary, asked.headers()) == landed.variant
-        && matches!(reuse, Reuse::Fresh | Reuse::StaleWhileRevalidate)
-        && part_suffices(asked, facts, &landed.head)
 }
 
 /// What a request got for an answer.

@@ -28,6 +28,8 @@ pub struct Shared {
     pub flights: Arc<Flights<Arc<Landed>, Failure>>,
     /// Readings from Redis under way: what one request reads, those beside it need not.
     pub readings: Arc<Flights<Option<Record>, ()>>,
+    /// One handle more than there are errands: fetches, and what becomes of them in the tiers.
+    pub errands: Arc<()>,
     /// Keys whose origin fails.
     pub backoff: Backoff,
     /// Every series.

@@ -126,6 +126,31 @@ pub fn forwarded(
     Ok(parts)
 }
 
+/// Whether what the origin sees of a field may differ from what the client sent, so that a `Vary`
+/// that names it speaks of [`forwarded`]'s value: fields of this proxy's own, and those it takes out.
+#[must_use]
+pub fn is_rewritten(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "via"
+            | "forwarded"
+            | "x-forwarded-for"
+            | "x-forwarded-proto"
+            | "x-forwarded-host"
+            | "host"
+            | "te"
+            | "connection"
+            | "upgrade"
+            | "trailer"
+            | "expect"
+            | "content-length"
+            | "keep-alive"
+            | "proxy-connection"
+            | "transfer-encoding"
+            | "proxy-authorization"
+    )
+}
+
 /// Whether a request asks to leave HTTP (RFC 9110 7.8): `Connection: upgrade` and an `Upgrade`.
 /// HTTP/1.0 clients cannot.
 #[must_use]

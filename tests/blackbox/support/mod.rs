@@ -21,7 +21,7 @@ use std::time::Duration;
 pub(crate) use client::{Answer, Client, fan_out, get, request, send};
 pub(crate) use forebay::{Config, Forebay, check};
 pub(crate) use message::{End, Framing};
-pub(crate) use origin::Origin;
+pub(crate) use origin::{Exchange, Origin};
 pub(crate) use redis::Redis;
 pub(crate) use relay::{Fault, Relay};
 pub(crate) use reply::Reply;

@@ -1,0 +1,129 @@
+//! Partial responses (RFC 9111 3.3, 3.4): stored, answered from, joined, completed.
+
+use super::stage::*;
+use crate::support::*;
+
+const CONTENT: &str = "0123456789";
+
+/// Answers ranges as an origin does that knows them; the tag is the third line's or a plain one.
+fn serve(exchange: &mut Exchange, lines: &str) {
+    let range = exchange.head().field("range").map(str::to_owned);
+    let reply = match range.as_deref().and_then(|range| range.strip_prefix("bytes=")?.split_once('-')) {
+        Some((first, last)) => {
+            let first: usize = first.parse().expect("a first offset");
+            let last: usize = last.parse().unwrap_or(9).min(9);
+            Reply::new(206)
+                .field("Content-Range", format!("bytes {first}-{last}/10"))
+                .body(&CONTENT[first..=last])
+        }
+        None => Reply::ok(CONTENT),
+    };
+    exchange.reply(&with(reply, lines));
+}
+
+const STRONG: &str = "Cache-Control: max-age=60\nETag: \"a\"";
+
+both_tiers! {
+    fn a_part_is_stored_and_answers_what_it_holds(tiers: Tiers) {
+        let stage = tiers.stage(&[]);
+        stage.origin.on("/p", |exchange| serve(exchange, STRONG));
+        stage.fetch("/p", "Range: bytes=2-7\r\n").expect(206, "MISS", "234567");
+        for (asked, content_range, content) in [("2-7", "bytes 2-7/10", "234567"), ("3-5", "bytes 3-5/10", "345"), ("7-7", "bytes 7-7/10", "7")] {
+            let hit = stage.fetch("/p", &format!("Range: bytes={asked}\r\n"));
+            hit.expect(206, "HIT", content);
+            assert_eq!(hit.field("content-range"), Some(content_range));
+        }
+        let beyond = stage.fetch("/p", "Range: bytes=10-\r\n");
+        assert_eq!((beyond.status, beyond.field("content-range")), (416, Some("bytes */10")));
+        assert_eq!(stage.origin.count("/p"), 1);
+        // The whole is more than it holds.
+        stage.fetch("/p", "").expect(200, "MISS", CONTENT);
+        stage.fetch("/p", "").expect(200, "HIT", CONTENT);
+        stage.fetch("/p", "Range: bytes=2-3\r\n").expect(206, "HIT", "23");
+    }
+
+    fn parts_are_joined_and_completed(tiers: Tiers) {
+        // Ranges asked one after the other, and whether they make the whole.
+        let rows: &[(&[&str], bool)] = &[
+            (&["0-4", "5-9"], true),
+            (&["5-9", "0-4"], true),
+            (&["0-6", "4-9"], true),
+            (&["0-2", "3-5", "6-9"], true),
+            (&["0-3", "6-9"], false),
+        ];
+        let stage = tiers.stage(&[]);
+        for (at, (ranges, whole)) in rows.iter().enumerate() {
+            let target = format!("/{at}");
+            stage.origin.on(&target, |exchange| serve(exchange, STRONG));
+            for range in *ranges {
+                let lines = format!("Range: bytes={range}\r\n");
+                assert_eq!(stage.fetch(&target, &lines).status, 206, "row {at}");
+            }
+            let answer = stage.fetch(&target, "");
+            assert_eq!((answer.status, answer.text().as_str()), (200, CONTENT), "row {at}");
+            assert_eq!(answer.x_cache() == "HIT", *whole, "row {at}: {}", answer.cache_status());
+            assert_eq!(answer.field("content-range"), None, "row {at}");
+        }
+    }
+
+    /// Only a strong validator says that two parts are of one representation.
+    fn parts_of_different_representations_are_not_joined(tiers: Tiers) {
+        let rows = [("ETag: \"a\"", "ETag: \"b\""), ("ETag: W/\"a\"", "ETag: W/\"a\""), ("", ""), ("ETag: \"a\"", "")];
+        let stage = tiers.stage(&[]);
+        for (at, (one, other)) in rows.into_iter().enumerate() {
+            let target = format!("/{at}");
+            stage.origin.on(&target, move |exchange| {
+                let lines = format!("{}\nCache-Control: max-age=60", if exchange.nth() == 1 { one } else { other });
+                serve(exchange, &lines);
+            });
+            stage.fetch(&target, "Range: bytes=0-4\r\n").expect(206, "MISS", "01234");
+            assert_eq!(stage.fetch(&target, "Range: bytes=5-9\r\n").text(), "56789", "row {at}");
+            let answer = stage.fetch(&target, "");
+            assert_eq!((answer.x_cache(), answer.text().as_str()), ("MISS", CONTENT), "row {at}");
+        }
+    }
+
+    /// RFC 9111 3.3: what cannot be understood as a part is not stored, and never the whole.
+    fn what_is_no_part_is_not_stored(tiers: Tiers) {
+        let heads = [
+            "Content-Length: 5\r\n",
+            "Content-Range: bytes 0-4/*\r\nContent-Length: 5\r\n",
+            "Content-Range: bytes 0-9/10\r\nContent-Length: 5\r\n",
+            "Content-Range: bytes 4-0/10\r\nContent-Length: 5\r\n",
+            "Content-Range: lines 0-4/10\r\nContent-Length: 5\r\n",
+            "Content-Range: bytes 0-4/3\r\nContent-Length: 5\r\n",
+            "Content-Type: multipart/byteranges; boundary=x\r\nContent-Length: 5\r\n",
+        ];
+        let stage = tiers.stage(&[]);
+        for (at, head) in heads.into_iter().enumerate() {
+            let target = format!("/{at}");
+            let head = format!("HTTP/1.1 206 Partial Content\r\nCache-Control: max-age=60\r\nETag: \"a\"\r\n{head}\r\n01234");
+            stage.origin.bytes(&target, head);
+            for count in 1..=2 {
+                let answer = stage.fetch(&target, "Range: bytes=0-4\r\n");
+                assert_ne!(answer.x_cache(), "HIT", "row {at}");
+                assert_eq!(stage.origin.count(&target), count, "row {at}");
+            }
+        }
+        // A 206 that nobody asked for is not the whole, either.
+        stage.origin.on("/unasked", |exchange| {
+            exchange.reply(&with(Reply::new(206).field("Content-Range", "bytes 0-4/10").body("01234"), STRONG));
+        });
+        for count in 1..=2 {
+            assert_ne!(stage.fetch("/unasked", "").x_cache(), "HIT");
+            assert_eq!(stage.origin.count("/unasked"), count);
+        }
+    }
+
+    /// A stale part is fetched again, and the origin may answer with the whole.
+    fn a_stale_part_is_not_reused(tiers: Tiers) {
+        let stage = tiers.stage(&[]);
+        stage.origin.on("/p", |exchange| {
+            if exchange.nth() == 1 { serve(exchange, "Cache-Control: max-age=60\nAge: 60\nETag: \"a\"") } else { exchange.reply(&with(Reply::ok(CONTENT), STRONG)) }
+        });
+        stage.fetch("/p", "Range: bytes=0-4\r\n").expect(206, "MISS", "01234");
+        let second = stage.fetch("/p", "Range: bytes=0-4\r\n");
+        assert_eq!((second.status, second.text().as_str()), (206, "01234"));
+        stage.fetch("/p", "").expect(200, "HIT", CONTENT);
+    }
+}
