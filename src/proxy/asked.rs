@@ -48,7 +48,15 @@ impl Asked {
             headers
         });
         let forwarded = OnceLock::new();
-        Self { head, end_to_end, forwarded, client, has_body, now: clock::wall(), started: clock::monotonic() }
+        Self {
+            head,
+            end_to_end,
+            forwarded,
+            client,
+            has_body,
+            now: clock::wall(),
+            started: clock::monotonic(),
+        }
     }
 
     /// Whether the client asks to leave HTTP.

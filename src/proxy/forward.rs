@@ -16,13 +16,13 @@ use hyper_util::rt::TokioIo;
 
 use super::answer::Reused;
 use super::asked::{Asked, Outcome};
-use super::{Got, Proxy, own};
 use super::deliver::Delivery;
 use super::errand::{Arrival, Errand};
 use super::error::Failure;
 use super::lookup::{Candidate, Found};
-use crate::caching::invalidation::{self, Invalidation, TargetUri};
+use super::{Got, Proxy, own};
 use crate::caching::admission::RequestFacts;
+use crate::caching::invalidation::{self, Invalidation, TargetUri};
 use crate::caching::outcome::{CacheResult, Reason};
 use crate::caching::stamp::{PurgeId, Stamp};
 use crate::caching::stored::StoredHead;
@@ -118,8 +118,7 @@ impl Proxy {
             return None;
         }
         let key = route.policy.key.key(Asked::SCHEME, asked.authority(), asked.target(), asked.headers());
-        let mut errand =
-            self.errand(asked, facts, route, &key.ok()?, &Found::Nothing, Cause::Bypass)?;
+        let mut errand = self.errand(asked, facts, route, &key.ok()?, &Found::Nothing, Cause::Bypass)?;
         errand.request.method = Method::POST;
         let head = errand.described(answer, arrival)?;
         self.shared.purges.validity(arrival.stamp, &head.ids).is_valid().then_some((errand, head))

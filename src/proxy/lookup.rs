@@ -144,12 +144,7 @@ impl Proxy {
     }
 
     /// Looks in Redis: one GET, or two when the key varies. What is found is copied into memory.
-    pub(super) async fn look_in_redis(
-        &self,
-        key: &PrimaryKey,
-        by: Selecting<'_>,
-        now: UnixMillis,
-    ) -> Found {
+    pub(super) async fn look_in_redis(&self, key: &PrimaryKey, by: Selecting<'_>, now: UnixMillis) -> Found {
         if !self.redis.as_ref().is_some_and(|redis| redis.usable()) {
             return Found::Nothing;
         }
@@ -174,7 +169,7 @@ impl Proxy {
                 self.selected(by, now, |_| Some(held.clone()))
             }
         };
-        let found = found.from_tier(Tier::Redis);
+        let found = found.in_tier(Tier::Redis);
         if let Found::Response(candidate) = &found {
             let place = StoreKey { primary: key.hash, variant: candidate.variant, text: key.text.clone() };
             self.shared.memory.insert(&place, Record::Response(Arc::clone(&candidate.stored)), now);
@@ -223,6 +218,25 @@ impl Proxy {
         (record, validity)
     }
 
+    /// A variant by its place, in either tier; nothing that a purge forbids.
+    pub(super) async fn stored_variant(
+        &self,
+        place: &StoreKey,
+        index: Arc<VaryIndex>,
+        now: UnixMillis,
+    ) -> Option<Candidate> {
+        let held = self.shared.memory.get(place.primary, place.variant, &place.text);
+        let (tier, held) = match held {
+            Some(held) => (Tier::Memory, (held.record, held.validity)),
+            None => (Tier::Redis, self.with_validity(self.read_from_redis(place, now).await?)),
+        };
+        let (Record::Response(stored), validity) = held else { return None };
+        match Found::response(stored, validity, place.variant, Some(index)).in_tier(tier) {
+            Found::Response(candidate) => Some(candidate),
+            _ => None,
+        }
+    }
+
     /// The index of a key as it lies in Redis now.
     pub(super) async fn index_in_redis(&self, place: &StoreKey, now: UnixMillis) -> Option<Arc<VaryIndex>> {
         match self.redis.as_ref()?.get(place, now).await? {
@@ -267,7 +281,7 @@ impl Found {
         Self::Response(Candidate { stored, tier: Tier::Memory, soft_purged, variant, index })
     }
 
-    fn from_tier(mut self, tier: Tier) -> Self {
+    fn in_tier(mut self, tier: Tier) -> Self {
         if let Self::Response(candidate) = &mut self {
             candidate.tier = tier;
         }

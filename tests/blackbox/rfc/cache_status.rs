@@ -5,7 +5,8 @@ use crate::support::*;
 
 /// The parameters of our member, which is the last one; and how many members there are.
 fn told(answer: &Answer) -> (usize, Vec<String>) {
-    let members: Vec<String> = answer.head.all("cache-status").join(", ").split(", ").map(str::to_owned).collect();
+    let members: Vec<String> =
+        answer.head.all("cache-status").join(", ").split(", ").map(str::to_owned).collect();
     let ours = answer.cache_status();
     let mut parameters = ours.split("; ").map(str::to_owned);
     assert_eq!(parameters.next().as_deref(), Some("forebay"), "{members:?}");
