@@ -185,7 +185,7 @@ impl Errand {
                 self.failed(Failure::ORIGIN_ERROR, permits).await;
             }
             Kind::NotModified if arrival.conditions != Conditions::Nothing => {
-                if let Some(validated) = self.validated(&answer.head.headers, arrival.conditions) {
+                if let Some(validated) = self.validated(&answer.head.headers, arrival.conditions).await {
                     let verdict = self.freshen(&validated, &answer, arrival);
                     if verdict != Freshened::Mismatch {
                         return self.freshened(verdict, validated, arrival, permits).await;
@@ -535,22 +535,14 @@ impl Errand {
     }
 
     /// Which stored response a 304 is about: the one at hand, or the variant that its tag names.
-    fn validated(&self, headers: &HeaderMap, conditions: Conditions) -> Option<Candidate> {
+    async fn validated(&self, headers: &HeaderMap, conditions: Conditions) -> Option<Candidate> {
         if let Some(candidate) = self.found.candidate() {
             return validation::selects(&candidate.stored.head, headers, conditions)
                 .then(|| candidate.clone());
         }
         let Found::NoVariant(index) = &self.found else { return None };
         let variant = index.by_etag(headers.get(ETAG)?.as_bytes())?.hash;
-        let held = self.proxy.shared.memory.get(self.key.hash, Some(variant), &self.key.text)?;
-        let Record::Response(stored) = held.record else { return None };
-        Some(Candidate {
-            stored,
-            tier: Tier::Memory,
-            soft_purged: None,
-            variant: Some(variant),
-            index: Some(Arc::clone(index)),
-        })
+        self.proxy.stored_variant(&self.place(Some(variant)), Arc::clone(index), clock::wall()).await
     }
 
     /// What was stored between the look-up and taking the lead.

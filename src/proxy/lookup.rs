@@ -218,6 +218,25 @@ impl Proxy {
         (record, validity)
     }
 
+    /// A variant by its place, in either tier; nothing that a purge forbids.
+    pub(super) async fn stored_variant(
+        &self,
+        place: &StoreKey,
+        index: Arc<VaryIndex>,
+        now: UnixMillis,
+    ) -> Option<Candidate> {
+        let held = self.shared.memory.get(place.primary, place.variant, &place.text);
+        let (tier, held) = match held {
+            Some(held) => (Tier::Memory, (held.record, held.validity)),
+            None => (Tier::Redis, self.with_validity(self.read_from_redis(place, now).await?)),
+        };
+        let (Record::Response(stored), validity) = held else { return None };
+        match Found::response(stored, validity, place.variant, Some(index)).in_tier(tier) {
+            Found::Response(candidate) => Some(candidate),
+            _ => None,
+        }
+    }
+
     /// The index of a key as it lies in Redis now.
     pub(super) async fn index_in_redis(&self, place: &StoreKey, now: UnixMillis) -> Option<Arc<VaryIndex>> {
         match self.redis.as_ref()?.get(place, now).await? {

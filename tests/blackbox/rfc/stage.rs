@@ -16,7 +16,7 @@ pub(super) enum Tiers {
 pub(super) struct Stage {
     pub(super) origin: Origin,
     proxy: Forebay,
-    _redis: Option<Redis>,
+    redis: Option<Redis>,
 }
 
 impl Tiers {
@@ -36,7 +36,12 @@ impl Tiers {
                 (config.redis(&redis).without_memory(), Some(redis))
             }
         };
-        Stage { origin, proxy: config.start(), _redis: redis }
+        let stage = Stage { origin, proxy: config.start(), redis };
+        if stage.redis.is_some() {
+            // Each of the two workers has a connection of its own.
+            until("both workers use Redis", || stage.ready().matches("\"breaker\": \"closed\"").count() == 2);
+        }
+        stage
     }
 
     /// What `detail` of Cache-Status calls it.
@@ -74,9 +79,11 @@ impl Stage {
     /// Waits until nothing is being fetched or stored: an answer is out before it is stored.
     #[track_caller]
     pub(super) fn settle(&self) {
-        until("nothing is under way", || {
-            get(self.proxy.admin, "/ready", "Connection: close\r\n").text().contains("\"errands\": 0,")
-        });
+        until("nothing is under way", || self.ready().contains("\"errands\": 0,"));
+    }
+
+    fn ready(&self) -> String {
+        get(self.proxy.admin, "/ready", "Connection: close\r\n").text()
     }
 
     /// Scripts `target`: each answer has these lines, a field `X-Version` and content that both say

@@ -79,7 +79,7 @@ both_tiers! {
 
     /// The values that select are those the origin was sent, also of the fields that forebay sends.
     fn fields_of_our_own_select_as_the_origin_saw_them(tiers: Tiers) {
-        let stage = tiers.stage(&[]);
+        let stage = tiers.stage(&["client_cache_control = \"respect\""]);
         let fields = ["X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded", "Via", "Host", "TE"];
         for field in fields {
             let target = format!("/{field}");
@@ -89,6 +89,7 @@ both_tiers! {
             });
             stage.fetch(&target, "").expect(200, "MISS", "v1");
             stage.fetch(&target, "").expect(200, "HIT", "v1");
+            stage.fetch(&target, "Cache-Control: only-if-cached\r\n").expect(200, "HIT", "v1");
         }
         // What strangers claim is replaced before the origin sees it: it selects nothing.
         for claim in ["X-Forwarded-For: 192.0.2.1", "X-Forwarded-Proto: https", "X-Forwarded-Host: other.example"] {
