@@ -28,8 +28,7 @@ const EXPLAIN_EXAMPLES: &str = "\
 Examples:
   forebay explain --config proxy.toml http://shop.example/products/7
   forebay explain --config proxy.toml -H 'Cookie: sid=1' -H 'Accept-Encoding: gzip' http://shop.example/
-  forebay explain --config proxy.toml --response 'HTTP/1.1 200 OK
-Cache-Control: max-age=60' http://shop.example/
+  forebay explain --config proxy.toml --response 'HTTP/1.1 200 OK\\nCache-Control: max-age=60' http://shop.example/
   forebay explain --config proxy.toml --response @head.txt http://shop.example/
   curl -si http://127.0.0.1:9000/products/7 | forebay explain --config proxy.toml --response - http://shop.example/products/7";
 
@@ -38,7 +37,7 @@ Cache-Control: max-age=60' http://shop.example/
 #[command(
     name = "forebay",
     version,
-    about = "A caching reverse proxy whose memory stays coherent across a fleet",
+    about = "A caching reverse proxy that shares what it fetched with its whole fleet through Redis",
     after_help = EXIT_CODES,
     arg_required_else_help = true,
     disable_help_subcommand = true
@@ -55,7 +54,8 @@ pub enum Command {
     /// Run the proxy
     #[command(
         long_about = "Run the proxy.\n\nIt starts with Redis or an origin down, and says in one log line each which tiers and \
-                      listeners are live.",
+                      listeners it has. SIGHUP loads the configuration again, SIGTERM and SIGINT drain and end it. \
+                      FOREBAY_LOG (error, warn, info, debug) chooses what is said on standard error.",
         after_help = "Example:\n  forebay run --config proxy.toml"
     )]
     Run(RunArgs),
@@ -138,7 +138,7 @@ pub struct DemoArgs {
     /// Where the proxy listens
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
-    /// Where metrics, health and the dashboard are
+    /// Where metrics and health are
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9090")]
     pub admin: SocketAddr,
     /// Use this Redis as well: redis://, rediss:// or unix://

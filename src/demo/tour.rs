@@ -7,7 +7,9 @@
 #[must_use]
 pub fn text(proxy_url: &str, admin_url: &str) -> String {
     format!(
-        r#"# 1. Twice the same: MISS from the shop, then HIT from memory, with its Age.
+        r#"# Paste what follows into another terminal; Ctrl-C in this one ends the demo.
+
+# 1. Twice the same: MISS from the shop, then HIT from memory, with its Age.
 curl -si {proxy_url}/api/products/1
 curl -si {proxy_url}/api/products/1
 
