@@ -298,14 +298,23 @@ impl Errand {
         let landed = Arc::new(landed);
         self.share(&landed, &mut permits, arrival.received);
         permits.reply.send(Obtained::Landed(Arc::clone(&landed), reader));
-        if let Some(poured) = pour(body, writer, permits.lead.as_ref()).await {
-            let mut head = landed.head.clone();
-            head.cost = millis(clock::monotonic().saturating_duration_since(arrival.begun));
-            head.trailers = poured.trailers;
-            let response = self.joined(StoredResponse { head, body: poured.body });
-            self.keep(response, landed.variant).await;
+        match pour(body, writer, permits.lead.as_ref()).await {
+            Ok(poured) => {
+                let mut head = landed.head.clone();
+                head.cost = millis(clock::monotonic().saturating_duration_since(arrival.begun));
+                head.trailers = poured.trailers;
+                let response = self.joined(StoredResponse { head, body: poured.body });
+                self.keep(response, landed.variant).await;
+            }
+            // Every reader knows, and nothing is stored.
+            Err(reason) => {
+                let site = &self.proxy.site;
+                self.proxy.shared.metrics.not_stored(site.route_metrics(&self.route), reason);
+                if reason == Reason::Incomplete {
+                    tracing::warn!(route = %self.route.name, "the origin broke off in the middle of a response");
+                }
+            }
         }
-        // Broken off, or too large to keep: every reader knows, and nothing is stored.
         permits.release().await;
     }
 
@@ -681,12 +690,12 @@ struct Poured {
     trailers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// Pours an answer's body into a fill, to its end; `None` when it broke off, outgrew what may be
-/// kept, or lost its last reader after that.
-async fn pour(mut body: AnswerBody, writer: FillWriter, lead: Option<&Leader>) -> Option<Poured> {
+/// Pours an answer's body into a fill, to its end; or why it is not to be stored: it broke off, or it
+/// outgrew what may be kept (and perhaps lost its last reader after that).
+async fn pour(mut body: AnswerBody, writer: FillWriter, lead: Option<&Leader>) -> Result<Poured, Reason> {
     let mut trailers = None;
     while let Some(frame) = body.frame().await {
-        match frame.ok()?.into_data() {
+        match frame.map_err(|_| Reason::Incomplete)?.into_data() {
             Ok(data) => {
                 if writer.push(data) == Pushed::Windowed {
                     // Nobody may join what is no longer kept from its first byte.
@@ -694,7 +703,7 @@ async fn pour(mut body: AnswerBody, writer: FillWriter, lead: Option<&Leader>) -
                         lead.leave();
                     }
                     if !writer.room().await {
-                        return None;
+                        return Err(Reason::TooLarge);
                     }
                 }
             }
@@ -707,7 +716,7 @@ async fn pour(mut body: AnswerBody, writer: FillWriter, lead: Option<&Leader>) -
         }
     }
     let kept = trailers.as_ref().map(storability::trailer_fields).unwrap_or_default();
-    writer.complete(trailers).map(|body| Poured { body, trailers: kept })
+    writer.complete(trailers).map(|body| Poured { body, trailers: kept }).ok_or(Reason::TooLarge)
 }
 
 /// The host of an authority, without its port.

@@ -139,8 +139,21 @@ impl Breaker {
 
     fn with<T>(&self, change: impl FnOnce(&mut Circuit) -> T) -> T {
         let mut circuit = self.lock();
+        let before = circuit.state();
         let result = change(&mut circuit);
-        self.state.store(circuit.state() as u8, Ordering::Relaxed);
+        let after = circuit.state();
+        self.state.store(after as u8, Ordering::Relaxed);
+        drop(circuit);
+        // Once per spell of trouble and worker: probes in between are no news.
+        match (before, after) {
+            (BreakerState::Closed, BreakerState::Open) => {
+                tracing::warn!("Redis is in trouble and left alone but for probes");
+            }
+            (BreakerState::Open | BreakerState::HalfOpen, BreakerState::Closed) => {
+                tracing::info!("Redis is in use");
+            }
+            _ => {}
+        }
         result
     }
 

@@ -196,8 +196,16 @@ impl RedisStore {
 
     /// Takes the lock of a record for `ttl` (at least a millisecond), unless something lies there.
     pub async fn try_lock(&self, key: &StoreKey, token: &LockToken, ttl: Duration) -> LockAttempt {
+        if !self.context.writes.lets_through() {
+            return LockAttempt::Unavailable;
+        }
         let name = self.context.names.lock(key);
-        match self.write(&self.hot, "lock", name, token.value(), millis(ttl), Some(SetOptions::NX)).await {
+        let (expiry, nx) = (Some(Expiration::PX(millis(ttl))), Some(SetOptions::NX));
+        // A client waits for this one: it has the time of a read.
+        let asked = self
+            .hot
+            .run("lock", |link| async move { link.read.set(name, token.value(), expiry, nx, false).await });
+        match asked.await {
             Ok(Value::Null) => LockAttempt::Held,
             Ok(_) => LockAttempt::Locked,
             Err(_) => LockAttempt::Unavailable,

@@ -90,7 +90,8 @@ both_tiers! {
             row("empty", "Expires:", Fetched),
             row("words", "Expires: in an hour", Fetched),
             row("UTC", "Expires: Thu, 31 Dec 2065 23:59:59 UTC", Fetched),
-            row("gmt", "Expires: Thu, 31 Dec 2065 23:59:59 gmt", Fetched),
+            // RFC 9111 4.2: a cache SHOULD match dates in any case.
+            row("gmt", "Expires: Thu, 31 Dec 2065 23:59:59 gmt", Reused),
             row("no zone", "Expires: Thu, 31 Dec 2065 23:59:59", Fetched),
             row("an offset", "Expires: Thu, 31 Dec 2065 23:59:59 +0000", Fetched),
             row("another zone", "Expires: Thu, 31 Dec 2065 23:59:59 PST", Fetched),
@@ -105,7 +106,7 @@ both_tiers! {
             row("no seconds", "Expires: Thu, 31 Dec 2065 23:59 GMT", Fetched),
             row("one digit of an hour", "Expires: Thu, 31 Dec 2065 1:59:59 GMT", Fetched),
             row("one digit of a day", "Expires: Tue, 1 Dec 2065 23:59:59 GMT", Fetched),
-            row("upper case", "Expires: THU, 31 DEC 2065 23:59:59 GMT", Fetched),
+            row("upper case", "Expires: THU, 31 DEC 2065 23:59:59 GMT", Reused),
             row("a day that is not", "Expires: Thu, 31 Feb 2065 23:59:59 GMT", Fetched),
             row("an hour that is not", "Expires: Thu, 31 Dec 2065 25:59:59 GMT", Fetched),
             row("a month that is not", "Expires: Thu, 31 Foo 2065 23:59:59 GMT", Fetched),
