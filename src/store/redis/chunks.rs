@@ -118,7 +118,7 @@ pub(super) async fn write(store: &RedisStore, key: &StoreKey, encoded: Encoded, 
     }
     let name = store.context.names.record(key);
     // A record that is not written is a miss for the fleet; the failure is counted.
-    let _ = store.write(&store.hot, "set", name, encoded.record.into(), ttl, None).await;
+    let _ = store.write(&store.hot, "set", name, encoded.record.into(), ttl).await;
 }
 
 /// Sees to it that all chunks are there for `ttl`; only those that are not are sent. False: given up.
@@ -133,7 +133,7 @@ async fn write_body(store: &RedisStore, key: &StoreKey, body: LongBody, ttl: i64
         let written = all(pair.into_iter().map(|(number, chunk)| {
             store.context.counters.compressed_from_to(chunk.len, chunk.stored_len);
             let name = store.context.names.chunk(key, &body.content_id, number);
-            store.write(store.bulk(), "set_chunk", name, chunk.bytes.into(), ttl, None)
+            store.write(store.bulk(), "set_chunk", name, chunk.bytes.into(), ttl)
         }));
         if !written.await.iter().all(Result::is_ok) {
             return false;

@@ -225,7 +225,8 @@ impl RedisStore {
         let _: Result<i64, Failure> = self.script("unlock", &UNLOCK, name, vec![token.value()]).await;
     }
 
-    /// `SET … PX`, unless Redis is known to take no writes. There is no other way to write a value.
+    /// `SET … PX`, unless Redis is known to take no writes. Values are written in no other way, but for
+    /// locks and probes.
     async fn write(
         &self,
         line: &Line,
@@ -233,14 +234,12 @@ impl RedisStore {
         name: Key,
         value: Value,
         ttl: i64,
-        options: Option<SetOptions>,
     ) -> Result<Value, Failure> {
         if !self.context.writes.lets_through() {
             return Err(Failure::NotAsked);
         }
         let expiry = Some(Expiration::PX(ttl));
-        line.run(command, |link| async move { link.write.set(name, value, expiry, options, false).await })
-            .await
+        line.run(command, |link| async move { link.write.set(name, value, expiry, None, false).await }).await
     }
 
     /// Runs a script by its hash, and by its text where Redis does not know the hash yet.
