@@ -266,7 +266,8 @@ impl RedisStore {
 }
 
 /// Reads a value, of which no more than [`LONGEST_VALUE`] bytes whoever wrote it: `GET` would buffer
-/// half a gibibyte. No value of ours is empty, so an empty one is none.
+/// half a gibibyte. Both take the same time, here and in Redis, measured from 1 KiB to 200 KiB. No value of
+/// ours is empty, so an empty one is none.
 async fn read_value(line: &Line, command: &'static str, name: Key) -> Result<Option<Bytes>, Failure> {
     let read =
         |link: Arc<Link>| async move { link.read.getrange::<Bytes, _>(name, 0, LONGEST_VALUE - 1).await };
