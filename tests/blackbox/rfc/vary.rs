@@ -114,8 +114,8 @@ both_tiers! {
     fn any_number_of_variants_and_the_most_recent_selected(tiers: Tiers) {
         let stage = tiers.stage(&[]);
         stage.origin.on("/p", |exchange| {
-            let foo = exchange.head().field("foo").unwrap_or("none").to_owned();
-            exchange.reply(&Reply::ok(format!("{foo} {}", exchange.nth())).cache("max-age=60").field("Vary", "Foo"));
+            let value = exchange.head().field("foo").unwrap_or("none").to_owned();
+            exchange.reply(&Reply::ok(format!("{value} {}", exchange.nth())).cache("max-age=60").field("Vary", "Foo"));
         });
         for at in 1..=12 {
             stage.fetch("/p", &format!("Foo: {at}\r\n")).expect(200, "MISS", &format!("{at} {at}"));
