@@ -22,6 +22,8 @@ use crate::semantics::UnixMillis;
 const QUEUE: usize = 8192;
 /// Longer targets are cut in the log, and nowhere else.
 const TARGET_SHOWN: usize = 2048;
+/// Longer hosts likewise: no name of DNS is.
+const HOST_SHOWN: usize = 256;
 
 /// The form of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -139,9 +141,9 @@ fn text_line(line: &Line<'_>) -> String {
     let mut text = String::with_capacity(224 + line.target.len().min(TARGET_SHOWN));
     text.push_str(&rfc3339(line.at));
     let _ = write!(text, " client={} method={} host=", line.client, line.method);
-    quoted(&mut text, line.host);
+    quoted(&mut text, shown(line.host, HOST_SHOWN));
     text.push_str(" target=");
-    quoted(&mut text, shown(line.target));
+    quoted(&mut text, shown(line.target, TARGET_SHOWN));
     let _ = write!(
         text,
         " status={} bytes={} route={} result={} reason={} tier={} total_ms={:.3}",
@@ -171,8 +173,8 @@ fn json_line(line: &Line<'_>) -> String {
         "at": rfc3339(line.at),
         "client": line.client,
         "method": line.method.as_str(),
-        "host": line.host,
-        "target": shown(line.target),
+        "host": shown(line.host, HOST_SHOWN),
+        "target": shown(line.target, TARGET_SHOWN),
         "status": line.status.as_u16(),
         "bytes": line.bytes,
         "route": line.route,
@@ -209,12 +211,13 @@ fn millis(took: Duration) -> f64 {
     (took.as_secs_f64() * 1_000_000.0).round() / 1_000.0
 }
 
-fn shown(target: &str) -> &str {
-    let mut end = target.len().min(TARGET_SHOWN);
-    while !target.is_char_boundary(end) {
+/// The beginning of what a client sent, so that lines that wait are bounded.
+fn shown(raw: &str, most: usize) -> &str {
+    let mut end = raw.len().min(most);
+    while !raw.is_char_boundary(end) {
         end -= 1;
     }
-    target.get(..end).unwrap_or_default()
+    raw.get(..end).unwrap_or_default()
 }
 
 /// In double quotes, with quotes, backslashes and everything that is not printable ASCII escaped.
@@ -265,6 +268,14 @@ mod tests {
             "2023-11-14T22:13:20.123Z client=127.0.0.1 method=GET host=\"shop.example\" target=\"/a?b=1\" \
              status=200 bytes=12 route=product result=hit reason=- tier=memory total_ms=0.123 origin_ms=-\n"
         );
+    }
+
+    #[test]
+    fn a_line_is_bounded_whatever_a_client_sends() {
+        let long = "h".repeat(32 * 1024);
+        for text in [text_line, json_line] {
+            assert!(text(&Line { host: &long, ..line(&long) }).len() < 3 * 1024);
+        }
     }
 
     #[test]
