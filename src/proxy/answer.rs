@@ -174,8 +174,11 @@ impl Proxy {
                 Delivery::of(Content::Empty)
             }
             content if *asked.method() == Method::HEAD => {
-                // The length a GET would have had (RFC 9110 8.6); the content itself is not sent.
-                if let Some(length) = content.length() {
+                // The length a GET would have had (RFC 9110 8.6); the content itself is not sent. What the
+                // origin answered to a HEAD has none, and its head knows better.
+                if !matches!(content, Content::Passing(_))
+                    && let Some(length) = content.length()
+                {
                     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
                 }
                 record.write(0, false);

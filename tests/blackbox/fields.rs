@@ -197,3 +197,14 @@ fn a_path_without_route_is_a_404_that_says_so() {
     assert!(!answer.text().is_empty());
     assert!(origin.seen().is_empty());
 }
+
+#[test]
+fn the_answer_to_a_forwarded_head_keeps_its_length() {
+    let origin = Origin::start();
+    origin.on("/p", |exchange| {
+        exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 1234\r\nCache-Control: no-store\r\n\r\n");
+    });
+    let proxy = Config::new(&origin).defaults("cache = false").start();
+    let answer = proxy.request("HEAD", "/p", "");
+    assert_eq!((answer.status, answer.field("content-length")), (200, Some("1234")));
+}
