@@ -49,6 +49,15 @@ struct Flight<A, F> {
     landing: watch::Sender<Option<Landing<A, F>>>,
 }
 
+impl<A, F> Flight<A, F> {
+    fn is_valid(&self, valid: impl FnOnce(Stamp, Option<&A>) -> bool) -> bool {
+        match &*self.landing.borrow() {
+            Some(Landing::Shared(landed)) => valid(self.stamp, Some(landed)),
+            Some(Landing::Alone | Landing::Failed(_)) | None => valid(self.stamp, None),
+        }
+    }
+}
+
 /// Whether a request leads or waits.
 #[derive(Debug)]
 pub enum Joined<A: Clone, F: Clone> {
@@ -68,20 +77,21 @@ impl<A: Clone, F: Clone> Default for Flights<A, F> {
 
 impl<A: Clone, F: Clone> Flights<A, F> {
     /// Joins the flight of `key`, or begins one with `stamp`. `valid` says whether an answer fetched
-    /// under a stamp may still be given: nobody joins a fetch that a purge has overtaken.
+    /// under a stamp may still be given, with what landed as far as that is known: nobody joins a fetch
+    /// that a purge has overtaken.
     pub fn join(
         self: &Arc<Self>,
         key: FlightKey,
         text: &Bytes,
         stamp: Stamp,
-        valid: impl FnOnce(Stamp) -> bool,
+        valid: impl FnOnce(Stamp, Option<&A>) -> bool,
     ) -> Joined<A, F> {
         let mut shard = self.shard(key);
         if let Some(flight) = shard.get(&key) {
             if flight.text != *text {
                 return Joined::Collision;
             }
-            if valid(flight.stamp) {
+            if flight.is_valid(valid) {
                 return Joined::Waiter(Wait { landing: flight.landing.subscribe() });
             }
         }
@@ -96,11 +106,11 @@ impl<A: Clone, F: Clone> Flights<A, F> {
         &self,
         key: FlightKey,
         text: &Bytes,
-        valid: impl FnOnce(Stamp) -> bool,
+        valid: impl FnOnce(Stamp, Option<&A>) -> bool,
     ) -> Option<Wait<A, F>> {
         let shard = self.shard(key);
         let flight = shard.get(&key)?;
-        (flight.text == *text && valid(flight.stamp)).then(|| Wait { landing: flight.landing.subscribe() })
+        (flight.text == *text && flight.is_valid(valid)).then(|| Wait { landing: flight.landing.subscribe() })
     }
 
     /// How many fetches are under way.
@@ -196,7 +206,7 @@ mod tests {
     const KEY: FlightKey = (7, 0);
 
     fn join(flights: &Arc<Test>, stamp: u64) -> Joined<u32, ()> {
-        flights.join(KEY, &Bytes::from_static(b"k"), Stamp(stamp), |s| s.0 >= stamp)
+        flights.join(KEY, &Bytes::from_static(b"k"), Stamp(stamp), |s, _| s.0 >= stamp)
     }
 
     fn lead(joined: Joined<u32, ()>) -> Lead<u32, ()> {
@@ -249,23 +259,35 @@ mod tests {
         assert!(flights.is_empty());
     }
 
+    #[tokio::test]
+    async fn nobody_joins_what_landed_and_was_purged_since() {
+        let flights = Arc::new(Test::default());
+        let text = Bytes::from_static(b"k");
+        let not_five = |_: Stamp, landed: Option<&u32>| landed != Some(&5);
+        let mut old = lead(flights.join(KEY, &text, Stamp(1), not_five));
+        assert!(matches!(flights.join(KEY, &text, Stamp(1), not_five), Joined::Waiter(_)));
+        old.land(Landing::Shared(5));
+        assert!(flights.find(KEY, &text, not_five).is_none());
+        let _new = lead(flights.join(KEY, &text, Stamp(1), not_five));
+    }
+
     #[test]
     fn finding_begins_nothing() {
         let flights = Arc::new(Test::default());
         let text = Bytes::from_static(b"k");
-        assert!(flights.find(KEY, &text, |_| true).is_none());
+        assert!(flights.find(KEY, &text, |_, _| true).is_none());
         assert!(flights.is_empty());
         let _leader = lead(join(&flights, 1));
-        assert!(flights.find(KEY, &text, |_| true).is_some());
-        assert!(flights.find(KEY, &text, |stamp| stamp.0 > 1).is_none(), "a purge has overtaken it");
-        assert!(flights.find(KEY, &Bytes::from_static(b"other"), |_| true).is_none());
+        assert!(flights.find(KEY, &text, |_, _| true).is_some());
+        assert!(flights.find(KEY, &text, |stamp, _| stamp.0 > 1).is_none(), "a purge has overtaken it");
+        assert!(flights.find(KEY, &Bytes::from_static(b"other"), |_, _| true).is_none());
     }
 
     #[test]
     fn keys_that_collide_never_share() {
         let flights = Arc::new(Test::default());
         let _leader = lead(join(&flights, 0));
-        let other = flights.join(KEY, &Bytes::from_static(b"other"), Stamp(0), |_| true);
+        let other = flights.join(KEY, &Bytes::from_static(b"other"), Stamp(0), |_, _| true);
         assert!(matches!(other, Joined::Collision));
     }
 }

@@ -234,9 +234,13 @@ impl Metrics {
         self.not_stored.with_label_values(&[route.name.as_str(), reason.code()]).inc();
     }
 
-    /// Counts a request that shared another's fetch, and how long it waited for it.
-    pub fn collapsed(&self, scope: Scope, waited: Duration) {
+    /// Counts a request that was answered by another's fetch.
+    pub fn collapsed(&self, scope: Scope) {
         self.collapsed.with_label_values(&[scope.text()]).inc();
+    }
+
+    /// Observes how long a request waited for another's fetch, whatever came of it.
+    pub fn waited(&self, scope: Scope, waited: Duration) {
         self.lock_wait.with_label_values(&[scope.text()]).observe(waited.as_secs_f64());
     }
 

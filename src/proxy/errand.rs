@@ -120,7 +120,7 @@ pub struct Errand {
     pub key: PrimaryKey,
     /// The authority it is for.
     pub authority: String,
-    /// Tags of the route, expanded.
+    /// Tags of the route, expanded; and what stands for its target where its key says more than that.
     pub tags: Vec<String>,
     /// What was found for it.
     pub found: Found,
@@ -154,7 +154,10 @@ impl Errand {
             if let Some(found) = self.look_again() {
                 return self.land_found(found, &mut lead, &mut reply);
             }
-            match self.await_fleet(&self.place(self.variant_sought())).await {
+            // A class of requests has a lock of its own, as it has a flight: it holds up nobody else.
+            let (_, flight) = self.of_class(self.flight());
+            let lock = self.place((flight != 0).then_some(VariantHash(flight)));
+            match self.await_fleet(&lock).await {
                 Fleet::Ours(lock) => held = lock,
                 Fleet::Theirs(found) => return self.land_found(found, &mut lead, &mut reply),
                 Fleet::Alone => {
@@ -253,6 +256,7 @@ impl Errand {
         match verdict {
             Storability::Store(head) => {
                 self.proxy.shared.backoff.recovered(self.flight());
+                self.proxy.shared.apart.forget(self.of_class(self.flight()));
                 self.store(head, headers, body, arrival, permits).await;
             }
             Storability::Pass(reason) => {
@@ -298,7 +302,7 @@ impl Errand {
         let landed = Arc::new(landed);
         self.share(&landed, &mut permits, arrival.received);
         permits.reply.send(Obtained::Landed(Arc::clone(&landed), reader));
-        match pour(body, writer, permits.lead.as_ref()).await {
+        match self.pour(body, writer, &mut permits).await {
             Ok(poured) => {
                 let mut head = landed.head.clone();
                 head.cost = millis(clock::monotonic().saturating_duration_since(arrival.begun));
@@ -316,6 +320,54 @@ impl Errand {
             }
         }
         permits.release().await;
+    }
+
+    /// Pours an answer's body into a fill, to its end; or why it is not to be stored: it broke off, or it
+    /// outgrew what may be kept (and perhaps lost its last reader after that).
+    async fn pour(
+        &self,
+        mut body: AnswerBody,
+        writer: FillWriter,
+        permits: &mut Permits,
+    ) -> Result<Poured, Reason> {
+        let mut trailers = None;
+        let mut outgrown = false;
+        while let Some(frame) = body.frame().await {
+            match frame.map_err(|_| Reason::Incomplete)?.into_data() {
+                Ok(data) => {
+                    if writer.push(data) == Pushed::Windowed {
+                        if !std::mem::replace(&mut outgrown, true) {
+                            self.outgrown(permits).await;
+                        }
+                        if !writer.room().await {
+                            return Err(Reason::TooLarge);
+                        }
+                    }
+                }
+                Err(frame) => {
+                    trailers = frame.into_trailers().ok();
+                    if let Some(trailers) = &mut trailers {
+                        response::clean_trailers(trailers);
+                    }
+                }
+            }
+        }
+        let kept = trailers.as_ref().map(storability::trailer_fields).unwrap_or_default();
+        writer.complete(trailers).map(|body| Poured { body, trailers: kept }).ok_or(Reason::TooLarge)
+    }
+
+    /// Nobody may join what is no longer kept from its first byte, nor wait for it to be stored: the
+    /// rest may take as long as its slowest reader does.
+    async fn outgrown(&self, permits: &mut Permits) {
+        let now = clock::wall();
+        let marker = self.mark(Reason::TooLarge, StatusCode::OK, now);
+        if let Some(lead) = &permits.lead {
+            lead.leave();
+        }
+        if let (Some(redis), Some((place, record))) = (&self.proxy.redis, marker) {
+            redis.put(place, record, now).await;
+        }
+        std::mem::replace(&mut permits.held, Held::None).release().await;
     }
 
     /// A part, made larger by the part that was stored before where the two fit (RFC 9111 3.4).
@@ -442,6 +494,10 @@ impl Errand {
     /// Puts a complete response into both tiers; the memory tier first, so that this process has no
     /// gap between the flight and the store.
     async fn keep(&self, response: StoredResponse, variant: VariantHash) {
+        // Overtaken by a purge: it would only take the place of what was fetched since.
+        if self.proxy.is_purged(&response.head) {
+            return;
+        }
         let now = clock::wall();
         let memory = &self.proxy.shared.memory;
         let redis = self.proxy.redis.as_ref();
@@ -500,10 +556,18 @@ impl Errand {
         (index, forgotten)
     }
 
-    /// Remembers that answers to this key are not to be queued for.
+    /// Remembers that answers to this key are not to be queued for; or, where the request is one whose
+    /// answer says nothing about that of others, that its like are not to queue for it.
     ///
     /// In this process at once; what the fleet is to be told is returned.
     fn mark(&self, reason: Reason, status: StatusCode, now: UnixMillis) -> Option<(StoreKey, Record)> {
+        let lasting = if status.is_server_error() { ERROR_MARKER } else { HIT_FOR_MISS };
+        let until = now.plus(lasting);
+        let flight = self.flight();
+        if self.of_class(flight) != flight {
+            self.proxy.shared.apart.note(self.of_class(flight), until);
+            return None;
+        }
         let known = matches!(self.found, Found::HitForMiss);
         // An origin in trouble says nothing against what is stored: it stays, to be validated.
         let spares = status.is_server_error() && self.found.candidate().is_some();
@@ -511,8 +575,7 @@ impl Errand {
         if known || spares || reason.concerns_one_request() {
             return None;
         }
-        let lasting = if status.is_server_error() { ERROR_MARKER } else { HIT_FOR_MISS };
-        let marker = Record::HitForMiss { until: now.plus(lasting) };
+        let marker = Record::HitForMiss { until };
         let place = self.place(self.variant_sought());
         self.proxy.shared.memory.insert(&place, marker.clone(), now);
         Some((place, marker))
@@ -624,6 +687,11 @@ impl Errand {
         self.found.flight_key(&self.key, &self.proxy, Selecting::Sent(&self.request.headers))
     }
 
+    /// This flight as requests of this one's class lead it.
+    pub(super) fn of_class(&self, (key, variant): FlightKey) -> FlightKey {
+        (key, variant ^ self.facts.sharing_class(&self.route.policy))
+    }
+
     fn variant_sought(&self) -> Option<VariantHash> {
         match self.flight().1 {
             0 => None,
@@ -688,35 +756,6 @@ impl Reply {
 struct Poured {
     body: Bytes,
     trailers: Vec<(HeaderName, HeaderValue)>,
-}
-
-/// Pours an answer's body into a fill, to its end; or why it is not to be stored: it broke off, or it
-/// outgrew what may be kept (and perhaps lost its last reader after that).
-async fn pour(mut body: AnswerBody, writer: FillWriter, lead: Option<&Leader>) -> Result<Poured, Reason> {
-    let mut trailers = None;
-    while let Some(frame) = body.frame().await {
-        match frame.map_err(|_| Reason::Incomplete)?.into_data() {
-            Ok(data) => {
-                if writer.push(data) == Pushed::Windowed {
-                    // Nobody may join what is no longer kept from its first byte.
-                    if let Some(lead) = lead {
-                        lead.leave();
-                    }
-                    if !writer.room().await {
-                        return Err(Reason::TooLarge);
-                    }
-                }
-            }
-            Err(frame) => {
-                trailers = frame.into_trailers().ok();
-                if let Some(trailers) = &mut trailers {
-                    response::clean_trailers(trailers);
-                }
-            }
-        }
-    }
-    let kept = trailers.as_ref().map(storability::trailer_fields).unwrap_or_default();
-    writer.complete(trailers).map(|body| Poured { body, trailers: kept }).ok_or(Reason::TooLarge)
 }
 
 /// The host of an authority, without its port.

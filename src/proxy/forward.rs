@@ -19,10 +19,11 @@ use super::asked::{Asked, Outcome};
 use super::deliver::Delivery;
 use super::errand::{Arrival, Errand};
 use super::error::Failure;
-use super::lookup::{Candidate, Found};
+use super::lookup::{Candidate, Found, Selecting};
 use super::{Got, Proxy, own};
 use crate::caching::admission::RequestFacts;
 use crate::caching::invalidation::{self, Invalidation, TargetUri};
+use crate::caching::key::KeyRecipe;
 use crate::caching::outcome::{CacheResult, Reason};
 use crate::caching::stamp::{PurgeId, Stamp};
 use crate::caching::stored::StoredHead;
@@ -117,7 +118,8 @@ impl Proxy {
         if *asked.method() != Method::POST || !answer.head.headers.contains_key(CONTENT_LOCATION) {
             return None;
         }
-        let key = route.policy.key.key(Asked::SCHEME, asked.authority(), asked.target(), asked.headers());
+        let in_key = self.fields_named(Selecting::Asked(asked), &route.policy.key.headers);
+        let key = route.policy.key.key(Asked::SCHEME, asked.authority(), asked.target(), in_key);
         let mut errand = self.errand(asked, facts, route, &key.ok()?, &Found::Nothing, Cause::Bypass)?;
         errand.request.method = Method::POST;
         let head = errand.described(answer, arrival)?;
@@ -161,6 +163,7 @@ impl Proxy {
             }
         };
         let took = clock::monotonic().saturating_duration_since(begun);
+        self.shared.metrics.origin_answered(upstream.name(), took);
         response::clean(&mut answer.head, &self.site.via);
         outcome.origin = Some(took);
         outcome.told.status = Some(answer.head.status);
@@ -209,7 +212,8 @@ impl Proxy {
         self.switching(asked, route.index, answer.head.headers, outcome)
     }
 
-    /// Carries out what a successful unsafe method invalidates (RFC 9111 4.4); the last purge's number.
+    /// Carries out what a successful unsafe method invalidates (RFC 9111 4.4): all of it here before
+    /// anything is waited for, so that no purge of others falls in between. The last purge's number.
     async fn invalidate(
         self: &Arc<Self>,
         asked: &Asked,
@@ -218,6 +222,7 @@ impl Proxy {
         response: &HeaderMap,
     ) -> Option<Stamp> {
         let mut last = None;
+        let mut places = Vec::new();
         let target =
             TargetUri { scheme: Asked::SCHEME, authority: asked.authority(), path_and_query: asked.target() };
         let Invalidation { targets, groups } =
@@ -232,29 +237,42 @@ impl Proxy {
             if !policy.cache {
                 continue;
             }
-            let key = policy.key.key(Asked::SCHEME, asked.authority(), &target, asked.headers());
+            let in_key = self.fields_named(Selecting::Asked(asked), &policy.key.headers);
+            let key = policy.key.key(Asked::SCHEME, asked.authority(), &target, in_key);
             if let Ok(key) = key {
+                let every = every_key_of(&policy.key, asked.authority(), &target);
+                let ids: Vec<PurgeId> = std::iter::once(PurgeId::key(key.hash))
+                    .chain(every.map(|tag| PurgeId::tag(tag.as_bytes())))
+                    .collect();
                 let place = StoreKey { primary: key.hash, variant: None, text: key.text };
-                last = last.max(Some(self.invalidate_key(&place).await));
+                last = last.max(Some(self.shared.purges.purge_hard(&ids, clock::wall())));
+                self.shared.memory.remove(&place);
+                self.shared.metrics.purge("key", "unsafe_method");
+                places.push(place);
             }
         }
         if !groups.is_empty() {
             last = last.max(Some(self.shared.purges.purge_hard(&groups, clock::wall())));
             self.shared.metrics.purge("group", "unsafe_method");
         }
+        if let Some(redis) = &self.redis {
+            for place in &places {
+                redis.remove(place).await;
+            }
+        }
         last
     }
+}
 
-    /// Makes everything stored under one primary key unusable, here and in Redis.
-    async fn invalidate_key(&self, place: &StoreKey) -> Stamp {
-        let number = self.shared.purges.purge_hard(&[PurgeId::key(place.primary)], clock::wall());
-        self.shared.memory.remove(place);
-        if let Some(redis) = &self.redis {
-            redis.remove(place).await;
-        }
-        self.shared.metrics.purge("key", "unsafe_method");
-        number
+/// What stands for all keys of one target, where fields or cookies are part of the key: a tag that no
+/// origin and no route can name, borne by every response, so that what changes the target invalidates
+/// them all (RFC 9111 4.4) and not just the key of whoever changed it.
+pub(super) fn every_key_of(recipe: &KeyRecipe, authority: &str, target: &str) -> Option<String> {
+    if recipe.headers.is_empty() && recipe.cookies.is_empty() {
+        return None;
     }
+    let key = recipe.key(Asked::SCHEME, authority, target, &HeaderMap::new()).ok()?;
+    Some(format!("\n{:032x}", key.hash))
 }
 
 /// The body of a client's request as it goes upstream.

@@ -58,6 +58,7 @@ impl Instance {
             readings: Arc::default(),
             errands: Arc::default(),
             backoff: Default::default(),
+            apart: Default::default(),
             metrics,
             log,
         });

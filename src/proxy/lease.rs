@@ -107,8 +107,12 @@ impl Errand {
                 Seen::Nothing => {}
             }
         };
+        let metrics = &self.proxy.shared.metrics;
         if !patience.waited().is_zero() {
-            self.proxy.shared.metrics.collapsed(Scope::Fleet, patience.waited());
+            metrics.waited(Scope::Fleet, patience.waited());
+        }
+        if matches!(fleet, Fleet::Theirs(_)) {
+            metrics.collapsed(Scope::Fleet);
         }
         fleet
     }

@@ -114,7 +114,7 @@ impl Proxy {
         self.fields_named(by, index.sets.iter().flatten())
     }
 
-    fn fields_named<'a, 'n>(
+    pub(super) fn fields_named<'a, 'n>(
         &self,
         by: Selecting<'a>,
         names: impl IntoIterator<Item = &'n HeaderName>,
@@ -251,7 +251,7 @@ impl Proxy {
         let redis = self.redis.as_ref()?;
         let key = (place.primary, place.variant.map_or(0, |hash| hash.0));
         // A record is judged after it was read: no stamp says who may share the reading.
-        match self.shared.readings.join(key, &place.text, Stamp::default(), |_| true) {
+        match self.shared.readings.join(key, &place.text, Stamp::default(), |_, _| true) {
             Joined::Leader(mut lead) => {
                 let record = redis.get(place, now).await;
                 lead.land(Landing::Shared(record.clone()));

@@ -8,6 +8,7 @@
 //! Never touches: parsing of fields (`semantics`), the rules (`caching`), bytes on disk or wire.
 
 mod answer;
+mod apart;
 pub mod asked;
 mod backoff;
 pub mod deliver;
@@ -43,11 +44,13 @@ use crate::caching::key::PrimaryKey;
 use crate::caching::outcome::{CacheResult, Reason};
 use crate::caching::policy::Policy;
 use crate::caching::reuse::{self, Reuse};
-use crate::caching::stored::Traits;
+use crate::caching::stamp::PurgeId;
+use crate::caching::stored::{StoredHead, Traits};
 use crate::clock;
 use crate::collapse::flight::{FlightKey, Joined, Landing, Wait};
 use crate::observe::metrics::{Cause, Scope};
 use crate::rules::route::{OnCollapseTimeout, Route};
+use crate::store::purges::Validity;
 
 use crate::wire::{Connection, Refusal};
 
@@ -93,8 +96,8 @@ impl Proxy {
                 self.forward(asked, Forwarding { route, reason, facts: None, body, connection: &connection }),
             )
         };
-        let Ok(key) = policy.key.key(Asked::SCHEME, asked.authority(), asked.target(), asked.headers())
-        else {
+        let in_key = self.fields_named(Selecting::Asked(&asked), &policy.key.headers);
+        let Ok(key) = policy.key.key(Asked::SCHEME, asked.authority(), asked.target(), in_key) else {
             return forward_as_it_is(asked, Reason::KeyTooLong).await;
         };
 
@@ -135,7 +138,9 @@ impl Proxy {
             let reason = Some(Reason::StaleIfError);
             return self.reuse(&asked, &facts, route, candidate, CacheResult::Stale, reason);
         }
-        let passes_by = matches!(found, Found::HitForMiss) && (facts.conditional || facts.range);
+        // Nor would a HEAD be worth a whole response that is not going to be stored.
+        let alone = facts.conditional || facts.range || facts.method == MethodClass::Head;
+        let passes_by = matches!(found, Found::HitForMiss) && alone;
         if passes_by {
             return forward_as_it_is(asked, Reason::HitForMiss).await;
         }
@@ -168,18 +173,19 @@ impl Proxy {
                 self.pass(&asked, route.index, passed.status, passed.headers, passed.body, outcome)
             }
             Got::Failed(failure) => match stand_in {
-                Some(candidate) => {
+                Some(candidate) if !self.is_purged(&candidate.stored.head) => {
                     let reason = Some(Reason::StaleIfError);
                     self.reuse(&asked, &facts, route, candidate, CacheResult::Stale, reason)
                 }
-                None => {
+                _ => {
                     let failure = failure.where_stored(found.candidate().map(|stored| &stored.stored.head));
                     self.fail(&asked, Some(route.index), failure, outcome)
                 }
             },
             Got::Impatient => match (route.on_collapse_timeout, found.candidate()) {
                 (OnCollapseTimeout::Stale, Some(candidate))
-                    if reuse::stale_on_timeout(&candidate.stored.head, &facts, policy, asked.now) =>
+                    if reuse::stale_on_timeout(&candidate.stored.head, &facts, policy, asked.now)
+                        && !self.is_purged(&candidate.stored.head) =>
                 {
                     let reason = Some(Reason::StaleOnTimeout);
                     self.reuse(&asked, &facts, route, candidate, CacheResult::Stale, reason)
@@ -274,6 +280,8 @@ impl Proxy {
         cause: Cause,
     ) -> Option<Errand> {
         let params = route.path.params(asked.path());
+        let mut tags: Vec<String> = route.tags.iter().map(|tag| tag.expand(&params)).collect();
+        tags.extend(forward::every_key_of(&route.policy.key, asked.authority(), asked.target()));
         Some(Errand {
             proxy: Arc::clone(self),
             route: Arc::clone(route),
@@ -282,7 +290,7 @@ impl Proxy {
             facts: facts.clone(),
             key: key.clone(),
             authority: asked.authority().to_owned(),
-            tags: route.tags.iter().map(|tag| tag.expand(&params)).collect(),
+            tags,
             found: found.clone(),
             ranged: facts.range
                 && facts.method == MethodClass::Get
@@ -299,15 +307,29 @@ impl Proxy {
     /// them if they fetch already, and else leads its like.
     fn join(&self, flight: FlightKey, errand: &Errand) -> Joined<Arc<Landed>, Failure> {
         let (purges, flights, key) = (&self.shared.purges, &self.shared.flights, &errand.key);
-        let ids = purges.key_ids(key.hash);
-        let valid = |stamp| purges.validity(stamp, &ids).is_valid();
-        let class = errand.facts.sharing_class(&errand.route.policy);
-        if class != 0
+        // All that is known of what the answer will bear, before there is one.
+        let mut ids = purges.key_ids(key.hash).to_vec();
+        ids.extend(errand.tags.iter().map(|tag| PurgeId::tag(tag.as_bytes())));
+        let valid = |stamp, landed: Option<&Arc<Landed>>| {
+            purges.validity(stamp, &ids).is_valid() && landed.is_none_or(|landed| self.is_valid(&landed.head))
+        };
+        let own = errand.of_class(flight);
+        if own != flight
             && let Some(wait) = flights.find(flight, &key.text, valid)
         {
             return Joined::Waiter(wait);
         }
-        flights.join((flight.0, flight.1 ^ class), &key.text, purges.stamp(clock::wall()), valid)
+        flights.join(own, &key.text, purges.stamp(clock::wall()), valid)
+    }
+
+    /// Whether nothing that a response bears was purged since it was fetched.
+    fn is_valid(&self, head: &StoredHead) -> bool {
+        self.shared.purges.validity(head.stamp, &head.ids).is_valid()
+    }
+
+    /// Whether it is never to be given again: what was looked up before a wait may be, after it.
+    fn is_purged(&self, head: &StoredHead) -> bool {
+        self.shared.purges.validity(head.stamp, &head.ids) == Validity::Hard
     }
 
     /// Whether another's fetch answers this request: the same variant, and by the same rules as if it
@@ -334,35 +356,46 @@ impl Proxy {
             && !errand
                 .found
                 .candidate()
-                .is_some_and(|candidate| candidate.stored.head.traits.has(Traits::NO_CACHE));
+                .is_some_and(|candidate| candidate.stored.head.traits.has(Traits::NO_CACHE))
+            && !self.shared.apart.holds(errand.of_class(flight), asked.now);
         if !collapses {
             return own(errand.start(None)).await;
         }
-        let mut wait = match self.join(flight, &errand) {
-            Joined::Leader(lead) => return own(errand.start(Some(lead))).await,
-            Joined::Collision => return own(errand.start(None)).await,
-            Joined::Waiter(wait) => wait,
-        };
         let began = clock::monotonic();
-        let Some(landing) = patiently(&mut wait, route.collapse_timeout).await else {
-            return match route.on_collapse_timeout {
-                OnCollapseTimeout::Fetch => own(errand.start(None)).await,
-                OnCollapseTimeout::Stale | OnCollapseTimeout::Unavailable503 => Got::Impatient,
+        let landing = loop {
+            let mut wait = match self.join(flight, &errand) {
+                Joined::Leader(lead) => return own(errand.start(Some(lead))).await,
+                Joined::Collision => return own(errand.start(None)).await,
+                Joined::Waiter(wait) => wait,
             };
+            let waited = || clock::monotonic().saturating_duration_since(began);
+            let landing = patiently(&mut wait, route.collapse_timeout.saturating_sub(waited())).await;
+            match landing {
+                // A purge has overtaken it while this request waited: nobody else joins it now.
+                Some(Landing::Shared(landed)) if !self.is_valid(&landed.head) => {}
+                landing => {
+                    self.shared.metrics.waited(Scope::Process, waited());
+                    break landing;
+                }
+            }
         };
-        self.shared.metrics.collapsed(Scope::Process, clock::monotonic().saturating_duration_since(began));
         match landing {
-            Landing::Shared(landed) if self.shares(&landed, asked, &errand.facts, &route.policy) => {
+            Some(Landing::Shared(landed)) if self.shares(&landed, asked, &errand.facts, &route.policy) => {
                 match Source::of(&landed.fill) {
                     Some(source) => {
+                        self.shared.metrics.collapsed(Scope::Process);
                         outcome.told.collapsed = true;
                         Got::Landed(landed, source)
                     }
                     None => own(errand.start(None)).await,
                 }
             }
-            Landing::Shared(_) | Landing::Alone => own(errand.start(None)).await,
-            Landing::Failed(failure) => Got::Failed(failure),
+            Some(Landing::Shared(_) | Landing::Alone) => own(errand.start(None)).await,
+            Some(Landing::Failed(failure)) => Got::Failed(failure),
+            None => match route.on_collapse_timeout {
+                OnCollapseTimeout::Fetch => own(errand.start(None)).await,
+                OnCollapseTimeout::Stale | OnCollapseTimeout::Unavailable503 => Got::Impatient,
+            },
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::apart::Apart;
 use super::backoff::Backoff;
 use super::errand::Landed;
 use super::error::Failure;
@@ -32,6 +33,8 @@ pub struct Shared {
     pub errands: Arc<()>,
     /// Keys whose origin fails.
     pub backoff: Backoff,
+    /// Requests that are answered apart from all others.
+    pub apart: Apart,
     /// Every series.
     pub metrics: Metrics,
     /// The access log.

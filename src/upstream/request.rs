@@ -130,25 +130,25 @@ pub fn forwarded(
 /// that names it speaks of [`forwarded`]'s value: fields of this proxy's own, and those it takes out.
 #[must_use]
 pub fn is_rewritten(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "via"
-            | "forwarded"
-            | "x-forwarded-for"
-            | "x-forwarded-proto"
-            | "x-forwarded-host"
-            | "host"
-            | "te"
-            | "connection"
-            | "upgrade"
-            | "trailer"
-            | "expect"
-            | "content-length"
-            | "keep-alive"
-            | "proxy-connection"
-            | "transfer-encoding"
-            | "proxy-authorization"
-    )
+    // Of those who are not trusted, every X-Forwarded field goes.
+    let claimed = name.as_str().starts_with("x-forwarded-");
+    claimed
+        || matches!(
+            name.as_str(),
+            "via"
+                | "forwarded"
+                | "host"
+                | "te"
+                | "connection"
+                | "upgrade"
+                | "trailer"
+                | "expect"
+                | "content-length"
+                | "keep-alive"
+                | "proxy-connection"
+                | "transfer-encoding"
+                | "proxy-authorization"
+        )
 }
 
 /// Whether a request asks to leave HTTP (RFC 9110 7.8): `Connection: upgrade` and an `Upgrade`.

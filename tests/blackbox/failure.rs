@@ -309,3 +309,32 @@ fn impostor(words: &'static [u8]) -> SocketAddr {
     });
     address
 }
+
+#[test]
+fn what_was_purged_while_the_origin_failed_does_not_stand_in() {
+    let origin = Origin::start();
+    let gate = Gate::new();
+    let held = gate.clone();
+    origin.on("/p", move |exchange| match (exchange.method(), exchange.nth()) {
+        ("POST", _) => {
+            exchange.body();
+            exchange.reply(&Reply::ok("changed"));
+        }
+        (_, 1) => {
+            exchange.reply(&Reply::ok("old").cache("max-age=0, stale-if-error=60").field("ETag", "\"1\""))
+        }
+        _ => {
+            held.wait();
+            exchange.reply(&Reply::new(503));
+        }
+    });
+    let proxy = Config::new(&origin).start();
+    proxy.get("/p").expect(200, "MISS", "old");
+    let mut client = proxy.connect();
+    client.send(request("GET", "/p", ""));
+    origin.wait_count("/p", 2);
+    assert_eq!(proxy.request("POST", "/p", "Content-Length: 0\r\n").status, 200);
+    gate.open();
+    let answer = client.answer();
+    assert!(answer.status >= 500, "{} {}", answer.status, answer.text());
+}

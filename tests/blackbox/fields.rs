@@ -208,3 +208,14 @@ fn the_answer_to_a_forwarded_head_keeps_its_length() {
     let answer = proxy.request("HEAD", "/p", "");
     assert_eq!((answer.status, answer.field("content-length")), (200, Some("1234")));
 }
+
+#[test]
+fn a_head_of_what_is_not_stored_moves_no_content() {
+    let origin = Origin::start();
+    origin.reply("/p", Reply::ok("content").cache("no-store"));
+    let proxy = Config::new(&origin).start();
+    proxy.get("/p").expect(200, "MISS", "content");
+    let answer = proxy.request("HEAD", "/p", "");
+    assert_eq!((answer.status, answer.field("content-length")), (200, Some("7")));
+    assert_eq!(origin.last("/p").method, "HEAD");
+}

@@ -242,3 +242,105 @@ fn nominated_fields_and_tags_are_not_stored() {
         assert_eq!(answer.head.all("link"), ["<a>", "<b>"], "lines stay lines, in order");
     }
 }
+
+#[test]
+fn variants_by_forwarding_fields_go_by_what_the_origin_was_told() {
+    // Every client of these tests is 127.0.0.1, and http: that is what the origin hears.
+    for vary in ["X-Forwarded-Proto", "X-Forwarded-For", "X-Forwarded-Host, Via", "TE"] {
+        let origin = Origin::start();
+        origin.on("/p", move |exchange| {
+            let heard = exchange.head().field("x-forwarded-for").unwrap_or_default().to_owned();
+            let body = format!("v{} for {heard}", exchange.nth());
+            exchange.reply(&Reply::ok(body).cache("max-age=60").field("Vary", vary));
+        });
+        let proxy = Config::new(&origin).start();
+        proxy.get("/p").expect(200, "MISS", "v1 for 127.0.0.1");
+        proxy.get("/p").expect(200, "HIT", "v1 for 127.0.0.1");
+        // What a stranger claims is not what the origin is told, and selects nothing.
+        let claims = "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: other\r\n";
+        proxy.get_with("/p", claims).expect(200, "HIT", "v1 for 127.0.0.1");
+    }
+}
+
+#[test]
+fn a_trusted_proxy_lends_nobody_its_clients_variants() {
+    // What is stored for 192.0.2.1 is selected by who the origin would be told of, not by a claim.
+    let origin = Origin::start();
+    origin.on("/p", |exchange| {
+        let heard = exchange.head().field("x-forwarded-for").unwrap_or_default().to_owned();
+        exchange.reply(&Reply::ok(heard).cache("max-age=60").field("Vary", "X-Forwarded-For"));
+    });
+    let proxy = Config::new(&origin).server("trusted_proxies = [\"127.0.0.0/8\"]").start();
+    proxy.get_with("/p", "X-Forwarded-For: 192.0.2.1\r\n").expect(200, "MISS", "192.0.2.1, 127.0.0.1");
+    proxy.get_with("/p", "X-Forwarded-For: 192.0.2.1\r\n").expect(200, "HIT", "192.0.2.1, 127.0.0.1");
+    // The same words, on a request whose own list differs.
+    let other = proxy.get_with("/p", "X-Forwarded-For: 192.0.2.1, 127.0.0.1\r\n");
+    other.expect(200, "MISS", "192.0.2.1, 127.0.0.1, 127.0.0.1");
+}
+
+#[test]
+fn nobody_evicts_what_is_stored_for_all_by_sending_credentials() {
+    for (line, lines) in
+        [("Authorization: Bearer x\r\n", &[("Cache-Control", "max-age=60")][..]), ("Cookie: id=1\r\n", &[])]
+    {
+        let origin = Origin::start();
+        origin.on("/p", move |exchange| {
+            let known = exchange.head().field("authorization").or(exchange.head().field("cookie"));
+            let mut reply = Reply::ok(format!("v{}", exchange.nth()));
+            match known {
+                Some(_) => reply = reply.cache("private"),
+                None => {
+                    for (name, value) in lines {
+                        reply = reply.field(name, value);
+                    }
+                }
+            }
+            exchange.reply(&reply);
+        });
+        let proxy = Config::new(&origin).defaults("ttl = \"60s\"").start();
+        proxy.get("/p").expect(200, "MISS", "v1");
+        proxy.get_with("/p", line).expect(200, "MISS", "v2");
+        proxy.get("/p").expect(200, "HIT", "v1");
+    }
+}
+
+#[test]
+fn a_key_by_forwarding_fields_goes_by_what_the_origin_was_told() {
+    let origin = Origin::start();
+    origin.on("/p", |exchange| {
+        let scheme = exchange.head().field("x-forwarded-proto").unwrap_or_default().to_owned();
+        exchange.reply(&Reply::ok(scheme).cache("max-age=60"));
+    });
+    let config = Config::new(&origin).defaults("key = { headers = [\"X-Forwarded-Proto\"] }");
+    // A stranger's claim is replaced: it must not put the answer for http under https.
+    let stranger = config.clone().start();
+    stranger.get_with("/p", "X-Forwarded-Proto: https\r\n").expect(200, "MISS", "http");
+    stranger.get("/p").expect(200, "HIT", "http");
+    // A trusted proxy's word is passed on, and counts.
+    let trusted = config.server("trusted_proxies = [\"127.0.0.0/8\"]").start();
+    trusted.get_with("/p", "X-Forwarded-Proto: https\r\n").expect(200, "MISS", "https");
+    trusted.get("/p").expect(200, "MISS", "http");
+    trusted.get_with("/p", "X-Forwarded-Proto: https\r\n").expect(200, "HIT", "https");
+}
+
+#[test]
+fn an_unsafe_method_invalidates_its_target_whatever_the_key_is_made_of() {
+    for (recipe, line) in [
+        ("key = { headers = [\"X-Lang\"] }", "X-Lang: de\r\n"),
+        ("key = { cookies = [\"lang\"] }", "Cookie: lang=de\r\n"),
+    ] {
+        let origin = Origin::start();
+        origin.on("/p", |exchange| {
+            exchange.body();
+            exchange.reply(&Reply::ok(format!("v{}", exchange.nth())).cache("max-age=60"));
+        });
+        let proxy = Config::new(&origin).defaults(recipe).start();
+        proxy.get_with("/p", line).expect(200, "MISS", "v1");
+        proxy.get_with("/p", line).expect(200, "HIT", "v1");
+        proxy.get("/p").expect(200, "MISS", "v2");
+        assert_eq!(proxy.request("POST", "/p", "Content-Length: 0\r\n").status, 200);
+        proxy.get_with("/p", line).expect(200, "MISS", "v4");
+        proxy.get("/p").expect(200, "MISS", "v5");
+        proxy.get_with("/p", line).expect(200, "HIT", "v4");
+    }
+}

@@ -351,3 +351,140 @@ fn a_client_with_a_session_leads_nobody_into_a_queue() {
     gate.open();
     assert_eq!(session.answer().text(), "user=ana");
 }
+
+/// An origin whose answers only go out once `count` requests are there at the same time, after `warm`
+/// that are answered as they come.
+fn meeting_origin(warm: usize, count: usize, directives: &'static str) -> Origin {
+    let origin = Origin::start();
+    let meeting = Meeting::of(count);
+    origin.on("/p", move |exchange| {
+        if exchange.nth() > warm {
+            meeting.arrive();
+        }
+        exchange.reply(&Reply::ok(format!("v{}", exchange.nth())).cache(directives));
+    });
+    origin
+}
+
+#[test]
+fn requests_with_credentials_queue_once_and_not_for_ever() {
+    for (line, directives) in
+        [("Authorization: Bearer x\r\n", "max-age=60"), ("Cookie: id=1\r\n", "stale-if-error=0")]
+    {
+        // One answer teaches that such requests get answers of their own: then all are fetched at once.
+        let origin = meeting_origin(1, 20, directives);
+        let proxy = Config::new(&origin)
+            .defaults("ttl = \"60s\"")
+            .defaults("collapse_timeout = \"30s\"")
+            .upstream("first_byte_timeout = \"5s\"")
+            .start();
+        proxy.get_with("/p", line).expect(200, "MISS", "v1");
+        let answers = fan_out(&[proxy.address], 20, |_| request("GET", "/p", line), || ());
+        assert!(answers.iter().all(|answer| answer.status == 200), "{line}");
+        let bodies: HashSet<_> = answers.iter().map(Answer::text).collect();
+        assert_eq!(bodies.len(), 20, "{line}");
+    }
+}
+
+#[test]
+fn a_request_with_credentials_holds_up_nobody_in_the_fleet() {
+    let redis = Redis::start();
+    let origin = Origin::start();
+    let gate = Gate::new();
+    let held = gate.clone();
+    origin.on("/p", move |exchange| {
+        if exchange.head().field("authorization").is_some() {
+            held.wait();
+        }
+        exchange.reply(&Reply::ok(format!("v{}", exchange.nth())).cache("max-age=60"));
+    });
+    let proxy = Config::new(&origin).redis(&redis).defaults("collapse_timeout = \"30s\"").start();
+    let mut known = proxy.connect();
+    known.send(request("GET", "/p", "Authorization: Bearer x\r\n"));
+    origin.wait_count("/p", 1);
+    let mut anybody = proxy.connect();
+    anybody.send(request("GET", "/p", ""));
+    // Long before its patience: the other one is still held.
+    origin.wait_count("/p", 2);
+    assert_eq!(anybody.answer().text(), "v2");
+    gate.open();
+    assert_eq!(known.answer().text(), "v1");
+}
+
+#[test]
+fn nobody_joins_a_fetch_whose_group_was_purged_meanwhile() {
+    let origin = Origin::start();
+    let gate = Gate::new();
+    let held = gate.clone();
+    origin.on("/p", move |exchange| {
+        let reply =
+            Reply::ok(format!("v{}", exchange.nth())).cache("max-age=60").field("Cache-Groups", "\"prices\"");
+        if exchange.nth() == 1 {
+            exchange.send(reply.head());
+            held.wait();
+            exchange.send(reply.content());
+        } else {
+            exchange.reply(&reply);
+        }
+    });
+    origin.on("/prices", |exchange| {
+        exchange.body();
+        exchange.reply(&Reply::ok("").field("Cache-Group-Invalidation", "\"prices\""));
+    });
+    let proxy = Config::new(&origin).start();
+    let mut first = proxy.connect();
+    first.send(request("GET", "/p", ""));
+    first.head().unwrap();
+    assert_eq!(proxy.request("POST", "/prices", "Content-Length: 0\r\n").status, 200);
+    // The old answer is still arriving; whoever asks now gets what the origin says now, once for all.
+    proxy.get("/p").expect(200, "MISS", "v2");
+    proxy.get("/p").expect(200, "HIT", "v2");
+    gate.open();
+    assert_eq!(first.read_until(|text| text.len() >= 2), "v1");
+    proxy.get("/p").expect(200, "HIT", "v2");
+    assert_eq!(origin.count("/p"), 2);
+}
+
+#[test]
+fn what_outgrew_every_tier_is_waited_for_by_nobody() {
+    let redis = Redis::start();
+    let origin = Origin::start();
+    let gate = Gate::new();
+    let held = gate.clone();
+    origin.on("/p", move |exchange| {
+        exchange.send("HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n");
+        exchange.send([b"8000\r\n".as_slice(), &[b'x'; 0x8000], b"\r\n"].concat());
+        held.wait();
+        exchange.send("0\r\n\r\n");
+    });
+    let proxy = Config::new(&origin)
+        .memory("max_object_size = \"16KiB\"")
+        .redis(&redis)
+        .redis_line("max_object_size = \"16KiB\"")
+        .defaults("collapse_timeout = \"30s\"")
+        .start();
+    let mut first = proxy.connect();
+    first.send(request("GET", "/p", ""));
+    first.head().unwrap();
+    let mut seen = 0;
+    while seen < 0x8000 {
+        seen += first.some().unwrap().len();
+    }
+    let mut second = proxy.connect();
+    second.send(request("GET", "/p", ""));
+    // Long before its patience: the first one's body is still arriving.
+    origin.wait_count("/p", 2);
+    assert_eq!(second.head().unwrap().1, 200);
+    gate.open();
+    until("the body is counted as too large", || {
+        proxy.metric("forebay_not_stored_total", &[("reason", "too-large")]) >= 1.0
+    });
+}
+
+#[test]
+fn only_who_shared_a_fetch_is_counted_as_sharing_one() {
+    let origin = private_origin(20, "private");
+    let proxy = Config::new(&origin).start();
+    fan_out(&[proxy.address], 20, ask("/p"), || ());
+    assert_eq!(proxy.metric("forebay_collapsed_total", &[]), 0.0);
+}
