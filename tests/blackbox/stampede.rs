@@ -461,7 +461,8 @@ fn what_outgrew_every_tier_is_waited_for_by_nobody() {
         .memory("max_object_size = \"16KiB\"")
         .redis(&redis)
         .redis_line("max_object_size = \"16KiB\"")
-        .defaults("collapse_timeout = \"30s\"")
+        .defaults("collapse_timeout = \"120s\"")
+        .upstream("between_bytes_timeout = \"120s\"")
         .start();
     let mut first = proxy.connect();
     first.send(request("GET", "/p", ""));
