@@ -121,7 +121,7 @@ fn a_cut_body_is_no_bodys_of_those_who_waited() {
         exchange.close();
     });
     let proxy = Config::new(&origin).start();
-    let answers = fan_out(
+    let answers = try_fan_out(
         &[proxy.address],
         20,
         |_| request("GET", "/p", ""),
@@ -130,7 +130,8 @@ fn a_cut_body_is_no_bodys_of_those_who_waited() {
             gate.open();
         },
     );
-    for answer in answers {
+    // Where head and break arrive together, a reset may be all that the client sees.
+    for answer in answers.into_iter().flatten() {
         assert!(!answer.is_complete() || answer.status == 502, "{answer:?}");
     }
 }

@@ -184,7 +184,8 @@ pub(crate) fn request(method: &str, target: &str, lines: &str) -> String {
     format!("{method} {target} HTTP/1.1\r\nHost: shop.example\r\n{lines}\r\n")
 }
 
-/// `count` clients at once: all connect, all send, then `sent` runs, then all read.
+/// `count` clients at once: all connect, all send, then `sent` runs, then all read. Panics where there
+/// is no answer.
 ///
 /// A few threads drive many sockets, so that a thousand clients cost no thousand threads.
 pub(crate) fn fan_out(
@@ -193,6 +194,17 @@ pub(crate) fn fan_out(
     bytes: impl Fn(usize) -> String + Sync,
     sent: impl FnOnce(),
 ) -> Vec<Answer> {
+    let answers = try_fan_out(addresses, count, bytes, sent);
+    answers.into_iter().map(|answer| answer.unwrap_or_else(|end| panic!("no answer: {end:?}"))).collect()
+}
+
+/// As [`fan_out`]; a connection that ended before a head says why.
+pub(crate) fn try_fan_out(
+    addresses: &[SocketAddr],
+    count: usize,
+    bytes: impl Fn(usize) -> String + Sync,
+    sent: impl FnOnce(),
+) -> Vec<Result<Answer, End>> {
     let threads = count.min(16);
     let meeting = Meeting::of(threads + 1);
     std::thread::scope(|scope| {
@@ -208,7 +220,7 @@ pub(crate) fn fan_out(
                         client.send(bytes(*i));
                     }
                     meeting.arrive();
-                    clients.into_iter().map(|(i, mut client)| (i, client.answer())).collect::<Vec<_>>()
+                    clients.into_iter().map(|(i, mut client)| (i, client.try_answer())).collect::<Vec<_>>()
                 })
             })
             .collect();

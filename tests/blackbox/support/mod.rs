@@ -18,7 +18,7 @@ mod sync;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-pub(crate) use client::{Answer, Client, fan_out, get, request, send};
+pub(crate) use client::{Answer, Client, fan_out, get, request, send, try_fan_out};
 pub(crate) use forebay::{Config, Forebay, check};
 pub(crate) use message::{End, Framing};
 pub(crate) use origin::{Exchange, Origin};
