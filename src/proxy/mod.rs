@@ -18,6 +18,7 @@ mod forward;
 mod instance;
 mod lease;
 mod lookup;
+pub mod purge;
 mod record;
 mod site;
 mod tunnel;
