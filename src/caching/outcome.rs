@@ -85,6 +85,7 @@ reasons! {
     RequestWantsFresher, "request-wants-fresher", "RFC 9111 5.2.1", "The request's max-age or min-fresh asks for a fresher response than the stored one.", "Set client_cache_control = \"ignore\" if clients should not decide.";
     ClientReload, "client-reload", "RFC 8246 2", "The client reloads and the stored response is not immutable.", "Send immutable with responses that never change.";
     Purged, "purged", "RFC 9111 4.4", "The stored response was purged, or invalidated by an unsafe request.", "Nothing to do; the next response is stored again.";
+    PurgesUnknown, "purges-unknown", "", "The fleet's purges could not be read for longer than the grace, so the stored response counts as stale.", "Look at Redis: its breaker and the journal are in /ready.";
     CookieGuard, "cookie-guard", "RFC 9111 7.3", "The request carries Cookie and only the route's ttl made the stored response fresh.", "Let the origin send Cache-Control with max-age or s-maxage, or set cookies = \"ignore\".";
     AuthorizationNotShared, "authorization-not-shared", "RFC 9111 3.5", "The request carries Authorization and the stored response does not allow sharing.", "Send public, s-maxage or must-revalidate if everyone may have this response.";
     HeadOnly, "head-only", "RFC 9110 9.3.2", "Only the answer to a HEAD is stored, which has no content.", "Nothing to do; the GET is stored now.";

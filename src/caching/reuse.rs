@@ -38,19 +38,28 @@ pub fn judge(head: &StoredHead, facts: &RequestFacts, policy: &Policy, now: Unix
     judge_with(head, facts, policy, head.current_age(now), head.remaining(now))
 }
 
-/// Judges one that was soft-purged at `purged`: stale from then on, whatever its lifetime; its stale
-/// windows count from there.
+/// What made a stored response stale before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Withdrawn {
+    /// Since when.
+    pub since: UnixMillis,
+    /// [`Reason::Purged`] softly, or [`Reason::PurgesUnknown`].
+    pub reason: Reason,
+}
+
+/// Judges one that was withdrawn: stale from then on, whatever its lifetime; its stale windows count
+/// from there.
 #[must_use]
-pub fn judge_soft_purged(
+pub fn judge_withdrawn(
     head: &StoredHead,
     facts: &RequestFacts,
     policy: &Policy,
-    purged: UnixMillis,
+    withdrawn: Withdrawn,
     now: UnixMillis,
 ) -> Reuse {
-    let remaining = head.remaining(now).min(-signed(now.since(purged)));
+    let remaining = head.remaining(now).min(-signed(now.since(withdrawn.since)));
     match judge_with(head, facts, policy, head.current_age(now), remaining) {
-        Reuse::Validate(Reason::Stale) => Reuse::Validate(Reason::Purged),
+        Reuse::Validate(Reason::Stale) => Reuse::Validate(withdrawn.reason),
         verdict => verdict,
     }
 }
@@ -354,12 +363,12 @@ mod tests {
     }
 
     #[test]
-    fn soft_purged_is_stale_from_the_purge_on() {
+    fn what_is_withdrawn_is_stale_from_then_on() {
         let policy = Policy::default();
         let windowed = StoredHead { stale_while_revalidate: 5_000, ..head() };
-        let purged = NOW.plus(10_000);
+        let withdrawn = Withdrawn { since: NOW.plus(10_000), reason: Reason::Purged };
         let verdict =
-            |head, after| judge_soft_purged(head, &plain(&policy), &policy, purged, NOW.plus(after));
+            |head, after| judge_withdrawn(head, &plain(&policy), &policy, withdrawn, NOW.plus(after));
         assert_eq!(verdict(&windowed, 10_000), Reuse::StaleWhileRevalidate);
         assert_eq!(verdict(&windowed, 15_000), Reuse::StaleWhileRevalidate);
         assert_eq!(verdict(&windowed, 15_001), Reuse::Validate(Reason::Purged));

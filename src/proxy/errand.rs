@@ -176,7 +176,7 @@ impl Errand {
     async fn fetch(self, permits: Permits) {
         let stamp = match &permits.lead {
             Some(lead) => lead.stamp(),
-            None => self.proxy.shared.purges.stamp(clock::wall()),
+            None => self.proxy.shared.purges.stamp(),
         };
         let (answer, arrival) = match self.ask(stamp, true).await {
             Ok(answered) => answered,
@@ -495,7 +495,7 @@ impl Errand {
     /// gap between the flight and the store.
     async fn keep(&self, response: StoredResponse, variant: VariantHash) {
         // Overtaken by a purge: it would only take the place of what was fetched since.
-        if self.proxy.is_purged(&response.head) {
+        if self.proxy.is_purged(&response.head, &self.key) {
             return;
         }
         let now = clock::wall();
@@ -538,7 +538,7 @@ impl Errand {
         theirs: Option<&VaryIndex>,
         now: UnixMillis,
     ) -> (VaryIndex, Vec<VariantHash>) {
-        let held = self.proxy.shared.memory.get(self.key.hash, None, &self.key.text);
+        let held = self.proxy.shared.memory.get(self.key.hash, None, &self.key.text, now);
         let mut index = match held.map(|held| held.record) {
             Some(Record::Index(index)) => (*index).clone(),
             _ => self.found.index().map(|index| (**index).clone()).unwrap_or_default(),
@@ -635,7 +635,7 @@ impl Errand {
             reuse::judge(&candidate.stored.head, &self.facts, &self.route.policy, now),
             Reuse::Fresh
         );
-        (newer && fresh && candidate.soft_purged.is_none()).then_some(candidate)
+        (newer && fresh && candidate.withdrawn.is_none()).then_some(candidate)
     }
 
     fn land_found(&self, candidate: Candidate, lead: &mut Option<Leader>, reply: &mut Reply) {

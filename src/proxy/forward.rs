@@ -25,7 +25,7 @@ use crate::caching::admission::RequestFacts;
 use crate::caching::invalidation::{self, Invalidation, TargetUri};
 use crate::caching::key::KeyRecipe;
 use crate::caching::outcome::{CacheResult, Reason};
-use crate::caching::stamp::{PurgeId, Stamp};
+use crate::caching::stamp::{Mode, Purge, PurgeId, Stamp};
 use crate::caching::stored::StoredHead;
 use crate::caching::{reuse, storability, validation};
 use crate::clock;
@@ -65,7 +65,7 @@ impl Proxy {
         };
         let upstream = self.upstream(route);
         self.shared.metrics.origin_fetch(self.site.route_metrics(route), Cause::Bypass);
-        let stamp = self.shared.purges.stamp(clock::wall());
+        let stamp = self.shared.purges.stamp();
         let (sent, begun) = (clock::wall(), clock::monotonic());
         let answered = upstream.send(Request::from_parts(head, body), &SendOptions::default()).await;
         let mut answer = match answered {
@@ -123,7 +123,11 @@ impl Proxy {
         let mut errand = self.errand(asked, facts, route, &key.ok()?, &Found::Nothing, Cause::Bypass)?;
         errand.request.method = Method::POST;
         let head = errand.described(answer, arrival)?;
-        self.shared.purges.validity(arrival.stamp, &head.ids).is_valid().then_some((errand, head))
+        self.shared
+            .purges
+            .validity(arrival.stamp, &head.ids, &errand.key.text)
+            .is_valid()
+            .then_some((errand, head))
     }
 
     /// Forwards a HEAD about a stored response that could not answer it, and learns from the answer.
@@ -140,7 +144,7 @@ impl Proxy {
         let (Some(errand), Ok(head)) = (errand, self.upstream_head(&asked, Method::HEAD)) else {
             return self.fail(&asked, Some(route.index), Failure::UNFORWARDABLE, outcome);
         };
-        let stamp = self.shared.purges.stamp(clock::wall());
+        let stamp = self.shared.purges.stamp();
         let (sent, begun) = (clock::wall(), clock::monotonic());
         let upstream = self.upstream(route);
         self.shared.metrics.origin_fetch(self.site.route_metrics(route), Cause::Validate);
@@ -245,14 +249,16 @@ impl Proxy {
                     .chain(every.map(|tag| PurgeId::tag(tag.as_bytes())))
                     .collect();
                 let place = StoreKey { primary: key.hash, variant: None, text: key.text };
-                last = last.max(Some(self.shared.purges.purge_hard(&ids, clock::wall())));
+                let purge = Purge::of_ids(Mode::Hard, ids);
+                last = last.max(Some(self.shared.purges.purge(&purge, clock::wall())));
                 self.shared.memory.remove(&place);
                 self.shared.metrics.purge("key", "unsafe_method");
                 places.push(place);
             }
         }
         if !groups.is_empty() {
-            last = last.max(Some(self.shared.purges.purge_hard(&groups, clock::wall())));
+            let purge = Purge::of_ids(Mode::Hard, groups);
+            last = last.max(Some(self.shared.purges.purge(&purge, clock::wall())));
             self.shared.metrics.purge("group", "unsafe_method");
         }
         if let Some(redis) = &self.redis {

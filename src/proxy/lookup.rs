@@ -10,6 +10,8 @@ use http::{HeaderMap, HeaderName, Method};
 use super::Proxy;
 use super::asked::Asked;
 use crate::caching::key::PrimaryKey;
+use crate::caching::outcome::Reason;
+use crate::caching::reuse::Withdrawn;
 use crate::caching::stamp::Stamp;
 use crate::caching::stored::StoredResponse;
 use crate::caching::vary::{VariantHash, VaryIndex, variant_hash};
@@ -50,8 +52,8 @@ pub struct Candidate {
     pub stored: Arc<StoredResponse>,
     /// Where it came from.
     pub tier: Tier,
-    /// When it was soft-purged, if it was: stale from then on.
-    pub soft_purged: Option<UnixMillis>,
+    /// What made it stale before its time, if anything did.
+    pub withdrawn: Option<Withdrawn>,
     /// Its variant, when the key varies.
     pub variant: Option<VariantHash>,
     /// The index that led to it.
@@ -95,11 +97,7 @@ impl Found {
         match (&self, &other) {
             (Self::Response(mine), Self::Response(theirs)) => {
                 let newer = theirs.stored.head.received > mine.stored.head.received;
-                if newer || (mine.soft_purged.is_some() && theirs.soft_purged.is_none()) {
-                    other
-                } else {
-                    self
-                }
+                if newer || (mine.withdrawn.is_some() && theirs.withdrawn.is_none()) { other } else { self }
             }
             (Self::Response(_), _) | (_, Self::Nothing) => self,
             _ => other,
@@ -136,7 +134,7 @@ impl Proxy {
     /// Looks in the memory tier. No await, no allocation unless the key varies.
     pub(super) fn look_in_memory(&self, key: &PrimaryKey, by: Selecting<'_>, now: UnixMillis) -> Found {
         let found = self.selected(by, now, |variant| {
-            let held = self.shared.memory.get(key.hash, variant, &key.text)?;
+            let held = self.shared.memory.get(key.hash, variant, &key.text, now)?;
             Some((held.record, held.validity))
         });
         self.shared.metrics.memory_lookup(found.candidate().is_some());
@@ -157,7 +155,10 @@ impl Proxy {
                     return Found::NoVariant(index);
                 };
                 let place = StoreKey { variant: Some(variant), ..primary.clone() };
-                let held = self.read_from_redis(&place, now).await.map(|record| self.with_validity(record));
+                let held = self
+                    .read_from_redis(&place, now)
+                    .await
+                    .map(|record| self.with_validity(record, &key.text, now));
                 self.shared.memory.insert(&primary, Record::Index(Arc::clone(&index)), now);
                 self.selected(by, now, |asked| match asked {
                     None => Some((Record::Index(Arc::clone(&index)), Validity::Valid)),
@@ -165,7 +166,7 @@ impl Proxy {
                 })
             }
             Some(record) => {
-                let held = self.with_validity(record);
+                let held = self.with_validity(record, &key.text, now);
                 self.selected(by, now, |_| Some(held.clone()))
             }
         };
@@ -210,9 +211,13 @@ impl Proxy {
         }
     }
 
-    fn with_validity(&self, record: Record) -> (Record, Validity) {
+    fn with_validity(&self, record: Record, key: &[u8], now: UnixMillis) -> (Record, Validity) {
+        let purges = &self.shared.purges;
         let validity = match &record {
-            Record::Response(stored) => self.shared.purges.validity(stored.head.stamp, &stored.head.ids),
+            Record::Response(stored) => match purges.validity(stored.head.stamp, &stored.head.ids, key) {
+                Validity::Valid => purges.heard(stored.head.received, now),
+                validity => validity,
+            },
             Record::Index(_) | Record::HitForMiss { .. } => Validity::Valid,
         };
         (record, validity)
@@ -225,10 +230,12 @@ impl Proxy {
         index: Arc<VaryIndex>,
         now: UnixMillis,
     ) -> Option<Candidate> {
-        let held = self.shared.memory.get(place.primary, place.variant, &place.text);
+        let held = self.shared.memory.get(place.primary, place.variant, &place.text, now);
         let (tier, held) = match held {
             Some(held) => (Tier::Memory, (held.record, held.validity)),
-            None => (Tier::Redis, self.with_validity(self.read_from_redis(place, now).await?)),
+            None => {
+                (Tier::Redis, self.with_validity(self.read_from_redis(place, now).await?, &place.text, now))
+            }
         };
         let (Record::Response(stored), validity) = held else { return None };
         match Found::response(stored, validity, place.variant, Some(index)).in_tier(tier) {
@@ -273,12 +280,13 @@ impl Found {
         variant: Option<VariantHash>,
         index: Option<Arc<VaryIndex>>,
     ) -> Self {
-        let soft_purged = match validity {
+        let withdrawn = match validity {
             Validity::Hard => return Self::Purged,
-            Validity::Soft(purged) => Some(purged),
+            Validity::Soft(since) => Some(Withdrawn { since, reason: Reason::Purged }),
+            Validity::Unheard(since) => Some(Withdrawn { since, reason: Reason::PurgesUnknown }),
             Validity::Valid => None,
         };
-        Self::Response(Candidate { stored, tier: Tier::Memory, soft_purged, variant, index })
+        Self::Response(Candidate { stored, tier: Tier::Memory, withdrawn, variant, index })
     }
 
     fn in_tier(mut self, tier: Tier) -> Self {

@@ -174,7 +174,7 @@ impl Proxy {
                 self.pass(&asked, route.index, passed.status, passed.headers, passed.body, outcome)
             }
             Got::Failed(failure) => match stand_in {
-                Some(candidate) if !self.is_purged(&candidate.stored.head) => {
+                Some(candidate) if !self.is_purged(&candidate.stored.head, &key) => {
                     let reason = Some(Reason::StaleIfError);
                     self.reuse(&asked, &facts, route, candidate, CacheResult::Stale, reason)
                 }
@@ -186,7 +186,7 @@ impl Proxy {
             Got::Impatient => match (route.on_collapse_timeout, found.candidate()) {
                 (OnCollapseTimeout::Stale, Some(candidate))
                     if reuse::stale_on_timeout(&candidate.stored.head, &facts, policy, asked.now)
-                        && !self.is_purged(&candidate.stored.head) =>
+                        && !self.is_purged(&candidate.stored.head, &key) =>
                 {
                     let reason = Some(Reason::StaleOnTimeout);
                     self.reuse(&asked, &facts, route, candidate, CacheResult::Stale, reason)
@@ -312,7 +312,8 @@ impl Proxy {
         let mut ids = purges.key_ids(key.hash).to_vec();
         ids.extend(errand.tags.iter().map(|tag| PurgeId::tag(tag.as_bytes())));
         let valid = |stamp, landed: Option<&Arc<Landed>>| {
-            purges.validity(stamp, &ids).is_valid() && landed.is_none_or(|landed| self.is_valid(&landed.head))
+            let landed_is_valid = |landed: &Arc<Landed>| self.is_valid(&landed.head, key);
+            purges.validity(stamp, &ids, &key.text).is_valid() && landed.is_none_or(landed_is_valid)
         };
         let own = errand.of_class(flight);
         if own != flight
@@ -320,17 +321,17 @@ impl Proxy {
         {
             return Joined::Waiter(wait);
         }
-        flights.join(own, &key.text, purges.stamp(clock::wall()), valid)
+        flights.join(own, &key.text, purges.stamp(), valid)
     }
 
     /// Whether nothing that a response bears was purged since it was fetched.
-    fn is_valid(&self, head: &StoredHead) -> bool {
-        self.shared.purges.validity(head.stamp, &head.ids).is_valid()
+    fn is_valid(&self, head: &StoredHead, key: &PrimaryKey) -> bool {
+        self.shared.purges.validity(head.stamp, &head.ids, &key.text).is_valid()
     }
 
     /// Whether it is never to be given again: what was looked up before a wait may be, after it.
-    fn is_purged(&self, head: &StoredHead) -> bool {
-        self.shared.purges.validity(head.stamp, &head.ids) == Validity::Hard
+    fn is_purged(&self, head: &StoredHead, key: &PrimaryKey) -> bool {
+        self.shared.purges.validity(head.stamp, &head.ids, &key.text) == Validity::Hard
     }
 
     /// Whether another's fetch answers this request: the same variant, and by the same rules as if it
@@ -373,7 +374,7 @@ impl Proxy {
             let landing = patiently(&mut wait, route.collapse_timeout.saturating_sub(waited())).await;
             match landing {
                 // A purge has overtaken it while this request waited: nobody else joins it now.
-                Some(Landing::Shared(landed)) if !self.is_valid(&landed.head) => {}
+                Some(Landing::Shared(landed)) if !self.is_valid(&landed.head, &errand.key) => {}
                 landing => {
                     self.shared.metrics.waited(Scope::Process, waited());
                     break landing;
@@ -439,9 +440,9 @@ fn judge<'f>(found: &'f Found, facts: &RequestFacts, route: &Route, asked: &Aske
         Found::Response(candidate) => candidate,
     };
     let head = &candidate.stored.head;
-    let reuse = match candidate.soft_purged {
+    let reuse = match candidate.withdrawn {
         None => reuse::judge(head, facts, &route.policy, asked.now),
-        Some(purged) => reuse::judge_soft_purged(head, facts, &route.policy, purged, asked.now),
+        Some(withdrawn) => reuse::judge_withdrawn(head, facts, &route.policy, withdrawn, asked.now),
     };
     match reuse {
         Reuse::Fresh | Reuse::StaleWhileRevalidate if !part_suffices(asked, facts, head) => {

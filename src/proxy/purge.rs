@@ -7,21 +7,13 @@
 use super::asked::Asked;
 use super::forward::every_key_of;
 use super::site::Shared;
-use crate::caching::stamp::PurgeId;
+pub use crate::caching::stamp::Mode;
+use crate::caching::stamp::{self, PurgeId};
 use crate::clock;
 use crate::rules::Rules;
 
 /// The longest tag, host, prefix or URL that is taken, in bytes.
 pub const LONGEST: usize = 8 << 10;
-
-/// Whether what is purged may still be of use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Stale from now on: it may answer while it is renewed or while the origin fails, and be validated.
-    Soft,
-    /// Never to be used again.
-    Hard,
-}
 
 /// What is to be invalidated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -132,10 +124,10 @@ impl Shared {
         }
         self.metrics.purge("any", source.label());
         if !hard.is_empty() {
-            self.purges.purge_hard(&hard, clock::wall());
+            self.purges.purge(&stamp::Purge::of_ids(Mode::Hard, hard), clock::wall());
         }
         if !soft.is_empty() {
-            self.purges.purge_soft(&soft, clock::wall());
+            self.purges.purge(&stamp::Purge::of_ids(Mode::Soft, soft), clock::wall());
         }
         Ok(Purged { matched: 0, sequence: None, scope: Scope::Process })
     }

@@ -7,8 +7,9 @@
 //!
 //! One look-up under the read lock of one shard, which clones one `Arc`; a comparison of the key's text
 //! (the hash is not collision resistant, RFC 9111 7.1); one load of the purge table's
-//! [`PurgeTable::applied`]. While that is what it was when the entry was last found valid, nothing more
-//! is asked (I3 of [`super::purges`]). No allocation, no write lock.
+//! [`PurgeTable::changes`]. While that is what it was when the entry was last found valid, nothing more
+//! is asked of it (I3 of [`super::purges`]); and whether the fleet was heard lately. No allocation, no
+//! write lock.
 //!
 //! # Memory
 //!
@@ -25,7 +26,7 @@ use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use http::HeaderValue;
 use quick_cache::sync::Cache;
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
@@ -78,14 +79,20 @@ impl MemoryTier {
     ///
     /// `text` is the primary key's: another key under the same hash is not found.
     #[must_use]
-    pub fn get(&self, primary: u128, variant: Option<VariantHash>, text: &Bytes) -> Option<Held> {
+    pub fn get(
+        &self,
+        primary: u128,
+        variant: Option<VariantHash>,
+        text: &[u8],
+        now: UnixMillis,
+    ) -> Option<Held> {
         let cache = self.cache.as_ref()?;
         let place = Place::new(primary, variant);
         let entry = cache.get(&place)?;
-        if *entry.text != **text {
+        if *entry.text != *text {
             return None;
         }
-        let validity = self.validity(&entry);
+        let validity = self.validity(&entry, now);
         if validity == Validity::Hard {
             // Only this entry: what was fetched since the purge may stand in its place already.
             drop(cache.remove_if(&place, |held| Arc::ptr_eq(held, &entry)));
@@ -137,19 +144,18 @@ impl MemoryTier {
         self.evicted.load(Ordering::Relaxed)
     }
 
-    fn validity(&self, entry: &Entry) -> Validity {
-        let Some((head, applied)) = entry.head().map(|head| (head, self.purges.applied())) else {
-            return Validity::Valid;
-        };
-        // `applied` was loaded before the table is asked: a purge in between is asked for next time.
-        if applied.0 == entry.checked.load(Ordering::Relaxed) {
-            return Validity::Valid;
+    fn validity(&self, entry: &Entry, now: UnixMillis) -> Validity {
+        let Some(head) = entry.head() else { return Validity::Valid };
+        // Loaded before the table is asked: a purge in between is asked for next time.
+        let changes = self.purges.changes();
+        if changes != entry.checked.load(Ordering::Relaxed) {
+            let validity = self.purges.validity(head.stamp, &head.ids, &entry.text);
+            if !validity.is_valid() {
+                return validity;
+            }
+            entry.checked.store(changes, Ordering::Relaxed);
         }
-        let validity = self.purges.validity(head.stamp, &head.ids);
-        if validity.is_valid() {
-            entry.checked.store(applied.0, Ordering::Relaxed);
-        }
-        validity
+        self.purges.heard(head.received, now)
     }
 
     /// The entry to keep, with bytes of its own; `None` when it is not to be kept.
@@ -165,7 +171,8 @@ impl MemoryTier {
         let mut own_template = None;
         let record = match record {
             Record::Response(stored) => {
-                let purged = self.purges.validity(stored.head.stamp, &stored.head.ids) == Validity::Hard;
+                let validity = self.purges.validity(stored.head.stamp, &stored.head.ids, &key.text);
+                let purged = validity == Validity::Hard;
                 let least = stored.body.len() as u64;
                 if purged || least > self.max_object_size || least > self.max_weight {
                     return None;
@@ -179,7 +186,7 @@ impl MemoryTier {
         let text = Box::from(&*key.text);
         let template = own_template.map_or(0, |template| template_weight(&template));
         let weight = entry_weight(&text, &record) + template;
-        // Zero is what `applied` is while nothing was ever purged: valid, as is everything then.
+        // Zero is what `changes` is while nothing was ever purged: valid, as is everything then.
         let entry = Entry { text, record, weight, checked: AtomicU64::new(0) };
         (weight <= self.max_weight).then_some(entry)
     }
@@ -200,7 +207,7 @@ struct Entry {
     text: Box<[u8]>,
     record: Record,
     weight: u64,
-    /// [`PurgeTable::applied`] when nothing purged since its stamp concerned it.
+    /// [`PurgeTable::changes`] when nothing purged since its stamp concerned it.
     checked: AtomicU64,
 }
 
@@ -347,11 +354,12 @@ fn exact_response(stored: &StoredResponse, templates: &Templates) -> (StoredResp
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use http::header::{CONTENT_TYPE, ETAG, SERVER, VARY};
     use http::{HeaderName, StatusCode};
 
     use super::*;
-    use crate::caching::stamp::{PurgeId, Stamp};
+    use crate::caching::stamp::{Mode, Purge, PurgeId, Stamp};
     use crate::caching::stored::Traits;
     use crate::caching::vary::{NewVariant, VaryIndex};
 
@@ -384,12 +392,12 @@ mod tests {
     }
 
     fn tier(max_size: u64, max_object_size: u64) -> (MemoryTier, Arc<PurgeTable>) {
-        let purges = Arc::new(PurgeTable::new());
+        let purges = Arc::new(PurgeTable::alone());
         (MemoryTier::new(max_size, max_object_size, Arc::clone(&purges)), purges)
     }
 
     fn get(tier: &MemoryTier, key: &StoreKey) -> Option<Held> {
-        tier.get(key.primary, key.variant, &key.text)
+        tier.get(key.primary, key.variant, &key.text, NOW)
     }
 
     fn body(held: Option<Held>) -> Option<Bytes> {
@@ -403,8 +411,8 @@ mod tests {
     fn what_is_put_is_found_under_its_key_alone() {
         let (tier, purges) = tier(1 << 20, 1 << 16);
         let variant = StoreKey { variant: Some(VariantHash(9)), ..key(1) };
-        tier.insert(&key(1), response("primary", purges.stamp(NOW)), NOW);
-        tier.insert(&variant, response("variant", purges.stamp(NOW)), NOW);
+        tier.insert(&key(1), response("primary", purges.stamp()), NOW);
+        tier.insert(&variant, response("variant", purges.stamp()), NOW);
         assert_eq!(body(get(&tier, &key(1))).unwrap(), "primary");
         assert_eq!(body(get(&tier, &variant)).unwrap(), "variant");
         assert!(get(&tier, &key(2)).is_none());
@@ -440,31 +448,31 @@ mod tests {
     #[test]
     fn a_purge_after_the_stamp_ends_it_and_one_before_does_not() {
         let (tier, purges) = tier(1 << 20, 1 << 16);
-        purges.purge_hard(&[TAG], NOW);
-        let stamp = purges.stamp(NOW);
+        purges.purge(&Purge::of_ids(Mode::Hard, vec![TAG]), NOW);
+        let stamp = purges.stamp();
         tier.insert(&key(1), response("a", stamp), NOW);
         for _ in 0..2 {
             assert_eq!(get(&tier, &key(1)).unwrap().validity, Validity::Valid);
         }
-        purges.purge_hard(&[PurgeId(1)], NOW);
+        purges.purge(&Purge::of_ids(Mode::Hard, vec![PurgeId(1)]), NOW);
         assert_eq!(get(&tier, &key(1)).unwrap().validity, Validity::Valid, "not one of its ids");
-        purges.purge_soft(&[TAG], NOW.plus(3));
+        purges.purge(&Purge::of_ids(Mode::Soft, vec![TAG]), NOW.plus(3));
         for _ in 0..2 {
             assert_eq!(get(&tier, &key(1)).unwrap().validity, Validity::Soft(NOW.plus(3)));
         }
-        purges.purge_hard(&[PurgeId::ALL], NOW.plus(4));
+        purges.purge(&Purge::of_ids(Mode::Hard, vec![PurgeId::ALL]), NOW.plus(4));
         assert_eq!(get(&tier, &key(1)).unwrap().validity, Validity::Hard);
         assert!(get(&tier, &key(1)).is_none(), "removed when found purged");
         tier.insert(&key(1), response("late", stamp), NOW);
         assert!(get(&tier, &key(1)).is_none(), "fetched before the purge, stored after it");
-        tier.insert(&key(1), response("new", purges.stamp(NOW)), NOW);
+        tier.insert(&key(1), response("new", purges.stamp()), NOW);
         assert_eq!(get(&tier, &key(1)).unwrap().validity, Validity::Valid);
     }
 
     #[test]
     fn the_bound_holds_and_evictions_are_counted() {
         let (tier, purges) = tier(256 << 10, 4 << 10);
-        let stamp = purges.stamp(NOW);
+        let stamp = purges.stamp();
         for n in 0..1000 {
             tier.insert(&key(n), response(vec![1; 1 << 10], stamp), NOW);
             assert!(tier.bytes() <= 256 << 10);
@@ -476,7 +484,7 @@ mod tests {
     #[test]
     fn what_is_too_large_is_refused_and_forgets_what_it_replaces() {
         let (tier, purges) = tier(64 << 10, 4 << 10);
-        let stamp = purges.stamp(NOW);
+        let stamp = purges.stamp();
         tier.insert(&key(1), response(vec![1; 4 << 10], stamp), NOW);
         assert!(get(&tier, &key(1)).is_some());
         tier.insert(&key(1), response(vec![1; (4 << 10) + 1], stamp), NOW);
@@ -490,7 +498,7 @@ mod tests {
             let (tier, purges) = tier(max_size, max_object_size);
             for n in 0..20 {
                 let largest = vec![1; usize::try_from(max_object_size).unwrap()];
-                tier.insert(&key(n), response(largest, purges.stamp(NOW)), NOW);
+                tier.insert(&key(n), response(largest, purges.stamp()), NOW);
                 assert!(get(&tier, &key(n)).is_some(), "object {n} of {max_object_size} in {max_size}");
             }
         }
@@ -499,7 +507,7 @@ mod tests {
     #[test]
     fn a_tier_of_no_size_is_off() {
         let (tier, purges) = tier(0, 1 << 20);
-        tier.insert(&key(1), response("a", purges.stamp(NOW)), NOW);
+        tier.insert(&key(1), response("a", purges.stamp()), NOW);
         tier.remove(&key(1));
         assert!(get(&tier, &key(1)).is_none());
         assert_eq!((tier.bytes(), tier.entries(), tier.evictions()), (0, 0, 0));
@@ -509,7 +517,7 @@ mod tests {
     fn an_entry_keeps_no_read_buffer_alive() {
         let (tier, purges) = tier(1 << 20, 1 << 16);
         let buffer = Bytes::from(vec![b'x'; 64 << 10]);
-        let Record::Response(stored) = response(buffer.slice(10..20), purges.stamp(NOW)) else {
+        let Record::Response(stored) = response(buffer.slice(10..20), purges.stamp()) else {
             panic!("a response")
         };
         let mut stored = Arc::unwrap_or_clone(stored);
@@ -521,7 +529,7 @@ mod tests {
         tier.insert(&key, Record::Response(Arc::new(stored)), NOW);
         drop((key, text));
         assert!(buffer.is_unique(), "the buffer dies with its connection");
-        let held = tier.get(1 << 70 | 1, None, &Bytes::from_static(b"xxxxx")).unwrap();
+        let held = tier.get(1 << 70 | 1, None, b"xxxxx", NOW).unwrap();
         let Record::Response(stored) = held.record else { panic!("a response") };
         assert_eq!(stored.head.field(&ETAG).unwrap(), "xxxxxxxxxx");
         assert_eq!(stored.head.field(&CONTENT_TYPE).unwrap(), "text/plain");
@@ -532,7 +540,7 @@ mod tests {
     fn what_is_replaced_is_not_evicted() {
         let (tier, purges) = tier(1 << 20, 1 << 16);
         for _ in 0..5 {
-            tier.insert(&key(1), response("a", purges.stamp(NOW)), NOW);
+            tier.insert(&key(1), response("a", purges.stamp()), NOW);
         }
         assert_eq!((tier.entries(), tier.evictions()), (1, 0));
     }
@@ -562,7 +570,7 @@ mod tests {
     #[test]
     fn a_typical_response_weighs_little_beside_body_and_fields() {
         let (tier, purges) = tier(64 << 20, 1 << 20);
-        let stored = typical(7, purges.stamp(NOW));
+        let stored = typical(7, purges.stamp());
         let fields: usize =
             stored.head.fields.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
         let least = (stored.body.len() + fields) as u64;

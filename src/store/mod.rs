@@ -3,6 +3,7 @@
 //! Stores know keys, bytes, stamps and expiry; never freshness, requests or configuration files.
 //! A store that fails is a store that has nothing: every error is a miss, counted.
 
+pub mod journal;
 pub mod memory;
 pub mod purges;
 pub mod record;

@@ -1,28 +1,30 @@
 //! What was purged, and after which fetch: validity decided by comparing two numbers.
 //!
-//! Decides: whether a record with a given stamp and ids is still valid. Never touches: the records;
-//! nothing has to be deleted for a purge to hold, and a purge of a million responses costs one entry.
+//! Decides: whether a record with a given stamp, ids and key is still valid, and how far this process
+//! may be believed when it says so. Never touches: the records; nothing has to be deleted for a purge to
+//! hold, and a purge of a million responses costs one entry. Where numbers come from is the business of
+//! [`super::journal`], or of the clock where there is no fleet.
 //!
-//! Every purge gets a number out of a hybrid logical clock (milliseconds since the epoch times 1024,
-//! never less than any number before it), so that the numbers of several processes compare as well as
-//! their clocks do. Every fetch is stamped *before* the first byte of its request is sent. A record is
-//! invalid when something it bears was purged with a number strictly greater than its stamp.
+//! Every fetch is stamped *before* the first byte of its request is sent. A record is invalid when
+//! something it bears was purged with a number strictly greater than its stamp.
 //!
 //! # Invariants
 //!
-//! * I1: once [`PurgeTable::applied`] returns `s`, every purge numbered up to `s` is in the table: a
-//!   purge is applied first and published (`Release`) after.
+//! * I1: once [`PurgeTable::stamp`] returns `s`, every purge numbered up to `s` is in the table: purges
+//!   are applied first and published (`Release`) after.
 //! * I2: a stamp is taken before the fetch, never after it and never from the response; every purge
-//!   numbered here after a stamp was handed out is greater than that stamp. What was fetched before
-//!   a purge can therefore never outlive it, however late it is stored.
-//! * I3: nothing is served without having been found valid at the current [`PurgeTable::applied`].
+//!   applied here after a stamp was handed out is greater than that stamp, or raises a floor above it.
+//!   What was fetched before a purge can therefore never outlive it, however late it is stored.
+//! * I3: nothing is served without having been found valid at the current [`PurgeTable::changes`].
 //! * I4: an id is remembered for [`RETENTION`] at least, which is the longest that a record lives, or
 //!   until there is no room; what is forgotten raises a floor under which every record that could
 //!   bear it is invalid. Forgetting costs needless misses and never revives a response.
-//! * I5: numbers never go back: neither those of ids, nor floors, nor `applied`, whatever the clock
+//! * I5: numbers never go back: neither those of ids, nor floors, nor stamps, whatever the clock
 //!   does.
 //! * I6: of several soft purges the first after a record's stamp made it stale: those that follow, of
 //!   the same id or another, never give it more time.
+//! * I7: a process that has not heard from the fleet for [`HEARING`] says so ([`Validity::Unheard`]) of
+//!   everything that was fetched longer ago than its grace, and since it heard last.
 //!
 //! # Locks
 //!
@@ -31,20 +33,26 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
-use crate::caching::stamp::{PurgeId, Stamp};
+use bytes::Bytes;
+
+use crate::caching::stamp::{Mode, Purge, PurgeId, Sequence, Stamp, begins};
 use crate::semantics::UnixMillis;
 
 /// The most ids remembered one by one (60 to 150 bytes each).
 pub const MAX_IDS: usize = 1 << 20;
 
+/// The most prefixes remembered.
+pub const MAX_PREFIXES: usize = 1000;
+
 /// How long an id is remembered, in milliseconds: the longest that a record may live.
 pub const RETENTION: u64 = 7 * 24 * 3_600_000;
 
-/// Purge numbers in one millisecond.
-const PER_MILLI: u64 = 1024;
+/// How long ago the fleet may have been heard for its word to be the latest, in milliseconds.
+pub const HEARING: u64 = 2_500;
 
 /// Soft purges of one id that are told apart; the closest of more are taken together.
 const SPANS: usize = 4;
@@ -59,6 +67,8 @@ pub enum Validity {
     Valid,
     /// It is stale since then: to be validated, or to stand in while that happens.
     Soft(UnixMillis),
+    /// Nothing is known against it, but the fleet could not be heard: stale since then.
+    Unheard(UnixMillis),
     /// It is never to be used again, not even for validation.
     Hard,
 }
@@ -71,68 +81,99 @@ impl Validity {
     }
 }
 
-/// The purges of this process, by id. Shared by all workers.
+/// The purges that this process knows of. Shared by all workers.
 #[derive(Debug)]
 pub struct PurgeTable {
     shards: Vec<Mutex<Shard>>,
+    prefixes: RwLock<Vec<(Bytes, Purged)>>,
     /// Ids that one shard remembers.
     room: usize,
-    /// The greatest number whose purge, and all before it, is in the shards.
+    /// The greatest number whose purge, and all before it, is in the table: the stamp of fetches.
     applied: AtomicU64,
-    /// The greatest stamp handed out: the next purge is greater.
-    issued: AtomicU64,
-    /// Orders purges: held from numbering to publication, so that `applied` has no gaps (I1).
-    order: Mutex<()>,
+    /// The greatest number in the table, or floor: a stamp that reaches it outlives everything.
+    highest: AtomicU64,
+    /// The greatest number among the prefixes.
+    highest_prefix: AtomicU64,
+    /// What was fetched before it is invalid, whatever it bears.
+    floor: AtomicU64,
+    /// Counts the changes of the table, so that what was found valid need not be asked about again.
+    changes: AtomicU64,
+    /// Held from numbering to publication.
+    order: Mutex<Order>,
+    /// `None` where there is no fleet.
+    fleet: Option<Hearing>,
+}
+
+#[derive(Debug, Default)]
+struct Order {
+    /// This process added more to a number of the fleet than can be told apart.
+    spilled: bool,
+}
+
+/// When the fleet was heard last.
+#[derive(Debug)]
+struct Hearing {
+    grace: u64,
+    /// When the last reading that came to its end was asked for, in wall milliseconds.
+    heard: AtomicU64,
+    /// Readings fail: whatever the clock says, what is known may not be the latest.
+    lost: AtomicBool,
 }
 
 impl Default for PurgeTable {
     fn default() -> Self {
-        Self::new()
+        Self::alone()
     }
 }
 
 impl PurgeTable {
-    /// An empty table.
+    /// The table of a process that shares nothing with others.
     #[must_use]
-    pub fn new() -> Self {
-        Self::with_room(MAX_IDS)
+    pub fn alone() -> Self {
+        Self::with_room(MAX_IDS, None)
     }
 
-    fn with_room(ids: usize) -> Self {
+    /// The table of one process of a fleet, which may serve what it fetched for `grace` while it does not
+    /// hear the others.
+    #[must_use]
+    pub fn of_fleet(grace: Duration) -> Self {
+        let grace = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        let hearing = Hearing { grace, heard: AtomicU64::new(0), lost: AtomicBool::new(true) };
+        Self::with_room(MAX_IDS, Some(hearing))
+    }
+
+    fn with_room(ids: usize, fleet: Option<Hearing>) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            prefixes: RwLock::default(),
             room: (ids / SHARDS).max(2),
             applied: AtomicU64::new(0),
-            issued: AtomicU64::new(0),
-            order: Mutex::new(()),
+            highest: AtomicU64::new(0),
+            highest_prefix: AtomicU64::new(0),
+            floor: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
+            order: Mutex::default(),
+            fleet,
         }
     }
 
+    // === reading ===
+
     /// The stamp of a fetch whose request is sent after this call returns (I2).
     #[must_use]
-    pub fn stamp(&self, now: UnixMillis) -> Stamp {
-        let stamp = self.applied().0.max(numbered(now));
-        self.issued.fetch_max(stamp, Ordering::SeqCst);
-        Stamp(stamp)
-    }
-
-    /// Makes everything that bears one of `ids` and was fetched before now unusable. Holds for every
-    /// look-up that begins after this returns. Returns the purge's number.
-    pub fn purge_hard(&self, ids: &[PurgeId], now: UnixMillis) -> Stamp {
-        self.purge(ids, now, |purged, number| *purged = Purged { hard: number, soft: Vec::new() })
-    }
-
-    /// Makes everything that bears one of `ids` and was fetched before now stale.
-    pub fn purge_soft(&self, ids: &[PurgeId], now: UnixMillis) -> Stamp {
-        self.purge(ids, now, Purged::soften)
+    pub fn stamp(&self) -> Stamp {
+        Stamp(self.applied.load(Ordering::Acquire))
     }
 
     /// What the purges applied so far say of a record: hard before soft, and of several soft ones the
-    /// one that made it stale first.
+    /// one that made it stale first. `key` is the primary key's text.
     #[must_use]
-    pub fn validity(&self, stamp: Stamp, ids: &[PurgeId]) -> Validity {
-        if self.applied() <= stamp {
+    pub fn validity(&self, stamp: Stamp, ids: &[PurgeId], key: &[u8]) -> Validity {
+        if self.highest.load(Ordering::Acquire) <= stamp.0 {
             return Validity::Valid;
+        }
+        if self.floor.load(Ordering::Acquire) > stamp.0 {
+            return Validity::Hard;
         }
         let mut soft: Option<Stamp> = None;
         for id in ids {
@@ -148,13 +189,59 @@ impl PurgeTable {
             }
             soft = soft.into_iter().chain(purged.stale_since(stamp)).min();
         }
-        soft.map_or(Validity::Valid, |number| Validity::Soft(UnixMillis(number.0 / PER_MILLI)))
+        if self.highest_prefix.load(Ordering::Acquire) > stamp.0 {
+            let prefixes = self.prefixes.read().unwrap_or_else(PoisonError::into_inner);
+            for (prefix, purged) in prefixes.iter().filter(|(_, purged)| purged.last() > stamp) {
+                if begins(key, prefix) {
+                    if purged.hard > stamp {
+                        return Validity::Hard;
+                    }
+                    soft = soft.into_iter().chain(purged.stale_since(stamp)).min();
+                }
+            }
+        }
+        soft.map_or(Validity::Valid, |number| Validity::Soft(number.time()))
     }
 
-    /// The greatest number applied: while it is unchanged, so is every validity.
+    /// Counts changes: while it is unchanged, so is what [`Self::validity`] says.
     #[must_use]
-    pub fn applied(&self) -> Stamp {
-        Stamp(self.applied.load(Ordering::Acquire))
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Whether the fleet's latest word is known here, as far as a record received then is concerned:
+    /// valid, or unheard of since (I7).
+    #[must_use]
+    pub fn heard(&self, received: UnixMillis, now: UnixMillis) -> Validity {
+        let Some(fleet) = &self.fleet else { return Validity::Valid };
+        let heard = UnixMillis(fleet.heard.load(Ordering::Relaxed));
+        if !fleet.lost.load(Ordering::Relaxed) && now.since(heard) <= HEARING {
+            return Validity::Valid;
+        }
+        let until = heard.max(received).plus(fleet.grace);
+        if now < until { Validity::Valid } else { Validity::Unheard(until) }
+    }
+
+    /// Whether the fleet's latest word is known here.
+    #[must_use]
+    pub fn in_sync(&self, now: UnixMillis) -> bool {
+        self.fleet.as_ref().is_none_or(|fleet| {
+            !fleet.lost.load(Ordering::Relaxed)
+                && now.since(UnixMillis(fleet.heard.load(Ordering::Relaxed))) <= HEARING
+        })
+    }
+
+    /// Milliseconds since the fleet was heard; `None` where there is none, or it never was.
+    #[must_use]
+    pub fn lag(&self, now: UnixMillis) -> Option<u64> {
+        let heard = self.fleet.as_ref()?.heard.load(Ordering::Relaxed);
+        (heard > 0).then(|| now.since(UnixMillis(heard)))
+    }
+
+    /// Ids that are remembered. Locks every shard in turn: for people.
+    #[must_use]
+    pub fn ids(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).purged.len()).sum()
     }
 
     /// The ids that a fetch bears before anything is known of its response.
@@ -163,17 +250,127 @@ impl PurgeTable {
         [PurgeId::key(primary), PurgeId::ALL]
     }
 
-    fn purge(&self, ids: &[PurgeId], now: UnixMillis, set: impl Fn(&mut Purged, Stamp)) -> Stamp {
-        let _order = lock(&self.order);
-        let last = self.applied.load(Ordering::Acquire).max(self.issued.load(Ordering::SeqCst));
-        let number = Stamp(last.saturating_add(1).max(numbered(now)));
-        let horizon = Stamp(numbered(UnixMillis(now.0.saturating_sub(RETENTION))));
-        for id in ids {
-            let mut shard = self.shard(*id);
-            set(shard.entry(*id, self.room, horizon), number);
+    // === purges of this process ===
+
+    /// Makes what a purge concerns and was fetched before now unusable, or stale. Holds for every look-up
+    /// in this process that begins after this returns.
+    pub fn purge(&self, purge: &Purge, now: UnixMillis) -> Stamp {
+        let mut order = lock(&self.order);
+        let applied = Stamp(self.applied.load(Ordering::Acquire));
+        let mut number = Stamp(applied.0.saturating_add(1));
+        if self.fleet.is_none() {
+            number = number.max(Stamp::of(Sequence::at(now)));
+        } else if number.sequence() != applied.sequence() {
+            order.spilled = true;
         }
-        self.applied.store(number.0, Ordering::Release);
+        self.write(purge, Span::one(number), now);
+        self.publish(number);
         number
+    }
+
+    // === what the fleet says ===
+
+    /// Puts a purge of the fleet in its place. Returns whether it said anything new; its number becomes
+    /// part of stamps with [`Self::advance`] only.
+    pub fn apply(&self, purge: &Purge, sequence: Sequence, now: UnixMillis) -> bool {
+        let _order = lock(&self.order);
+        self.write(purge, Span::one(Stamp::of(sequence)), now)
+    }
+
+    /// As [`Self::apply`], for the last of any number of purges of which the others are not known (I6).
+    pub fn recall(&self, purge: &Purge, sequence: Sequence, now: UnixMillis) -> bool {
+        let _order = lock(&self.order);
+        self.write(purge, Span { first: Stamp::default(), last: Stamp::of(sequence) }, now)
+    }
+
+    /// Every purge of the fleet numbered up to `sequence` has been applied (I1).
+    pub fn advance(&self, sequence: Sequence) {
+        let mut order = lock(&self.order);
+        let number = Stamp::of(sequence);
+        if number.0 <= self.applied.load(Ordering::Acquire) {
+            return;
+        }
+        if std::mem::take(&mut order.spilled) {
+            // What this process numbered may be numbers that others were given: not to be compared.
+            self.raise(number);
+        }
+        self.publish(number);
+    }
+
+    /// Whatever was fetched before `sequence` was applied is invalid.
+    pub fn raise_floor(&self, sequence: Sequence) {
+        let _order = lock(&self.order);
+        self.raise(Stamp::of(sequence));
+    }
+
+    /// A reading of the fleet's purges, asked for at `asked`, came to its end.
+    pub fn has_heard(&self, asked: UnixMillis) {
+        if let Some(fleet) = &self.fleet {
+            fleet.heard.store(asked.0, Ordering::Relaxed);
+            fleet.lost.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Readings fail.
+    pub fn hears_nothing(&self) {
+        if let Some(fleet) = &self.fleet {
+            fleet.lost.store(true, Ordering::Relaxed);
+        }
+    }
+
+    // === writing; under the lock that orders ===
+
+    fn write(&self, purge: &Purge, span: Span, now: UnixMillis) -> bool {
+        let horizon = Stamp::of(Sequence::at(UnixMillis(now.0.saturating_sub(RETENTION))));
+        let mut news = false;
+        for id in &purge.ids {
+            let mut shard = self.shard(*id);
+            news |= shard.entry(*id, self.room, horizon).add(purge.mode, span);
+        }
+        if !purge.prefixes.is_empty() {
+            news |= self.write_prefixes(purge, span, horizon);
+        }
+        if news {
+            self.highest.fetch_max(span.last.0, Ordering::AcqRel);
+            self.changes.fetch_add(1, Ordering::AcqRel);
+        }
+        news
+    }
+
+    fn write_prefixes(&self, purge: &Purge, span: Span, horizon: Stamp) -> bool {
+        let mut prefixes = self.prefixes.write().unwrap_or_else(PoisonError::into_inner);
+        let mut news = false;
+        for prefix in &purge.prefixes {
+            let at = prefixes.iter().position(|(held, _)| held == prefix).unwrap_or_else(|| {
+                if prefixes.len() >= MAX_PREFIXES {
+                    prefixes.retain(|(_, purged)| purged.last() > horizon);
+                }
+                while prefixes.len() >= MAX_PREFIXES {
+                    let oldest = prefixes.iter().enumerate().min_by_key(|(_, (_, purged))| purged.last());
+                    let Some((oldest, last)) = oldest.map(|(at, (_, purged))| (at, purged.last())) else {
+                        break;
+                    };
+                    prefixes.swap_remove(oldest);
+                    // Which records it concerned is not known any more.
+                    self.raise(last);
+                }
+                prefixes.push((super::exact(prefix), Purged::default()));
+                prefixes.len() - 1
+            });
+            news |= prefixes[at].1.add(purge.mode, span);
+        }
+        self.highest_prefix.fetch_max(span.last.0, Ordering::AcqRel);
+        news
+    }
+
+    fn raise(&self, floor: Stamp) {
+        self.floor.fetch_max(floor.0, Ordering::AcqRel);
+        self.highest.fetch_max(floor.0, Ordering::AcqRel);
+        self.changes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn publish(&self, number: Stamp) {
+        self.applied.fetch_max(number.0, Ordering::AcqRel);
     }
 
     fn shard(&self, id: PurgeId) -> MutexGuard<'_, Shard> {
@@ -182,22 +379,18 @@ impl PurgeTable {
     }
 }
 
-const fn numbered(now: UnixMillis) -> u64 {
-    now.0.saturating_mul(PER_MILLI)
-}
-
 /// Purge numbers are published one by one and maps hold whole values: what a panicking thread left is
 /// sound.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The purges of one id that still say something.
+/// The purges of one id or prefix that still say something.
 #[derive(Clone, Debug, Default)]
 struct Purged {
     /// The last hard one; zero = never.
     hard: Stamp,
-    /// The soft ones after it, ascending; [`SPANS`] at most.
+    /// The soft ones after it, ascending and apart; [`SPANS`] at most.
     soft: Vec<Span>,
 }
 
@@ -206,6 +399,12 @@ struct Purged {
 struct Span {
     first: Stamp,
     last: Stamp,
+}
+
+impl Span {
+    const fn one(number: Stamp) -> Self {
+        Self { first: number, last: number }
+    }
 }
 
 impl Purged {
@@ -220,21 +419,39 @@ impl Purged {
         Some(span.first.max(stamp))
     }
 
-    /// Adds a soft purge, the greatest so far.
-    fn soften(&mut self, number: Stamp) {
-        if self.soft.len() >= SPANS {
+    /// Adds a purge, in whatever order they come. Whether it says anything that was not known.
+    fn add(&mut self, mode: Mode, span: Span) -> bool {
+        let number = span.last;
+        if number <= self.hard {
+            return false;
+        }
+        if mode == Mode::Hard {
+            self.hard = number;
+            self.soft.retain(|span| span.last > number);
+            return true;
+        }
+        if self.soft.iter().any(|span| (span.first..=span.last).contains(&number)) {
+            return false;
+        }
+        let at = self.soft.partition_point(|held| held.last < number);
+        // Between what is known already and this one, nothing is left out.
+        let before = at.checked_sub(1).and_then(|at| self.soft.get(at)).map_or(self.hard, |held| held.last);
+        self.soft.reserve_exact(1);
+        self.soft.insert(at, Span { first: span.first.max(before), last: number });
+        if self.soft.len() > SPANS {
             let width = |pair: &[Span]| match pair {
                 [before, after] => after.last.0.saturating_sub(before.first.0),
                 _ => u64::MAX,
             };
-            let narrowest = self.soft.windows(2).enumerate().min_by_key(|(_, pair)| width(pair));
+            // The newest stays apart: most records are younger than all others.
+            let older = self.soft.split_last().map_or(&[][..], |(_, older)| older);
+            let narrowest = older.windows(2).enumerate().min_by_key(|(_, pair)| width(pair));
             if let Some((at, _)) = narrowest {
                 let after = self.soft.remove(at + 1);
                 self.soft[at].last = after.last;
             }
         }
-        self.soft.reserve_exact(1);
-        self.soft.push(Span { first: number, last: number });
+        true
     }
 }
 
@@ -308,54 +525,73 @@ mod tests {
     const B: PurgeId = PurgeId(65);
     const T: UnixMillis = UnixMillis(1_700_000_000_000);
 
+    impl PurgeTable {
+        fn hard(&self, ids: &[PurgeId], now: UnixMillis) -> Stamp {
+            self.purge(&purge(Mode::Hard, ids, &[]), now)
+        }
+
+        fn soft(&self, ids: &[PurgeId], now: UnixMillis) -> Stamp {
+            self.purge(&purge(Mode::Soft, ids, &[]), now)
+        }
+
+        fn of(&self, stamp: Stamp, ids: &[PurgeId]) -> Validity {
+            self.validity(stamp, ids, b"http://a.example/x")
+        }
+    }
+
+    fn purge(mode: Mode, ids: &[PurgeId], prefixes: &[&'static str]) -> Purge {
+        let prefixes = prefixes.iter().map(|prefix| Bytes::from_static(prefix.as_bytes())).collect();
+        Purge { mode, ids: ids.to_vec(), prefixes }
+    }
+
     #[test]
     fn a_purge_ends_what_was_fetched_before_it_and_nothing_later() {
-        let table = PurgeTable::new();
-        let before = table.stamp(T);
-        assert!(table.validity(before, &[A, B]).is_valid());
+        let table = PurgeTable::alone();
+        let before = table.stamp();
+        assert!(table.of(before, &[A, B]).is_valid());
         // In the same millisecond, and even by a clock that went back.
         for now in [T, UnixMillis(T.0 - 60_000)] {
-            let before = table.stamp(T);
-            let number = table.purge_hard(&[A], now);
-            assert_eq!(table.applied(), number);
-            let after = table.stamp(now);
-            assert_eq!(table.validity(before, &[B, A]), Validity::Hard);
-            assert_eq!(table.validity(before, &[B]), Validity::Valid, "another id");
-            assert_eq!(table.validity(after, &[A]), Validity::Valid, "fetched after the purge");
+            let before = table.stamp();
+            let number = table.hard(&[A], now);
+            assert_eq!(table.stamp(), number);
+            let after = table.stamp();
+            assert_eq!(table.of(before, &[B, A]), Validity::Hard);
+            assert_eq!(table.of(before, &[B]), Validity::Valid, "another id");
+            assert_eq!(table.of(after, &[A]), Validity::Valid, "fetched after the purge");
         }
-        assert_eq!(table.validity(before, &[A]), Validity::Hard, "for good");
+        assert_eq!(table.of(before, &[A]), Validity::Hard, "for good");
     }
 
     #[test]
     fn a_soft_purge_says_since_when_and_gives_way_to_a_hard_one() {
-        let table = PurgeTable::new();
-        let stamp = table.stamp(T);
-        table.purge_soft(&[A], T.plus(5));
-        table.purge_soft(&[B], T.plus(9));
-        assert_eq!(table.validity(stamp, &[B, A]), Validity::Soft(T.plus(5)), "stale since the first");
-        assert_eq!(table.validity(stamp, &[B]), Validity::Soft(T.plus(9)));
-        assert!(!table.validity(stamp, &[B]).is_valid());
-        table.purge_hard(&[A], T.plus(10));
-        assert_eq!(table.validity(stamp, &[B, A]), Validity::Hard);
-        table.purge_soft(&[A], T.plus(11));
-        assert_eq!(table.validity(stamp, &[A]), Validity::Hard, "a soft purge does not soften a hard one");
-        let between = table.stamp(T.plus(10));
-        table.purge_soft(&[A], T.plus(12));
-        assert_eq!(table.validity(between, &[A]), Validity::Soft(T.plus(12)));
+        let table = PurgeTable::alone();
+        let stamp = table.stamp();
+        table.soft(&[A], T.plus(5));
+        table.soft(&[B], T.plus(9));
+        assert_eq!(table.of(stamp, &[B, A]), Validity::Soft(T.plus(5)), "stale since the first");
+        assert_eq!(table.of(stamp, &[B]), Validity::Soft(T.plus(9)));
+        assert!(!table.of(stamp, &[B]).is_valid());
+        table.hard(&[A], T.plus(10));
+        assert_eq!(table.of(stamp, &[B, A]), Validity::Hard);
+        table.soft(&[A], T.plus(11));
+        assert_eq!(table.of(stamp, &[A]), Validity::Hard, "a soft purge does not soften a hard one");
+        let between = table.stamp();
+        table.soft(&[A], T.plus(12));
+        assert_eq!(table.of(between, &[A]), Validity::Soft(T.plus(12)));
     }
 
     /// A tag that is purged again and again does not hand out a new stale window each time.
     #[test]
     fn the_first_soft_purge_after_the_stamp_counts() {
-        let table = PurgeTable::new();
+        let table = PurgeTable::alone();
         let stamps: Vec<Stamp> = (0..20_u64)
             .map(|n| {
-                let stamp = table.stamp(T.plus(n * 1000));
-                table.purge_soft(&[A], T.plus(n * 1000 + 500));
+                let stamp = table.stamp();
+                table.soft(&[A], T.plus(n * 1000 + 500));
                 stamp
             })
             .collect();
-        let since = |stamp| match table.validity(stamp, &[A]) {
+        let since = |stamp| match table.of(stamp, &[A]) {
             Validity::Soft(since) => since,
             other => panic!("{other:?}"),
         };
@@ -363,80 +599,178 @@ mod tests {
         assert_eq!(since(stamps[19]), T.plus(19_500), "the newest");
         for (n, stamp) in (0..20).zip(&stamps) {
             let exact = T.plus(n * 1000 + 500);
-            assert!((T.plus(n * 1000)..=exact).contains(&since(*stamp)), "never later than it was");
+            assert!((stamp.time()..=exact).contains(&since(*stamp)), "never later than it was");
         }
         assert_eq!(lock(&table.shards[0]).purged[&A.0].soft.len(), SPANS);
-        let after = table.stamp(T.plus(20_000));
-        assert!(table.validity(after, &[A]).is_valid());
+        let after = table.stamp();
+        assert!(table.of(after, &[A]).is_valid());
         // What a hard purge ends is forgotten.
-        table.purge_hard(&[A], T.plus(20_000));
+        table.hard(&[A], T.plus(20_000));
         assert!(lock(&table.shards[0]).purged[&A.0].soft.is_empty());
-        assert_eq!(table.validity(after, &[A]), Validity::Hard);
+        assert_eq!(table.of(after, &[A]), Validity::Hard);
     }
 
     #[test]
     fn everything_bears_the_key_and_all() {
-        let table = PurgeTable::new();
-        let stamp = table.stamp(T);
+        let table = PurgeTable::alone();
+        let stamp = table.stamp();
         assert_eq!(table.key_ids(7), [PurgeId::key(7), PurgeId::ALL]);
-        table.purge_hard(&[PurgeId::ALL], T);
-        assert_eq!(table.validity(stamp, &table.key_ids(7)), Validity::Hard);
-        assert_eq!(table.validity(stamp, &[]), Validity::Valid, "what bears nothing cannot be purged");
+        table.hard(&[PurgeId::ALL], T);
+        assert_eq!(table.of(stamp, &table.key_ids(7)), Validity::Hard);
+        assert_eq!(table.of(stamp, &[]), Validity::Valid, "what bears nothing cannot be purged");
     }
 
     #[test]
     fn a_full_table_forgets_ids_and_revives_nothing() {
-        let table = PurgeTable::with_room(SHARDS * 8);
-        let first = table.stamp(T);
+        let table = PurgeTable::with_room(SHARDS * 8, None);
+        let first = table.stamp();
         for n in 0..1000_u64 {
             // All in one shard.
-            table.purge_hard(&[PurgeId(n * SHARDS as u64)], T.plus(n));
+            table.hard(&[PurgeId(n * SHARDS as u64)], T.plus(n));
             assert!(lock(&table.shards[0]).purged.len() <= 8);
         }
         for n in 0..1000_u64 {
-            assert_eq!(table.validity(first, &[PurgeId(n * SHARDS as u64)]), Validity::Hard);
+            assert_eq!(table.of(first, &[PurgeId(n * SHARDS as u64)]), Validity::Hard);
         }
-        let last = table.stamp(T.plus(1000));
-        assert!(table.validity(last, &[PurgeId(0)]).is_valid(), "the floor is not above what was forgotten");
+        let last = table.stamp();
+        assert!(table.of(last, &[PurgeId(0)]).is_valid(), "the floor is not above what was forgotten");
         // A forgotten id that is purged again, softly, keeps what its shard's floor says of it.
-        table.purge_soft(&[PurgeId(0)], T.plus(1001));
-        assert_eq!(table.validity(first, &[PurgeId(0)]), Validity::Hard);
-        assert_eq!(table.validity(last, &[PurgeId(0)]), Validity::Soft(T.plus(1001)));
+        table.soft(&[PurgeId(0)], T.plus(1001));
+        assert_eq!(table.of(first, &[PurgeId(0)]), Validity::Hard);
+        assert_eq!(table.of(last, &[PurgeId(0)]), Validity::Soft(T.plus(1001)));
     }
 
     #[test]
     fn what_no_record_can_predate_is_forgotten_first() {
-        let table = PurgeTable::with_room(SHARDS * 8);
+        let table = PurgeTable::with_room(SHARDS * 8, None);
         let id = |n: u64| PurgeId(n * SHARDS as u64);
         for n in 0..7 {
-            table.purge_hard(&[id(n)], T);
+            table.hard(&[id(n)], T);
         }
         let week = T.plus(RETENTION + 1);
-        let recent = table.stamp(T.plus(2));
-        table.purge_hard(&[id(7)], week);
-        table.purge_hard(&[id(8)], week);
+        let recent = table.stamp();
+        table.hard(&[id(7)], week);
+        table.hard(&[id(8)], week);
         assert_eq!(lock(&table.shards[0]).purged.len(), 2);
-        assert!(table.validity(recent, &[id(0)]).is_valid());
-        assert_eq!(table.validity(recent, &[id(7)]), Validity::Hard);
+        assert!(table.of(recent, &[id(0)]).is_valid());
+        assert_eq!(table.of(recent, &[id(7)]), Validity::Hard);
     }
 
     #[test]
     fn a_purge_that_returned_holds_on_every_thread() {
-        let table = PurgeTable::new();
+        let table = PurgeTable::alone();
         std::thread::scope(|scope| {
             for thread in 0..4_u64 {
                 let table = &table;
                 scope.spawn(move || {
                     for n in 0..500 {
                         let id = PurgeId(n % 7);
-                        let stamp = table.stamp(T);
-                        let number = table.purge_hard(&[id], T);
-                        assert!(number > stamp && table.applied() >= number);
-                        assert_eq!(table.validity(stamp, &[id]), Validity::Hard, "thread {thread}");
+                        let stamp = table.stamp();
+                        let number = table.hard(&[id], T);
+                        assert!(number > stamp && table.stamp() >= number);
+                        assert_eq!(table.of(stamp, &[id]), Validity::Hard, "thread {thread}");
                     }
                 });
             }
         });
+    }
+
+    #[test]
+    fn prefixes_are_purged_as_ids_are() {
+        let table = PurgeTable::alone();
+        let stamp = table.stamp();
+        table.purge(&purge(Mode::Soft, &[], &["/x"]), T.plus(1));
+        assert_eq!(table.of(stamp, &[A]), Validity::Soft(T.plus(1)));
+        assert_eq!(table.validity(stamp, &[A], b"http://a.example/y"), Validity::Valid);
+        table.purge(&purge(Mode::Hard, &[], &["http://a.example/"]), T.plus(2));
+        assert_eq!(table.of(stamp, &[A]), Validity::Hard);
+        assert_eq!(table.of(table.stamp(), &[A]), Validity::Valid);
+        assert_eq!(table.validity(stamp, &[A], b"http://b.example/x"), Validity::Soft(T.plus(1)));
+    }
+
+    #[test]
+    fn prefixes_without_room_raise_the_floor() {
+        let table = PurgeTable::alone();
+        let stamp = table.stamp();
+        let prefix = |n: usize| Bytes::from(format!("/{n}/"));
+        for n in 0..=MAX_PREFIXES {
+            table.purge(&Purge { mode: Mode::Hard, ids: vec![], prefixes: vec![prefix(n)] }, T);
+        }
+        assert_eq!(table.of(stamp, &[A]), Validity::Hard, "it may have borne what was forgotten");
+        assert_eq!(table.prefixes.read().unwrap().len(), MAX_PREFIXES);
+        assert!(table.of(table.stamp(), &[A]).is_valid());
+    }
+
+    #[test]
+    fn what_the_fleet_says_counts_in_whatever_order_it_comes() {
+        let table = PurgeTable::of_fleet(Duration::ZERO);
+        let number = |n: u64| Sequence(Sequence::at(T).0 + n);
+        table.advance(number(0));
+        let stamp = table.stamp();
+        assert!(table.apply(&purge(Mode::Hard, &[A], &[]), number(9), T));
+        assert_eq!(table.stamp(), stamp, "others before it are not known yet");
+        assert_eq!(table.of(stamp, &[A]), Validity::Hard);
+        assert!(table.apply(&purge(Mode::Soft, &[B], &[]), number(5), T));
+        assert_eq!(table.of(stamp, &[B]), Validity::Soft(T), "below the highest, and new");
+        for (mode, id, n) in [(Mode::Hard, A, 9), (Mode::Hard, A, 4), (Mode::Soft, A, 7), (Mode::Soft, B, 5)]
+        {
+            assert!(!table.apply(&purge(mode, &[id], &[]), number(n), T), "{mode:?} {n} is no news");
+        }
+        table.advance(number(9));
+        table.advance(number(3));
+        assert_eq!(table.stamp(), Stamp::of(number(9)), "never back");
+        assert!(table.of(table.stamp(), &[A, B]).is_valid());
+    }
+
+    #[test]
+    fn purges_the_fleet_was_not_told_hold_here() {
+        let table = PurgeTable::of_fleet(Duration::ZERO);
+        table.advance(Sequence(1000));
+        let before = table.stamp();
+        let first = table.hard(&[A], T);
+        let between = table.stamp();
+        table.hard(&[A], T);
+        assert_eq!(first.sequence(), Sequence(1000));
+        assert_eq!([before, between].map(|stamp| table.of(stamp, &[A])), [Validity::Hard; 2]);
+        assert_eq!(between.shared(), before, "what others read is never later");
+        assert!(table.of(table.stamp(), &[A]).is_valid());
+        // More than there is room for between two numbers: what was numbered so is not believed later.
+        let spilled = (0..=u16::MAX).map(|_| table.hard(&[B], T)).last();
+        assert_eq!(spilled.map(Stamp::sequence), Some(Sequence(1001)));
+        let stamp = table.stamp();
+        assert!(table.of(stamp, &[A]).is_valid());
+        table.advance(Sequence(1001));
+        table.advance(Sequence(1002));
+        assert_eq!(table.of(stamp, &[A]), Validity::Hard);
+        assert!(table.of(table.stamp(), &[A]).is_valid());
+    }
+
+    #[test]
+    fn a_floor_ends_everything_before_it() {
+        let table = PurgeTable::of_fleet(Duration::ZERO);
+        table.advance(Sequence(7));
+        let stamp = table.stamp();
+        table.raise_floor(Sequence(8));
+        assert_eq!(table.validity(stamp, &[], b""), Validity::Hard);
+        table.advance(Sequence(8));
+        assert!(table.validity(table.stamp(), &[], b"").is_valid());
+    }
+
+    #[test]
+    fn a_process_that_hears_nothing_says_so_after_its_grace() {
+        let table = PurgeTable::of_fleet(Duration::from_secs(10));
+        assert!(!table.in_sync(T));
+        assert_eq!(table.heard(T, T.plus(9_999)), Validity::Valid, "never heard: the grace of the record");
+        assert_eq!(table.heard(T, T.plus(10_000)), Validity::Unheard(T.plus(10_000)));
+        table.has_heard(T);
+        assert!(table.in_sync(T.plus(HEARING)) && !table.in_sync(T.plus(HEARING + 1)));
+        let old = UnixMillis(T.0 - 60_000);
+        assert_eq!(table.heard(old, T.plus(HEARING)), Validity::Valid, "no grace is needed");
+        assert_eq!(table.heard(old, T.plus(10_000)), Validity::Unheard(T.plus(10_000)));
+        assert_eq!(table.heard(T.plus(5_000), T.plus(10_000)), Validity::Valid, "fetched since");
+        table.hears_nothing();
+        assert!(!table.in_sync(T), "whatever the clock says");
+        assert_eq!(PurgeTable::alone().heard(old, T), Validity::Valid);
     }
 
     #[derive(Clone, Debug)]
@@ -459,19 +793,19 @@ mod tests {
         /// a record may be invalid needlessly, and is never valid wrongly.
         #[test]
         fn agrees_with_a_list_of_purges(steps in vec(step(), 0..40), full in any::<bool>()) {
-            let table = PurgeTable::with_room(if full { 0 } else { MAX_IDS });
+            let table = PurgeTable::with_room(if full { 0 } else { MAX_IDS }, None);
             let spread = |id: &u64| PurgeId(id * SHARDS as u64 / 4);
             let mut stamps: Vec<(Stamp, usize)> = Vec::new();
             let mut purges: Vec<(bool, Vec<u64>, Stamp)> = Vec::new();
             for (at, step) in steps {
                 let now = T.plus(at);
                 match step {
-                    Step::Stamp => stamps.push((table.stamp(now), purges.len())),
+                    Step::Stamp => stamps.push((table.stamp(), purges.len())),
                     Step::Purge { hard, ids } => {
                         let purged: Vec<PurgeId> = ids.iter().map(spread).collect();
                         let number = match hard {
-                            true => table.purge_hard(&purged, now),
-                            false => table.purge_soft(&purged, now),
+                            true => table.hard(&purged, now),
+                            false => table.soft(&purged, now),
                         };
                         purges.push((hard, ids, number));
                     }
@@ -482,16 +816,17 @@ mod tests {
                         let hard = since().any(|(hard, ..)| *hard);
                         let soft = since().find(|(hard, ..)| !*hard).map(|(.., number)| *number);
                         let all = purges.iter().filter(|(hard, ids, _)| !*hard && ids.contains(&id)).count();
-                        match table.validity(*stamp, &[spread(&id)]) {
+                        match table.of(*stamp, &[spread(&id)]) {
                             Validity::Valid => prop_assert!(!hard && soft.is_none()),
                             Validity::Soft(since) => {
                                 let Some(number) = soft else { panic!("never purged softly") };
-                                let exact = UnixMillis(number.0 / PER_MILLI);
-                                let stored = UnixMillis(stamp.0 / PER_MILLI);
+                                let exact = number.time();
+                                let stored = stamp.time();
                                 prop_assert!(!hard && since <= exact && since >= stored);
                                 prop_assert!(since == exact || all > SPANS);
                             }
                             Validity::Hard => prop_assert!(hard || full),
+                            Validity::Unheard(_) => panic!("there is no fleet"),
                         }
                     }
                 }

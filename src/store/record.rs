@@ -392,7 +392,7 @@ fn put_head(out: &mut Writer, head: &StoredHead) {
     out.u64(head.stale_if_error);
     out.u64(head.keep);
     out.u64(head.cost);
-    out.u64(head.stamp.0);
+    out.u64(head.stamp.shared().0);
     out.count(head.ids.len());
     head.ids.iter().for_each(|id| out.u64(id.0));
     out.names(&head.vary);

@@ -5,6 +5,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::*;
+use crate::caching::stamp::Sequence;
 
 fn key() -> StoreKey {
     StoreKey { primary: 7, variant: Some(VariantHash(9)), text: Bytes::from_static(b"http://a.example/x") }
@@ -27,7 +28,7 @@ fn head() -> StoredHead {
         keep: 5,
         cost: 6,
         traits: Traits::HAS_VALIDATOR,
-        stamp: Stamp(8),
+        stamp: Stamp::of(Sequence(8)),
         ids: vec![PurgeId::ALL, PurgeId(3)],
         vary: vec![HeaderName::from_static("accept-encoding")],
         part: None,
@@ -157,7 +158,8 @@ fn chunks_are_named_by_key_and_content() {
     };
     let id = |key: &StoreKey, record: &Record| content_id(&encode(key, record, Compress::Never));
     let first = id(&key(), &response_of(head(), &body));
-    let validated = StoredHead { stamp: Stamp(9), received: UnixMillis(1_800_000_000_000), ..head() };
+    let validated =
+        StoredHead { stamp: Stamp::of(Sequence(9)), received: UnixMillis(1_800_000_000_000), ..head() };
     assert_eq!(id(&key(), &response_of(validated, &body)), first, "a 304 changes no content");
     let mut changed = body.clone();
     changed[CHUNK] ^= 1;
@@ -287,7 +289,7 @@ fn any_head() -> impl Strategy<Value = StoredHead> {
                 keep,
                 cost,
                 traits: Traits(traits),
-                stamp: Stamp(stamp),
+                stamp: Stamp(stamp).shared(),
                 ids: ids.into_iter().map(PurgeId).collect(),
                 vary,
                 part: None,

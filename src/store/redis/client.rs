@@ -355,6 +355,23 @@ impl Shared {
     }
 }
 
+/// A client of the purge journal's own: nothing of it is ever tried again, since whoever uses it makes a
+/// new one. Answers may take as long as `answers`.
+pub(super) fn dial_for_journal(
+    settings: &Settings,
+    answers: Duration,
+) -> Result<(Client, ConnectHandle), Error> {
+    let mut builder = configure(settings)?;
+    builder.with_connection_config(|connection| {
+        // A reading that waits is silent for as long as it waits.
+        connection.unresponsive.max_timeout = Some(answers.max(Duration::from_secs(1)) * 2);
+    });
+    builder.with_performance_config(|performance| performance.default_command_timeout = answers);
+    let client = builder.build()?;
+    let task = client.connect();
+    Ok((client, task))
+}
+
 // === Configuration of the library ===
 
 fn configure(settings: &Settings) -> Result<Builder, Error> {

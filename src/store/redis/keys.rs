@@ -10,6 +10,7 @@
 //! | `prefix:{H}:l`, `prefix:{H}:l:<variant>` | the fleet lock of either |
 //! | `prefix:{H}:b:<content>:<n>` | chunk `n` of a long body |
 //! | `prefix:probe` | what probes read and write |
+//! | `prefix:{journal}:state`, `:ids`, `:prefixes`, `:log` | the fleet's purges, see [`crate::store::journal`] |
 
 use fred::types::Key;
 
@@ -67,6 +68,11 @@ impl Names {
     /// What probes read and write.
     pub(super) fn probe(&self) -> Key {
         format!("{}:probe", self.prefix).into()
+    }
+
+    /// A key of the purge journal.
+    pub(super) fn journal(&self, what: &str) -> Key {
+        format!("{}:{{journal}}:{what}", self.prefix).into()
     }
 
     fn slot(&self, key: &StoreKey) -> String {

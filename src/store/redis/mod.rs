@@ -11,7 +11,9 @@
 //! | how much memory calls may hold | `budget` |
 //! | bodies that do not fit one value | `chunks` |
 //! | names of keys | `keys` |
-//! | lock tokens and scripts | `lock` |
+//! | lock tokens | `lock` |
+//! | scripts | `script` |
+//! | the fleet's purges | `journal` |
 //! | what went wrong | `counters` |
 //!
 //! Every command names one key or keys of one slot, and no reply is an array: the library reads the
@@ -26,10 +28,14 @@ mod budget;
 mod chunks;
 mod client;
 mod counters;
+mod journal;
 mod keys;
 mod lock;
+mod script;
 mod settings;
 
+#[cfg(test)]
+mod journal_tests;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -49,9 +55,10 @@ pub use self::breaker::BreakerState;
 use self::client::{Context, Line, Link, Role};
 use self::counters::Failure;
 pub use self::counters::{CommandObserver, Counters};
+pub use self::journal::{Journal, JournalStatus, Told};
 use self::keys::Names;
 pub use self::lock::{LockAttempt, LockToken};
-use self::lock::{RENEW, Script, UNLOCK};
+use self::script::{RENEW, Script, UNLOCK};
 pub use self::settings::{Server, Settings};
 use super::record::{self, Compress, Decoded};
 use super::{Record, StoreKey};
@@ -259,7 +266,7 @@ impl RedisStore {
                 .run(command, |link| async move { link.write.custom::<i64, Value>(verb, arguments).await })
         };
         match call("EVALSHA", script.hash.as_str().into()).await {
-            Err(Failure::NoScript) => call("EVAL", Value::from(script.text)).await,
+            Err(Failure::NoScript) => call("EVAL", Value::from(script.text.as_str())).await,
             result => result,
         }
     }

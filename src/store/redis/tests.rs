@@ -9,14 +9,31 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::testing::{RedisServer, until};
 use super::*;
-use crate::caching::stamp::{PurgeId, Stamp};
+use crate::caching::stamp::{PurgeId, Sequence, Stamp};
 use crate::caching::stored::{StoredHead, StoredResponse, Traits};
 use crate::caching::vary::{NewVariant, VariantHash, VaryIndex};
 
-struct Unobserved;
+pub(super) struct Unobserved;
 
 impl CommandObserver for Unobserved {
     fn observe(&self, _: &'static str, _: Duration) {}
+}
+
+/// Settings for a server of these tests.
+pub(super) fn settings(server: &RedisServer) -> Settings {
+    Settings {
+        server: Server::Tcp { host: "127.0.0.1".to_owned(), port: server.port, tls: false },
+        database: 0,
+        username: None,
+        password: None,
+        prefix: "fb-test".to_owned(),
+        // Wider than the defaults: these tests share their machine with others.
+        read_timeout: Duration::from_millis(250),
+        write_timeout: Duration::from_millis(500),
+        max_object_size: 8 << 20,
+        compress_above: 1 << 10,
+        lock_ttl: Duration::from_secs(5),
+    }
 }
 
 /// One store, with everything it counts.
@@ -31,19 +48,7 @@ impl Bench {
     }
 
     fn with(server: &RedisServer, change: impl FnOnce(&mut Settings)) -> Self {
-        let mut settings = Settings {
-            server: Server::Tcp { host: "127.0.0.1".to_owned(), port: server.port, tls: false },
-            database: 0,
-            username: None,
-            password: None,
-            prefix: "fb-test".to_owned(),
-            // Wider than the defaults: these tests share their machine with others.
-            read_timeout: Duration::from_millis(250),
-            write_timeout: Duration::from_millis(500),
-            max_object_size: 8 << 20,
-            compress_above: 1 << 10,
-            lock_ttl: Duration::from_secs(5),
-        };
+        let mut settings = settings(server);
         change(&mut settings);
         let counters = Arc::new(Counters::default());
         let store = RedisStore::connect(Arc::new(settings), Arc::clone(&counters), Arc::new(Unobserved));
@@ -86,7 +91,7 @@ fn response(body: impl Into<Bytes>) -> Record {
             keep: 0,
             cost: 5,
             traits: Traits::ORIGIN_EXPLICIT,
-            stamp: Stamp(7),
+            stamp: Stamp::of(Sequence(7)),
             ids: vec![PurgeId::ALL, PurgeId(9)],
             vary: Vec::new(),
             part: None,
@@ -292,7 +297,7 @@ async fn a_long_body_that_is_validated_stays_where_it_is() {
     for n in 0..10 {
         let mut head = first.head.clone();
         head.received = NOW.plus(n * 60_000);
-        head.stamp = Stamp(7 + n);
+        head.stamp = Stamp::of(Sequence(7 + n));
         let record = Record::Response(Arc::new(StoredResponse { head, body: first.body.clone() }));
         let before = bench.counters.commands();
         bench.store.put(place.clone(), record.clone(), NOW.plus(n * 60_000)).await;

@@ -1,0 +1,572 @@
+//! The fleet's purge journal in Redis: who asks what [`Follower`] wants to know, and who tells purges.
+//!
+//! Decides: how long answers may take, when a connection is given up, and how purges are put together for
+//! one call. Never touches: what an answer means (that is the [`Follower`]'s), or what is purged.
+//!
+//! Two tasks on the event loop where [`Journal::run`] runs, each with a connection of its own: the reader,
+//! which waits for purges and would keep others from using it, and the teller. A connection that fails is
+//! thrown away with its client: nothing is kept in it that could be lost.
+//!
+//! Cancelling a [`Journal::tell`] is safe: what was handed over is told, or kept to be told.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use fred::clients::Client;
+use fred::interfaces::{ClientLike, FredResult};
+use fred::types::{ClusterHash, ConnectHandle, CustomCommand, Key, Value};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::{sleep, timeout};
+
+use super::client::dial_for_journal;
+use super::counters::{CommandObserver, Counters, Failure};
+use super::keys::Names;
+use super::script::{LOOK, PAGE, Script, TELL};
+use super::settings::Settings;
+use crate::caching::stamp::{Mode, Purge, PurgeId, Sequence};
+use crate::clock;
+use crate::store::journal::{
+    Entry, Follower, Look, MAX_CALL, MAX_CALL_PREFIXES, PAGE as PAGE_SIZE, Page, Progress, Step, Table,
+    id_bytes, mode_byte,
+};
+use crate::store::purges::{HEARING, MAX_PREFIXES, PurgeTable, RETENTION};
+
+/// How long a reading waits for something to come.
+const WAIT: Duration = Duration::from_millis(500);
+/// How long any answer of the journal may take, beside the waiting that was asked for.
+const ANSWER: Duration = Duration::from_secs(1);
+/// Between a reader's connection that failed and the next, at first; four times that at most.
+const RETRY: Duration = Duration::from_millis(100);
+/// How often a purge is told before it is kept for later.
+const TRIES: usize = 3;
+/// Entries of one reading.
+const BATCH: usize = 500;
+/// About how many entries the stream keeps. Who misses more reads the tables.
+const LOG: usize = 10_000;
+/// How long whoever purged waits for this proxy to have read it.
+const ECHO: Duration = Duration::from_millis(250);
+/// How often what was left untold is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Purges handed over and not begun with.
+const QUEUE: usize = 1024;
+/// Ids that are kept to be told; more are told as "everything".
+const MOST_UNTOLD: usize = 10_000;
+
+/// A handle to the journal, for all workers.
+pub struct Journal {
+    settings: Arc<Settings>,
+    names: Names,
+    counters: Arc<Counters>,
+    observer: Arc<dyn CommandObserver>,
+    table: Arc<PurgeTable>,
+    follower: Mutex<Follower>,
+    untold: Mutex<Untold>,
+    /// There is something to tell that nobody waits for.
+    wake: Notify,
+    /// The number that stamps have reached.
+    reached: watch::Sender<Sequence>,
+    orders: mpsc::Sender<Order>,
+    queue: Mutex<Option<mpsc::Receiver<Order>>>,
+    /// The last state said that Redis is full.
+    full: AtomicBool,
+}
+
+/// What became of telling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Every proxy that reads the journal learns of it under this number; this one has.
+    Fleet(Sequence),
+    /// Redis could not be told; it will be when it is back.
+    Later,
+}
+
+/// How the journal stands, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalStatus {
+    /// Where the reader is.
+    pub progress: Progress,
+    /// The number of the stamps given out now.
+    pub sequence: Sequence,
+    /// Whether the fleet's latest word is known.
+    pub in_sync: bool,
+    /// Milliseconds since the fleet was heard last.
+    pub lag: Option<u64>,
+    /// Ids waiting to be told.
+    pub untold: usize,
+    /// Ids remembered here.
+    pub ids: usize,
+    /// Redis has no memory left, so nothing can be purged.
+    pub full: bool,
+}
+
+/// Purges of one caller, and where the answer goes.
+struct Order {
+    purges: Vec<Purge>,
+    reply: oneshot::Sender<Told>,
+}
+
+impl fmt::Debug for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Journal").field("status", &self.status()).finish_non_exhaustive()
+    }
+}
+
+impl Journal {
+    /// The journal that feeds `table`; nothing happens before [`Self::run`].
+    #[must_use]
+    pub fn new(
+        settings: Arc<Settings>,
+        table: Arc<PurgeTable>,
+        counters: Arc<Counters>,
+        observer: Arc<dyn CommandObserver>,
+    ) -> Self {
+        let (orders, queue) = mpsc::channel(QUEUE);
+        Self {
+            names: Names::new(&settings.prefix),
+            settings,
+            counters,
+            observer,
+            follower: Mutex::new(Follower::new(Arc::clone(&table))),
+            table,
+            untold: Mutex::default(),
+            wake: Notify::new(),
+            reached: watch::Sender::new(Sequence(0)),
+            orders,
+            queue: Mutex::new(Some(queue)),
+            full: AtomicBool::new(false),
+        }
+    }
+
+    /// Reads and tells until it is dropped. The second call ends at once.
+    pub async fn run(&self) {
+        let Some(queue) = lock(&self.queue).take() else { return };
+        tokio::join!(self.read_on(), self.tell_on(queue));
+    }
+
+    /// Tells the fleet of purges that hold in this process already. Ends when this process's stamps have
+    /// outlived them too, so that what is fetched afterwards is kept; or, with the telling going on, when
+    /// `patience` is over.
+    pub async fn tell(&self, purges: Vec<Purge>, patience: Duration) -> Told {
+        let (reply, told) = oneshot::channel();
+        if let Err(refused) = self.orders.try_send(Order { purges, reply }) {
+            let (mpsc::error::TrySendError::Full(order) | mpsc::error::TrySendError::Closed(order)) = refused;
+            lock(&self.untold).keep(order.purges);
+            self.wake.notify_one();
+            return Told::Later;
+        }
+        let told = timeout(patience, told).await.ok().and_then(Result::ok).unwrap_or(Told::Later);
+        if let Told::Fleet(sequence) = told {
+            self.reach(sequence, ECHO).await;
+        }
+        told
+    }
+
+    /// Waits until the fleet was heard for the first time, for as long as `patience`.
+    pub async fn first_heard(&self, patience: Duration) {
+        self.reach(Sequence(1), patience).await;
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn status(&self) -> JournalStatus {
+        let now = clock::wall();
+        JournalStatus {
+            progress: lock(&self.follower).progress(),
+            sequence: self.table.stamp().sequence(),
+            in_sync: self.table.in_sync(now),
+            lag: self.table.lag(now),
+            untold: lock(&self.untold).ids,
+            ids: self.table.ids(),
+            full: self.full.load(Ordering::Relaxed),
+        }
+    }
+
+    async fn reach(&self, sequence: Sequence, patience: Duration) {
+        let mut reached = self.reached.subscribe();
+        // Whether it was reached or not, whoever waits goes on.
+        let _ = timeout(patience, reached.wait_for(|reached| *reached >= sequence)).await;
+    }
+}
+
+// === The reader ===
+
+impl Journal {
+    async fn read_on(&self) {
+        let mut failures: u32 = 0;
+        let mut heard = clock::monotonic();
+        loop {
+            let ended = match self.connect(WAIT + ANSWER).await {
+                Ok(line) => {
+                    let ended = self.follow(&line, &mut heard).await;
+                    lock(&self.follower).lost();
+                    ended
+                }
+                Err(failure) => failure,
+            };
+            self.counters.failed(ended);
+            failures = if self.table.in_sync(clock::wall()) { 0 } else { failures.saturating_add(1) };
+            if failures == 1 {
+                tracing::warn!(server = %self.settings.server, why = ?ended,
+                    "the purge journal cannot be read");
+            }
+            if clock::monotonic().saturating_duration_since(heard) >= Duration::from_millis(HEARING) {
+                self.table.hears_nothing();
+            }
+            sleep(RETRY * failures.clamp(1, 4)).await;
+        }
+    }
+
+    /// Asks and hands in answers until one does not come. Returns why.
+    async fn follow(&self, line: &Line, heard: &mut std::time::Instant) -> Failure {
+        let mut looks = 0;
+        let mut silent = true;
+        loop {
+            let asked = clock::wall();
+            let begun = clock::monotonic();
+            let step = lock(&self.follower).next(asked);
+            looks = if matches!(step, Step::Look { .. }) { looks + 1 } else { 0 };
+            if looks > 2 {
+                // It sees, again and again, what it cannot use: at leisure.
+                sleep(RETRY).await;
+            }
+            match self.take(line, step, asked).await {
+                Ok(()) => {}
+                Err(failure) => return failure,
+            }
+            if self.table.in_sync(clock::wall()) {
+                *heard = begun;
+                if std::mem::take(&mut silent) {
+                    tracing::info!(ids = self.table.ids(), "the purge journal is read");
+                    self.wake.notify_one();
+                }
+            }
+            self.reached.send_if_modified(|reached| {
+                let sequence = self.table.stamp().sequence();
+                std::mem::replace(reached, sequence) != sequence
+            });
+            self.keep_what_was_lost();
+        }
+    }
+
+    async fn take(
+        &self,
+        line: &Line,
+        step: Step,
+        asked: crate::semantics::UnixMillis,
+    ) -> Result<(), Failure> {
+        let nonsense = |_| Failure::Protocol;
+        match step {
+            Step::Look { least } => {
+                let value =
+                    self.script(line, "journal_look", &LOOK, &self.keys(), self.beginning(least)).await?;
+                let look = bytes(&value).and_then(Look::decode).ok_or(Failure::Protocol)?;
+                self.full.store(look.full, Ordering::Relaxed);
+                lock(&self.follower).looked(look, asked);
+                Ok(())
+            }
+            Step::Page { of, from } => {
+                let [state, ids, prefixes, _] = self.keys();
+                let table = if of == Table::Ids { ids } else { prefixes };
+                let arguments = vec![Value::from(decimal(from)), Value::from(PAGE_SIZE.to_string())];
+                let value = self.script(line, "journal_page", &PAGE, &[state, table], arguments).await?;
+                let page = bytes(&value).and_then(|page| Page::decode(page, of == Table::Ids));
+                let page = page.ok_or(Failure::Protocol)?;
+                lock(&self.follower).paged(&page, clock::wall()).map_err(nonsense)
+            }
+            Step::Read { after, wait } => {
+                let value = self.read(line, after, wait).await?;
+                let read = entries(&value)
+                    .is_some_and(|entries| lock(&self.follower).read(&entries, clock::wall()).is_ok());
+                if !read {
+                    // The stream holds what nobody of ours wrote: the tables are read instead.
+                    self.counters.failed(Failure::Protocol);
+                    lock(&self.follower).unreadable();
+                    sleep(RETRY).await;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn read(&self, line: &Line, after: Sequence, wait: bool) -> Result<Value, Failure> {
+        let [_, _, _, log] = self.keys();
+        let mut arguments = vec![Value::from("COUNT"), Value::from(BATCH.to_string())];
+        if wait {
+            arguments.extend([Value::from("BLOCK"), Value::from(WAIT.as_millis().to_string())]);
+        }
+        arguments.extend([Value::from("STREAMS"), Value::Bytes(log.inner().clone())]);
+        let hash = ClusterHash::Offset(arguments.len() - 1);
+        arguments.push(Value::from(format!("{}-0", after.0)));
+        let command = CustomCommand::new_static("XREAD", hash, wait);
+        self.answer("journal_read", line.client.custom::<Value, _>(command, arguments)).await
+    }
+
+    fn keep_what_was_lost(&self) {
+        let mut lost = Vec::new();
+        {
+            let mut follower = lock(&self.follower);
+            lost.extend(std::iter::from_fn(|| follower.take_untold()));
+        }
+        if !lost.is_empty() {
+            tracing::warn!(purges = lost.len(), "Redis has lost purges: they are told again");
+            let mut untold = lock(&self.untold);
+            lost.into_iter().for_each(|(sequence, purge)| untold.keep_one(purge, sequence));
+            drop(untold);
+            self.wake.notify_one();
+        }
+    }
+}
+
+// === The teller ===
+
+/// Purges that Redis has to be told, and nobody waits for.
+#[derive(Debug, Default)]
+struct Untold {
+    /// Each with the number that makes telling it needless; zero = none does.
+    purges: VecDeque<(Purge, Sequence)>,
+    ids: usize,
+}
+
+impl Untold {
+    fn keep(&mut self, purges: Vec<Purge>) {
+        purges.into_iter().for_each(|purge| self.keep_one(purge, Sequence(0)));
+    }
+
+    fn keep_one(&mut self, purge: Purge, below: Sequence) {
+        self.ids += purge.ids.len() + purge.prefixes.len();
+        self.purges.push_back((purge, below));
+        if self.ids > MOST_UNTOLD || self.purges.len() > MOST_UNTOLD {
+            let everything = Purge::of_ids(Mode::Hard, vec![PurgeId::ALL]);
+            *self = Self { ids: 1, purges: VecDeque::from([(everything, Sequence(0))]) };
+        }
+    }
+
+    fn take(&mut self) -> VecDeque<(Purge, Sequence)> {
+        std::mem::take(self).purges
+    }
+}
+
+impl Journal {
+    async fn tell_on(&self, mut queue: mpsc::Receiver<Order>) {
+        let mut line: Option<Line> = None;
+        let mut orders = Vec::new();
+        loop {
+            tokio::select! {
+                count = queue.recv_many(&mut orders, 64) => if count == 0 { return },
+                () = self.wake.notified() => {}
+                () = sleep(AGAIN), if lock(&self.untold).ids > 0 => {}
+            }
+            let told = if self.table.in_sync(clock::wall()) {
+                let purges = orders.iter().flat_map(|order: &Order| order.purges.clone()).collect();
+                self.tell_all(&mut line, purges).await
+            } else {
+                orders.iter().for_each(|order| lock(&self.untold).keep(order.purges.clone()));
+                Told::Later
+            };
+            for order in orders.drain(..) {
+                // Whoever asked may have gone.
+                let _ = order.reply.send(told);
+            }
+        }
+    }
+
+    /// What was left untold first; what cannot be told is kept.
+    async fn tell_all(&self, line: &mut Option<Line>, purges: Vec<Purge>) -> Told {
+        let before = lock(&self.untold).take();
+        let mut calls: VecDeque<(Purge, Sequence)> = before;
+        calls.extend(together(purges).into_iter().map(|purge| (purge, Sequence(0))));
+        let mut told = Told::Later;
+        while let Some((purge, below)) = calls.pop_front() {
+            match self.tell_one(line, &purge, below).await {
+                Some(sequence) => told = Told::Fleet(sequence),
+                None => {
+                    let mut untold = lock(&self.untold);
+                    untold.keep_one(purge, below);
+                    calls.into_iter().for_each(|(purge, below)| untold.keep_one(purge, below));
+                    return Told::Later;
+                }
+            }
+        }
+        told
+    }
+
+    async fn tell_one(&self, line: &mut Option<Line>, purge: &Purge, below: Sequence) -> Option<Sequence> {
+        for _ in 0..TRIES {
+            if line.is_none() {
+                *line = self.connect(self.settings.write_timeout).await.ok();
+            }
+            let Some(open) = line.as_ref() else { continue };
+            let least = lock(&self.follower).least_number();
+            let mut arguments = self.beginning(least);
+            arguments.extend([
+                Value::from(mode_byte(purge.mode)),
+                Value::from(decimal(below)),
+                Value::Bytes(id_bytes(&purge.ids)),
+                Value::from(RETENTION.to_string()),
+                Value::from(MAX_PREFIXES.to_string()),
+                Value::from(LOG.to_string()),
+            ]);
+            arguments.extend(purge.prefixes.iter().map(|prefix| Value::Bytes(prefix.clone())));
+            match self.script(open, "journal_tell", &TELL, &self.keys(), arguments).await {
+                Ok(Value::Integer(number)) if number >= 0 => {
+                    let sequence = Sequence(number.unsigned_abs()).min(Sequence::LAST);
+                    if number > 0 {
+                        lock(&self.follower).told(purge, sequence, clock::wall());
+                    }
+                    return Some(if number > 0 { sequence } else { below });
+                }
+                Ok(_) => {
+                    // No room for more prefixes: nobody can do anything about it but time.
+                    tracing::warn!("too many prefixes are purged already: one was not told");
+                    return None;
+                }
+                Err(failure) => {
+                    self.counters.failed(failure);
+                    *line = None;
+                }
+            }
+        }
+        None
+    }
+}
+
+/// The same purges in as few calls as there may be.
+fn together(purges: Vec<Purge>) -> Vec<Purge> {
+    let mut calls: Vec<Purge> = Vec::new();
+    for purge in purges {
+        for ids in purge.ids.chunks(MAX_CALL) {
+            let room = |call: &&mut Purge| call.mode == purge.mode && call.ids.len() + ids.len() <= MAX_CALL;
+            match calls.iter_mut().find(room) {
+                Some(call) => call.ids.extend_from_slice(ids),
+                None => calls.push(Purge::of_ids(purge.mode, ids.to_vec())),
+            }
+        }
+        for prefixes in purge.prefixes.chunks(MAX_CALL_PREFIXES) {
+            calls.push(Purge { mode: purge.mode, ids: Vec::new(), prefixes: prefixes.to_vec() });
+        }
+    }
+    calls
+}
+
+// === Talking to Redis ===
+
+/// A connection of the journal's own; it ends with the value.
+struct Line {
+    client: Client,
+    task: ConnectHandle,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Journal {
+    async fn connect(&self, answers: Duration) -> Result<Line, Failure> {
+        let (client, task) = dial_for_journal(&self.settings, answers).map_err(|e| Failure::of(&e))?;
+        let line = Line { client, task };
+        match timeout(ANSWER, line.client.wait_for_connect()).await {
+            Ok(Ok(())) => Ok(line),
+            Ok(Err(error)) => Err(Failure::of(&error)),
+            Err(_) => Err(Failure::Timeout),
+        }
+    }
+
+    fn keys(&self) -> [Key; 4] {
+        ["state", "ids", "prefixes", "log"].map(|what| self.names.journal(what))
+    }
+
+    /// What every script that may begin a new life of the journal is told.
+    fn beginning(&self, least: Sequence) -> Vec<Value> {
+        let life = fastrand::u128(..).to_be_bytes();
+        vec![Value::Bytes(Bytes::copy_from_slice(&life)), Value::from(decimal(least))]
+    }
+
+    async fn script(
+        &self,
+        line: &Line,
+        command: &'static str,
+        script: &Script,
+        keys: &[Key],
+        arguments: Vec<Value>,
+    ) -> Result<Value, Failure> {
+        let call = |verb: &'static str, script: &str| {
+            let count = i64::try_from(keys.len()).unwrap_or(i64::MAX);
+            let fixed = [Value::from(script), Value::Integer(count)];
+            let keys = keys.iter().map(|key| Value::Bytes(key.inner().clone()));
+            let all: Vec<Value> = fixed.into_iter().chain(keys).chain(arguments.iter().cloned()).collect();
+            let verb = CustomCommand::new_static(verb, ClusterHash::Offset(2), false);
+            self.answer(command, line.client.custom::<Value, _>(verb, all))
+        };
+        match call("EVALSHA", &script.hash).await {
+            Err(Failure::NoScript) => call("EVAL", &script.text).await,
+            result => result,
+        }
+    }
+
+    async fn answer(
+        &self,
+        command: &'static str,
+        call: impl Future<Output = FredResult<Value>>,
+    ) -> Result<Value, Failure> {
+        self.counters.sent();
+        let begun = clock::monotonic();
+        // The library has a time-out of its own; this one holds should its task hang.
+        let result = timeout(WAIT + 2 * ANSWER, call).await;
+        self.observer.observe(command, clock::monotonic().saturating_duration_since(begun));
+        match result {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(Failure::of(&error)),
+            Err(_) => Err(Failure::Timeout),
+        }
+    }
+}
+
+fn decimal(sequence: Sequence) -> String {
+    sequence.0.to_string()
+}
+
+fn bytes(value: &Value) -> Option<&[u8]> {
+    match value {
+        Value::Bytes(bytes) => Some(bytes),
+        Value::String(text) => Some(text.as_bytes()),
+        _ => None,
+    }
+}
+
+/// What XREAD answers: nothing, or one stream and its entries, in a map (RESP3) or an array of pairs.
+fn entries(value: &Value) -> Option<Vec<Entry>> {
+    let stream = match value {
+        Value::Null => return Some(Vec::new()),
+        Value::Map(streams) => streams.iter().next().map(|(_, entries)| entries.clone())?,
+        Value::Array(streams) => match streams.first()? {
+            Value::Array(pair) => pair.get(1)?.clone(),
+            // One stream, as the library flattens it.
+            _ => streams.get(1)?.clone(),
+        },
+        _ => return None,
+    };
+    let Value::Array(stream) = stream else { return None };
+    stream
+        .iter()
+        .map(|entry| {
+            let Value::Array(entry) = entry else { return None };
+            let [id, Value::Array(fields)] = entry.as_slice() else { return None };
+            let fields: Option<Vec<&[u8]>> = fields.iter().map(bytes).collect();
+            let fields = fields?;
+            let (pairs, rest) = fields.as_chunks::<2>();
+            let pairs = pairs.iter().map(|[name, value]| (*name, *value));
+            Entry::decode(bytes(id)?, pairs).filter(|_| rest.is_empty())
+        })
+        .collect()
+}
+
+/// Whole values are put in place: what a panicking thread left is sound.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
