@@ -125,6 +125,7 @@ impl Admin {
                 errors: counters.errors(),
                 compressed_before: counters.compressed().0,
                 compressed_after: counters.compressed().1,
+                journal_lag: shared.journal.as_ref().and_then(|journal| journal.status().lag),
             }),
         }
     }

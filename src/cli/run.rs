@@ -130,6 +130,7 @@ impl Process {
         tracing::info!("tiers: {}", rules.tiers_summary());
         let instance = Instance::new(rules, log).map_err(io("starting"))?;
         let instance = Arc::new(instance);
+        follow_the_fleet(&instance).map_err(|error| io("journal thread")(error.into()))?;
         let workers = Arc::new(Workers::default());
         let (stop, stopping) = watch::channel(false);
 
@@ -223,6 +224,29 @@ impl Process {
         }
     }
 }
+
+/// Starts reading and telling the fleet's purges, on a thread of its own: busy event loops do not delay a
+/// purge. Waits until they are known, but not for a Redis that is down.
+fn follow_the_fleet(instance: &Instance) -> io::Result<()> {
+    let Some(journal) = instance.shared.journal.clone() else { return Ok(()) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (known, wait) = std::sync::mpsc::sync_channel(1);
+    std::thread::Builder::new().name("journal".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            tokio::join!(journal.run(), async {
+                journal.first_heard(FIRST_HEARING).await;
+                // Nobody waits any more if starting has failed meanwhile.
+                let _ = known.send(());
+            });
+        });
+    })?;
+    // It ends with the process: what a thread has not told by then is lost with the process's memory.
+    let _ = wait.recv();
+    Ok(())
+}
+
+/// How long a start waits for the fleet's purges.
+const FIRST_HEARING: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// The service of one worker: the proxy in force when a request comes.
 #[derive(Clone)]

@@ -62,6 +62,7 @@ pub(super) const REDIS: &[Key] = &[
     key("max_object_size", r#""8MiB""#),
     key("compress_above", r#""1KiB""#),
     key("lock_ttl", r#""5s""#),
+    key("purge_grace", r#""10s""#),
 ];
 
 /// `[upstream.NAME]`.

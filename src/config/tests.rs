@@ -123,6 +123,7 @@ fn everything_that_can_be_said() {
         max_object_size = "16MiB"
         compress_above = "0"
         lock_ttl = "10s"
+        purge_grace = "1s"
         [upstream.a]
         servers = ["https://a.example", "http://[::1]:81"]
         host = "upstream"

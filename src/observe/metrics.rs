@@ -42,6 +42,7 @@ pub struct Metrics {
     redis_duration: HistogramVec,
     redis_errors: MirrorVec,
     redis_breaker: IntGauge,
+    journal_lag: Gauge,
     compression: MirrorVec,
     purges: IntCounterVec,
     last_reload: IntGauge,
@@ -131,6 +132,14 @@ impl Metrics {
                 let gauge = IntGauge::with_opts(opts(
                     "redis_breaker_state",
                     "0 closed (in use), 1 half-open (probing), 2 open (not asked).",
+                ))?;
+                registry.register(Box::new(gauge.clone()))?;
+                gauge
+            },
+            journal_lag: {
+                let gauge = Gauge::with_opts(opts(
+                    "journal_lag_seconds",
+                    "Seconds since the fleet's purges were known to the last; 0 without Redis.",
                 ))?;
                 registry.register(Box::new(gauge.clone()))?;
                 gauge
@@ -258,15 +267,10 @@ impl Metrics {
         self.origin_duration.with_label_values(&[upstream]).observe(took.as_secs_f64());
     }
 
-    /// Observes a Redis command.
-    pub fn redis_command(&self, command: &'static str, took: Duration) {
-        self.redis_duration.with_label_values(&[command]).observe(took.as_secs_f64());
-    }
-
-    /// Handle for a Redis command's durations, to be kept by who observes often.
+    /// The durations of Redis commands, to be kept by who sends them.
     #[must_use]
-    pub fn redis_histogram(&self, command: &'static str) -> Histogram {
-        self.redis_duration.with_label_values(&[command])
+    pub fn redis_commands(&self) -> RedisCommands {
+        RedisCommands(self.redis_duration.clone())
     }
 
     /// Counts an invalidation; `kind` and `source` come from closed sets.
@@ -297,6 +301,8 @@ impl Metrics {
         }
         if let Some(redis) = &snapshot.redis {
             self.redis_breaker.set(redis.breaker);
+            // Never yet is no number of seconds: infinity alerts, zero would not.
+            self.journal_lag.set(redis.journal_lag.map_or(f64::INFINITY, |lag| lag as f64 / 1000.0));
             for (kind, count) in &redis.errors {
                 self.redis_errors.set(kind, *count);
             }
@@ -335,6 +341,17 @@ pub struct TierSize {
     pub entries: u64,
 }
 
+/// `forebay_redis_command_duration_seconds`.
+#[derive(Clone, Debug)]
+pub struct RedisCommands(HistogramVec);
+
+impl RedisCommands {
+    /// Observes a command; its name is one of a closed list.
+    pub fn observe(&self, command: &'static str, took: Duration) {
+        self.0.with_label_values(&[command]).observe(took.as_secs_f64());
+    }
+}
+
 /// Connections to one upstream.
 #[derive(Clone, Debug)]
 pub struct UpstreamConnections {
@@ -357,6 +374,8 @@ pub struct RedisCounts {
     pub compressed_before: u64,
     /// The same after.
     pub compressed_after: u64,
+    /// Milliseconds since the fleet's purges were known to the last; `None`: never yet.
+    pub journal_lag: Option<u64>,
 }
 
 /// Where a fetch was shared.

@@ -518,7 +518,9 @@ impl Errand {
         memory.insert(&place, record.clone(), now);
         memory.insert(&self.place(None), index.clone(), now);
         let forgotten: Vec<StoreKey> = forgotten.into_iter().map(|hash| self.place(Some(hash))).collect();
-        forgotten.iter().for_each(|place| memory.remove(place));
+        for place in &forgotten {
+            memory.remove(place);
+        }
         if let Some(redis) = redis {
             // The index is what makes a variant findable: it comes after it.
             redis.put(place, record, now).await;

@@ -6,6 +6,7 @@
 //! client that breaks off breaks the upstream message off.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::CONTENT_LOCATION;
 use http::request::Parts;
@@ -32,6 +33,7 @@ use crate::clock;
 use crate::observe::metrics::Cause;
 use crate::rules::route::Route;
 use crate::store::StoreKey;
+use crate::store::redis::Told;
 use crate::upstream::request::{self, Hop, Unforwardable};
 use crate::upstream::{Answer, RequestBody, SendOptions, response};
 use crate::wire::Connection;
@@ -88,7 +90,8 @@ impl Proxy {
         let conditions = validation::Asked::Nothing;
         let arrival = Arrival { stamp, sent, received: clock::wall(), begun, took, conditions };
         let described = facts.and_then(|facts| self.described(&asked, facts, route, &answer, arrival));
-        let purged = self.invalidate(&asked, route, answer.head.status, &answer.head.headers).await;
+        let (status, fields) = (answer.head.status, &answer.head.headers);
+        let purged = self.invalidate(&asked, route, status, fields, described.is_some()).await;
         if let Some((errand, mut head)) = described {
             // It is what this very request has left behind: only its own purge does not concern it.
             head.stamp = purged.unwrap_or(stamp);
@@ -217,16 +220,48 @@ impl Proxy {
     }
 
     /// Carries out what a successful unsafe method invalidates (RFC 9111 4.4): all of it here before
-    /// anything is waited for, so that no purge of others falls in between. The last purge's number.
+    /// anything is waited for, so that no purge of others falls in between; then the fleet is told, where
+    /// it may hold any of it, or `stores` says that this answer takes its place. The last purge's number.
     async fn invalidate(
         self: &Arc<Self>,
         asked: &Asked,
         route: &Arc<Route>,
         status: StatusCode,
         response: &HeaderMap,
+        stores: bool,
     ) -> Option<Stamp> {
-        let mut last = None;
-        let mut places = Vec::new();
+        let shared = &self.shared;
+        let (places, purges) = self.invalidated(asked, route, status, response);
+        let here = purges.iter().map(|purge| shared.purges.purge(purge, clock::wall())).max()?;
+        // The journal tells of what was seen to be cached: not of every URL that is ever posted to.
+        let mut cached = stores || purges.len() > places.len();
+        for place in &places {
+            cached |= shared.memory.remove(place);
+        }
+        let (Some(redis), Some(journal)) = (&self.redis, &shared.journal) else { return Some(here) };
+        for place in &places {
+            cached |= redis.forget(place).await.unwrap_or(true);
+        }
+        if !cached {
+            return Some(here);
+        }
+        let patience = self.site.rules.redis.as_ref().map_or(Duration::ZERO, |redis| redis.write_timeout);
+        match journal.tell(purges, patience).await {
+            Told::Fleet(sequence) => Some(here.max(Stamp::of(sequence))),
+            Told::Later => Some(here),
+        }
+    }
+
+    /// The records that an unsafe method concerns, and what invalidates them: a purge for each, and one
+    /// more for groups (RFC 9875 3).
+    fn invalidated(
+        &self,
+        asked: &Asked,
+        route: &Route,
+        status: StatusCode,
+        response: &HeaderMap,
+    ) -> (Vec<StoreKey>, Vec<Purge>) {
+        let (mut places, mut purges) = (Vec::new(), Vec::new());
         let target =
             TargetUri { scheme: Asked::SCHEME, authority: asked.authority(), path_and_query: asked.target() };
         let Invalidation { targets, groups } =
@@ -242,31 +277,19 @@ impl Proxy {
                 continue;
             }
             let in_key = self.fields_named(Selecting::Asked(asked), &policy.key.headers);
-            let key = policy.key.key(Asked::SCHEME, asked.authority(), &target, in_key);
-            if let Ok(key) = key {
-                let every = every_key_of(&policy.key, asked.authority(), &target);
-                let ids: Vec<PurgeId> = std::iter::once(PurgeId::key(key.hash))
-                    .chain(every.map(|tag| PurgeId::tag(tag.as_bytes())))
-                    .collect();
-                let place = StoreKey { primary: key.hash, variant: None, text: key.text };
-                let purge = Purge::of_ids(Mode::Hard, ids);
-                last = last.max(Some(self.shared.purges.purge(&purge, clock::wall())));
-                self.shared.memory.remove(&place);
-                self.shared.metrics.purge("key", "unsafe_method");
-                places.push(place);
-            }
+            let Ok(key) = policy.key.key(Asked::SCHEME, asked.authority(), &target, in_key) else { continue };
+            let every = every_key_of(&policy.key, asked.authority(), &target);
+            let every = every.map(|tag| PurgeId::tag(tag.as_bytes()));
+            let ids = std::iter::once(PurgeId::key(key.hash)).chain(every).collect();
+            purges.push(Purge::of_ids(Mode::Hard, ids));
+            places.push(StoreKey { primary: key.hash, variant: None, text: key.text });
+            self.shared.metrics.purge("key", "unsafe_method");
         }
         if !groups.is_empty() {
-            let purge = Purge::of_ids(Mode::Hard, groups);
-            last = last.max(Some(self.shared.purges.purge(&purge, clock::wall())));
+            purges.push(Purge::of_ids(Mode::Hard, groups));
             self.shared.metrics.purge("group", "unsafe_method");
         }
-        if let Some(redis) = &self.redis {
-            for place in &places {
-                redis.remove(place).await;
-            }
-        }
-        last
+        (places, purges)
     }
 }
 

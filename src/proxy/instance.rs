@@ -8,12 +8,12 @@ use arc_swap::ArcSwap;
 
 use super::site::{Proxy, Shared, Site};
 use crate::observe::access_log::AccessLog;
-use crate::observe::metrics::Metrics;
+use crate::observe::metrics::{Metrics, RedisCommands};
 use crate::rules::Rules;
 use crate::rules::settings::{RedisServer, RedisSettings};
 use crate::store::memory::MemoryTier;
 use crate::store::purges::PurgeTable;
-use crate::store::redis::{self, RedisStore};
+use crate::store::redis::{self, Journal, RedisStore};
 use crate::upstream::request::Via;
 use crate::upstream::{Upstream, UpstreamShared, native_tls};
 
@@ -43,7 +43,10 @@ impl Instance {
     /// When an upstream cannot be used, or a metric cannot be registered.
     pub fn new(rules: Rules, log: AccessLog) -> Result<Self, SetupError> {
         let metrics = Metrics::new()?;
-        let purges = Arc::new(PurgeTable::default());
+        let purges = Arc::new(match &rules.redis {
+            Some(redis) => PurgeTable::of_fleet(redis.purge_grace),
+            None => PurgeTable::alone(),
+        });
         let memory =
             MemoryTier::new(rules.memory.max_size, rules.memory.max_object_size, Arc::clone(&purges));
         let redis = rules.redis.as_ref().map(|settings| RedisParts {
@@ -51,9 +54,15 @@ impl Instance {
             counters: Arc::default(),
         });
         let site = site(rules, &metrics)?;
+        let journal = redis.as_ref().map(|redis| {
+            let observer = Arc::new(Latency(metrics.redis_commands()));
+            let (settings, counters) = (Arc::clone(&redis.settings), Arc::clone(&redis.counters));
+            Arc::new(Journal::new(settings, Arc::clone(&purges), counters, observer))
+        });
         let shared = Arc::new(Shared {
             memory,
             purges,
+            journal,
             flights: Arc::default(),
             readings: Arc::default(),
             errands: Arc::default(),
@@ -69,7 +78,7 @@ impl Instance {
     #[must_use]
     pub fn worker(&self) -> Arc<Proxy> {
         let redis = self.redis.as_ref().map(|redis| {
-            let observer = Arc::new(Latency(Arc::clone(&self.shared)));
+            let observer = Arc::new(Latency(self.shared.metrics.redis_commands()));
             RedisStore::connect(Arc::clone(&redis.settings), Arc::clone(&redis.counters), observer)
         });
         self.proxy(redis)
@@ -109,11 +118,11 @@ impl Instance {
 
 /// Hands the duration of each Redis command to its histogram.
 #[derive(Debug)]
-struct Latency(Arc<Shared>);
+struct Latency(RedisCommands);
 
 impl redis::CommandObserver for Latency {
     fn observe(&self, command: &'static str, took: std::time::Duration) {
-        self.0.metrics.redis_command(command, took);
+        self.0.observe(command, took);
     }
 }
 

@@ -143,7 +143,9 @@ impl Proxy {
 
     /// Looks in Redis: one GET, or two when the key varies. What is found is copied into memory.
     pub(super) async fn look_in_redis(&self, key: &PrimaryKey, by: Selecting<'_>, now: UnixMillis) -> Found {
-        if !self.redis.as_ref().is_some_and(|redis| redis.usable()) {
+        // What was purged meanwhile could be anything while the fleet's purges are not known.
+        let usable = self.redis.as_ref().is_some_and(|redis| redis.usable());
+        if !usable || !self.shared.purges.in_sync(now) {
             return Found::Nothing;
         }
         let primary = StoreKey { primary: key.hash, variant: None, text: key.text.clone() };

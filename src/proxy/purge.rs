@@ -4,6 +4,10 @@
 //! and how far the word got. Never touches: how it got there (`store::journal`), or who may ask (`admin`,
 //! and for the PURGE method the life of a request).
 
+use std::time::Duration;
+
+use bytes::Bytes;
+
 use super::asked::Asked;
 use super::forward::every_key_of;
 use super::site::Shared;
@@ -11,9 +15,12 @@ pub use crate::caching::stamp::Mode;
 use crate::caching::stamp::{self, PurgeId};
 use crate::clock;
 use crate::rules::Rules;
+use crate::store::redis::Told;
 
 /// The longest tag, host, prefix or URL that is taken, in bytes.
 pub const LONGEST: usize = 8 << 10;
+/// How long who purges waits to hear that the fleet was told.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is to be invalidated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -99,52 +106,227 @@ impl Shared {
     /// # Errors
     /// [`InvalidPurge`] names the first part that is not what it should be.
     pub async fn purge(&self, rules: &Rules, purge: &Purge, source: Source) -> Result<Purged, InvalidPurge> {
-        let mut hard = Vec::new();
-        let mut soft = Vec::new();
-        let (exact, wide) = match purge.mode {
-            None => (Mode::Hard, Mode::Soft),
-            Some(mode) => (mode, mode),
+        let purges = compile(rules, purge)?;
+        if self.purges.prefixes_left() < purge.prefixes.len() {
+            let why = "are more than can be remembered; purge by host or tag instead";
+            return Err(InvalidPurge { what: "prefixes".to_owned(), why });
+        }
+        let kinds = [
+            ("url", !purge.urls.is_empty()),
+            ("tag", !purge.tags.is_empty()),
+            ("prefix", !purge.prefixes.is_empty()),
+            ("host", !purge.hosts.is_empty()),
+            ("all", purge.all),
+        ];
+        for (kind, _) in kinds.into_iter().filter(|(_, named)| *named) {
+            self.metrics.purge(kind, source.label());
+        }
+        let matched = purges.iter().map(|purge| self.memory.concerned(purge)).sum();
+        for purge in &purges {
+            self.purges.purge(purge, clock::wall());
+        }
+        let (scope, sequence) = match &self.journal {
+            None => (Scope::Process, None),
+            Some(journal) => match journal.tell(purges, PATIENCE).await {
+                Told::Fleet(sequence) => (Scope::Fleet, Some(sequence.0)),
+                Told::Later => (Scope::Untold, None),
+            },
         };
-        let mut add = |mode, id| if mode == Mode::Hard { hard.push(id) } else { soft.push(id) };
-        for (at, url) in purge.urls.iter().enumerate() {
-            let ids = url_ids(rules, url).map_err(|why| InvalidPurge { what: format!("urls[{at}]"), why })?;
-            ids.into_iter().for_each(|id| add(exact, id));
-        }
-        for tag in &purge.tags {
-            add(wide, PurgeId::tag(tag.as_bytes()));
-        }
-        for host in &purge.hosts {
-            add(wide, PurgeId::host(host));
-        }
-        if purge.all {
-            add(exact, PurgeId::ALL);
-        }
-        if let Some(_prefix) = purge.prefixes.first() {
-            return Err(InvalidPurge { what: "prefixes[0]".to_owned(), why: "cannot be purged yet" });
-        }
-        self.metrics.purge("any", source.label());
-        if !hard.is_empty() {
-            self.purges.purge(&stamp::Purge::of_ids(Mode::Hard, hard), clock::wall());
-        }
-        if !soft.is_empty() {
-            self.purges.purge(&stamp::Purge::of_ids(Mode::Soft, soft), clock::wall());
-        }
-        Ok(Purged { matched: 0, sequence: None, scope: Scope::Process })
+        Ok(Purged { matched, sequence, scope })
     }
 }
 
+/// What is asked for, as the journal tells it: at most one hard and one soft purge.
+fn compile(rules: &Rules, purge: &Purge) -> Result<Vec<stamp::Purge>, InvalidPurge> {
+    let mut purges = [Mode::Hard, Mode::Soft].map(|mode| stamp::Purge::of_ids(mode, Vec::new()));
+    // Where what names responses one by one is put, and where what names many.
+    let (exact, wide) = match purge.mode {
+        None => (0, 1),
+        Some(Mode::Hard) => (0, 0),
+        Some(Mode::Soft) => (1, 1),
+    };
+    each("urls", &purge.urls, |url| {
+        purges[exact].ids.extend(url_ids(rules, url)?);
+        Ok(())
+    })?;
+    each("tags", &purge.tags, |tag| {
+        purges[wide].ids.push(PurgeId::tag(tag.as_bytes()));
+        Ok(())
+    })?;
+    each("hosts", &purge.hosts, |host| {
+        if host.contains(['/', '@', '?']) || host.bytes().any(|byte| !byte.is_ascii_graphic()) {
+            return Err("is no host");
+        }
+        purges[wide].ids.push(PurgeId::host(host));
+        Ok(())
+    })?;
+    each("prefixes", &purge.prefixes, |prefix| {
+        purges[wide].prefixes.extend(prefix_texts(prefix)?);
+        Ok(())
+    })?;
+    if purge.all {
+        purges[exact].ids.push(PurgeId::ALL);
+    }
+    Ok(purges.into_iter().filter(|purge| !purge.is_empty()).collect())
+}
+
+fn each(
+    list: &str,
+    parts: &[String],
+    mut take: impl FnMut(&str) -> Result<(), &'static str>,
+) -> Result<(), InvalidPurge> {
+    for (at, part) in parts.iter().enumerate() {
+        let taken = match part.len() {
+            0 => Err("is empty"),
+            ..=LONGEST => take(part),
+            _ => Err("is too long"),
+        };
+        taken.map_err(|why| InvalidPurge { what: format!("{list}[{at}]"), why })?;
+    }
+    Ok(())
+}
+
+/// The ids of a URL, with the host as it is spelt and in lower case, which is how clients spell it: a key
+/// is the bytes that are forwarded. Nothing can be stored of a URL that no route matches.
 fn url_ids(rules: &Rules, url: &str) -> Result<Vec<PurgeId>, &'static str> {
-    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-    let Some(rest) = rest else { return Err("is no absolute URL") };
-    let at = rest.find(['/', '?']).unwrap_or(rest.len());
-    let (authority, target) = rest.split_at(at);
-    let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
+    let (authority, rest) = split(url).ok_or("is no absolute URL (http://host/path)")?;
+    let target = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
     let path = target.split('?').next().unwrap_or_default();
-    let Some(selected) = rules.select(authority, path) else { return Ok(Vec::new()) };
-    let recipe = &selected.route.policy.key;
-    let key = recipe
-        .key(Asked::SCHEME, authority, &target, &http::HeaderMap::new())
-        .map_err(|_| "is longer than any key")?;
-    let every = every_key_of(recipe, authority, &target).map(|tag| PurgeId::tag(tag.as_bytes()));
-    Ok(std::iter::once(PurgeId::key(key.hash)).chain(every).collect())
+    let mut ids = Vec::new();
+    for authority in spellings(authority) {
+        let Some(selected) = rules.select(&authority, path) else { continue };
+        let recipe = &selected.route.policy.key;
+        let key = recipe
+            .key(Asked::SCHEME, &authority, &target, &http::HeaderMap::new())
+            .map_err(|_| "is longer than any key")?;
+        ids.push(PurgeId::key(key.hash));
+        let every = every_key_of(recipe, &authority, &target);
+        ids.extend(every.map(|tag| PurgeId::tag(tag.as_bytes())));
+    }
+    Ok(ids)
+}
+
+/// What keys begin with: of paths as it is, of URLs with the scheme that requests come with.
+fn prefix_texts(prefix: &str) -> Result<Vec<Bytes>, &'static str> {
+    if prefix.bytes().any(|byte| !byte.is_ascii_graphic()) {
+        return Err("has bytes that no URL has");
+    }
+    if prefix.starts_with('/') {
+        return Ok(vec![Bytes::copy_from_slice(prefix.as_bytes())]);
+    }
+    let (authority, rest) = split(prefix).ok_or("begins neither with a slash nor with http://host")?;
+    // Without a slash it would be the beginning of other hosts' names as well.
+    let rest = if rest.is_empty() { "/" } else { rest };
+    Ok(spellings(authority)
+        .map(|authority| Bytes::from(format!("{}://{authority}{rest}", Asked::SCHEME)))
+        .collect())
+}
+
+/// The authority of an absolute URL, and what follows it, without a fragment. Whatever the scheme:
+/// requests may have lost theirs to who took TLS off them.
+fn split(url: &str) -> Option<(&str, &str)> {
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"))?;
+    let rest = rest.split('#').next().unwrap_or_default();
+    let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let sound = !authority.is_empty() && !authority.contains('@');
+    (sound && url.bytes().all(|byte| byte.is_ascii_graphic())).then_some((authority, rest))
+}
+
+fn spellings(authority: &str) -> impl Iterator<Item = String> {
+    let lower = authority.to_ascii_lowercase();
+    let other = (lower != authority).then_some(lower);
+    std::iter::once(authority.to_owned()).chain(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    fn rules() -> Rules {
+        let text = "
+            [upstream.a]
+            servers = [\"http://127.0.0.1:1\"]
+            [[route]]
+            name = \"by-language\"
+            path = \"/l/{*rest}\"
+            upstream = \"a\"
+            key = { headers = [\"accept-language\"] }
+            [[route]]
+            name = \"rest\"
+            path = \"/{*rest}\"
+            upstream = \"a\"
+            key = { query_exclude = [\"utm_*\"] }
+        ";
+        config::parse(text, "test.toml", &|_| None).expect("rules")
+    }
+
+    fn compiled(purge: &Purge) -> Result<Vec<stamp::Purge>, InvalidPurge> {
+        compile(&rules(), purge)
+    }
+
+    fn urls(urls: &[&str]) -> Purge {
+        Purge { urls: urls.iter().map(|url| (*url).to_owned()).collect(), ..Purge::default() }
+    }
+
+    #[test]
+    fn a_url_is_its_key_however_it_is_written() {
+        let ids = |url: &str| compiled(&urls(&[url])).expect("a purge")[0].ids.clone();
+        let plain = ids("http://shop.example/a?x=1");
+        assert_eq!(plain.len(), 1);
+        for same in ["https://shop.example/a?x=1", "http://shop.example/a?x=1&utm_id=7#top"] {
+            assert_eq!(ids(same), plain, "{same}");
+        }
+        assert!(ids("http://SHOP.example/a?x=1").contains(&plain[0]), "as clients spell it");
+        assert_eq!(ids("http://shop.example"), ids("http://shop.example/"));
+        assert_eq!(ids("http://shop.example/l/a").len(), 2, "and every value of the fields in its key");
+        for (url, why) in [
+            ("/a", "is no absolute URL (http://host/path)"),
+            ("http:///a", "is no absolute URL (http://host/path)"),
+            ("http://user@shop.example/", "is no absolute URL (http://host/path)"),
+            ("http://shop.example/a b", "is no absolute URL (http://host/path)"),
+            ("", "is empty"),
+        ] {
+            let refused = InvalidPurge { what: "urls[1]".to_owned(), why };
+            assert_eq!(compiled(&urls(&["http://shop.example/", url])), Err(refused), "{url}");
+        }
+    }
+
+    #[test]
+    fn urls_are_purged_hard_and_what_is_wide_softly_unless_somebody_says_otherwise() {
+        let text = |text: &str| vec![text.to_owned()];
+        let purge = Purge {
+            urls: text("http://a/"),
+            tags: text("t"),
+            prefixes: text("/p"),
+            hosts: text("a"),
+            all: true,
+            mode: None,
+        };
+        let by_default = compiled(&purge).expect("purges");
+        assert_eq!(
+            by_default.iter().map(|p| (p.mode, p.ids.len())).collect::<Vec<_>>(),
+            [(Mode::Hard, 2), (Mode::Soft, 2)]
+        );
+        assert_eq!(by_default[1].prefixes, [Bytes::from("/p")]);
+        for mode in [Mode::Hard, Mode::Soft] {
+            let all = compiled(&Purge { mode: Some(mode), ..purge.clone() }).expect("purges");
+            assert!(all.len() == 1 && all[0].mode == mode && all[0].ids.len() == 4, "{all:?}");
+        }
+        assert_eq!(compiled(&Purge::default()), Ok(Vec::new()), "nothing is asked for");
+    }
+
+    #[test]
+    fn a_prefix_never_reaches_beyond_its_host() {
+        for (prefix, expected) in [
+            ("/blog/", Ok(vec!["/blog/"])),
+            ("https://shop.example", Ok(vec!["http://shop.example/"])),
+            ("http://Shop.example/b", Ok(vec!["http://Shop.example/b", "http://shop.example/b"])),
+            ("shop.example/", Err("begins neither with a slash nor with http://host")),
+            ("/a b", Err("has bytes that no URL has")),
+        ] {
+            let expected = expected.map(|texts| texts.into_iter().map(Bytes::from).collect::<Vec<_>>());
+            assert_eq!(prefix_texts(prefix), expected, "{prefix}");
+        }
+    }
 }

@@ -14,7 +14,7 @@ use crate::rules::route::Route;
 use crate::store::Record;
 use crate::store::memory::MemoryTier;
 use crate::store::purges::PurgeTable;
-use crate::store::redis::RedisStore;
+use crate::store::redis::{Journal, RedisStore};
 use crate::upstream::request::Via;
 use crate::upstream::{Upstream, UpstreamShared};
 
@@ -25,6 +25,8 @@ pub struct Shared {
     pub memory: MemoryTier,
     /// What was purged, and when.
     pub purges: Arc<PurgeTable>,
+    /// How the fleet tells of its purges; `None` without Redis.
+    pub journal: Option<Arc<Journal>>,
     /// Fetches under way.
     pub flights: Arc<Flights<Arc<Landed>, Failure>>,
     /// Readings from Redis under way: what one request reads, those beside it need not.

@@ -87,6 +87,8 @@ pub struct RedisSettings {
     pub compress_above: u64,
     /// Life of the fleet lock between renewals.
     pub lock_ttl: Duration,
+    /// How long the memory tier trusts what it fetched while the fleet's purges cannot be read.
+    pub purge_grace: Duration,
 }
 
 impl RedisSettings {

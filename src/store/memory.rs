@@ -35,6 +35,7 @@ use self::templates::{Found, Templates};
 use self::weight::{entry_weight, template_weight};
 use super::purges::{PurgeTable, Validity};
 use super::{Record, StoreKey, exact};
+use crate::caching::stamp::{Purge, begins};
 use crate::caching::stored::{Fields, StoredHead, StoredResponse, Template};
 use crate::caching::vary::VariantHash;
 use crate::semantics::UnixMillis;
@@ -118,12 +119,28 @@ impl MemoryTier {
         self.evicted.fetch_add(evicted as u64, Ordering::Relaxed);
     }
 
-    /// Forgets what is under a key. For memory's sake: what may not be served any more is purged.
-    pub fn remove(&self, key: &StoreKey) {
-        if let Some(cache) = &self.cache {
+    /// Forgets what is under a key, and says whether there was anything. For memory's sake: what may not
+    /// be served any more is purged.
+    pub fn remove(&self, key: &StoreKey) -> bool {
+        self.cache.as_ref().is_some_and(|cache| {
             let place = Place::new(key.primary, key.variant);
-            drop(cache.remove_if(&place, |held| *held.text == *key.text));
-        }
+            cache.remove_if(&place, |held| *held.text == *key.text).is_some()
+        })
+    }
+
+    /// How many responses a purge concerns, of those that could still be used. Looks at every entry: for
+    /// people who purge.
+    #[must_use]
+    pub fn concerned(&self, purge: &Purge) -> u64 {
+        let Some(cache) = &self.cache else { return 0 };
+        let concerned = |entry: &Entry| {
+            entry.head().is_some_and(|head| {
+                let named = head.ids.iter().any(|id| purge.ids.contains(id))
+                    || purge.prefixes.iter().any(|prefix| begins(&entry.text, prefix));
+                named && self.purges.validity(head.stamp, &head.ids, &entry.text).is_valid()
+            })
+        };
+        cache.iter().filter(|(_, entry)| concerned(entry)).count() as u64
     }
 
     /// Bytes held. Locks every shard in turn: for metrics.

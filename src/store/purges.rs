@@ -244,6 +244,13 @@ impl PurgeTable {
         self.shards.iter().map(|shard| lock(shard).purged.len()).sum()
     }
 
+    /// How many more prefixes can be remembered.
+    #[must_use]
+    pub fn prefixes_left(&self) -> usize {
+        let prefixes = self.prefixes.read().unwrap_or_else(PoisonError::into_inner);
+        MAX_PREFIXES.saturating_sub(prefixes.len())
+    }
+
     /// The ids that a fetch bears before anything is known of its response.
     #[must_use]
     pub const fn key_ids(&self, primary: u128) -> [PurgeId; 2] {

@@ -32,7 +32,7 @@ mod field;
 mod lz4;
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -56,6 +56,9 @@ const MAX_CHUNKS: u32 = 16 << 10;
 
 const MAGIC: [u8; 3] = *b"\xFBFB";
 const VERSION: u8 = 1;
+
+/// This process, among those that write records: stamps are exact to it alone.
+static WRITER: LazyLock<u32> = LazyLock::new(|| fastrand::u32(..));
 
 const RESPONSE: u8 = 1;
 const CHUNKED: u8 = 2;
@@ -392,7 +395,8 @@ fn put_head(out: &mut Writer, head: &StoredHead) {
     out.u64(head.stale_if_error);
     out.u64(head.keep);
     out.u64(head.cost);
-    out.u64(head.stamp.shared().0);
+    out.u64(head.stamp.0);
+    out.u32(*WRITER);
     out.count(head.ids.len());
     head.ids.iter().for_each(|id| out.u64(id.0));
     out.names(&head.vary);
@@ -548,6 +552,8 @@ fn take_head(meta: &mut Reader, body_len: u64) -> Option<StoredHead> {
     let keep = meta.u64()?;
     let cost = meta.u64()?;
     let stamp = Stamp(meta.u64()?);
+    // What another process counted for itself means nothing here.
+    let stamp = if meta.u32()? == *WRITER { stamp } else { stamp.shared() };
     let count = meta.count(8)?;
     let ids = meta.all(count, |meta| meta.u64().map(PurgeId))?;
     let vary = meta.names(MAX_NAMES)?;

@@ -142,6 +142,7 @@ pub(super) fn redis(r: &mut Reading<'_>, root: &DeTable<'_>) -> Option<Option<Re
     {
         r.error(lock, "must be at least twice redis.write_timeout, or the lock runs out while it is renewed");
     }
+    let purge_grace = r.get(&s, "purge_grace", duration(Duration::ZERO..=second * 3600));
     let url = url?.value;
     Some(Some(RedisSettings {
         server: url.server,
@@ -154,6 +155,7 @@ pub(super) fn redis(r: &mut Reading<'_>, root: &DeTable<'_>) -> Option<Option<Re
         max_object_size: max_object_size?.value,
         compress_above: compress_above?.value,
         lock_ttl: lock_ttl?.value,
+        purge_grace: purge_grace?.value,
     }))
 }
 

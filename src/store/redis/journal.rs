@@ -54,7 +54,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Purges handed over and not begun with.
 const QUEUE: usize = 1024;
 /// Ids that are kept to be told; more are told as "everything".
-const MOST_UNTOLD: usize = 10_000;
+const MOST_UNTOLD: usize = 100_000;
 
 /// A handle to the journal, for all workers.
 pub struct Journal {
@@ -338,7 +338,12 @@ impl Untold {
 
     fn keep_one(&mut self, purge: Purge, below: Sequence) {
         self.ids += purge.ids.len() + purge.prefixes.len();
-        self.purges.push_back((purge, below));
+        match self.purges.back_mut() {
+            Some((last, kept)) if *kept == below && together_with(last, &purge) => {
+                last.ids.extend(purge.ids);
+            }
+            _ => self.purges.push_back((purge, below)),
+        }
         if self.ids > MOST_UNTOLD || self.purges.len() > MOST_UNTOLD {
             let everything = Purge::of_ids(Mode::Hard, vec![PurgeId::ALL]);
             *self = Self { ids: 1, purges: VecDeque::from([(everything, Sequence(0))]) };
@@ -434,15 +439,21 @@ impl Journal {
     }
 }
 
+/// Whether both are one call.
+fn together_with(one: &Purge, other: &Purge) -> bool {
+    let ids_alone = one.prefixes.is_empty() && other.prefixes.is_empty();
+    one.mode == other.mode && ids_alone && one.ids.len() + other.ids.len() <= MAX_CALL
+}
+
 /// The same purges in as few calls as there may be.
 fn together(purges: Vec<Purge>) -> Vec<Purge> {
     let mut calls: Vec<Purge> = Vec::new();
     for purge in purges {
         for ids in purge.ids.chunks(MAX_CALL) {
-            let room = |call: &&mut Purge| call.mode == purge.mode && call.ids.len() + ids.len() <= MAX_CALL;
-            match calls.iter_mut().find(room) {
-                Some(call) => call.ids.extend_from_slice(ids),
-                None => calls.push(Purge::of_ids(purge.mode, ids.to_vec())),
+            let part = Purge::of_ids(purge.mode, ids.to_vec());
+            match calls.iter_mut().find(|call| together_with(call, &part)) {
+                Some(call) => call.ids.extend(part.ids),
+                None => calls.push(part),
             }
         }
         for prefixes in purge.prefixes.chunks(MAX_CALL_PREFIXES) {

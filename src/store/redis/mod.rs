@@ -58,7 +58,7 @@ pub use self::counters::{CommandObserver, Counters};
 pub use self::journal::{Journal, JournalStatus, Told};
 use self::keys::Names;
 pub use self::lock::{LockAttempt, LockToken};
-use self::script::{RENEW, Script, UNLOCK};
+use self::script::{FORGET, RENEW, Script, UNLOCK};
 pub use self::settings::{Server, Settings};
 use super::record::{self, Compress, Decoded};
 use super::{Record, StoreKey};
@@ -201,6 +201,16 @@ impl RedisStore {
         unlink(&self.hot, self.context.names.record(key)).await;
     }
 
+    /// Forgets a record as [`Self::remove`] does, and says whether it was there, or is being fetched under
+    /// the fleet's lock; `None` where Redis did not say.
+    pub async fn forget(&self, key: &StoreKey) -> Option<bool> {
+        let names = &self.context.names;
+        let lock = Value::Bytes(names.lock(key).inner().clone());
+        let script =
+            self.script_of("forget", &FORGET, vec![names.record(key).inner().clone().into(), lock], vec![]);
+        script.await.ok().map(|found| found > 0)
+    }
+
     /// Takes the lock of a record for `ttl` (at least a millisecond), unless something lies there.
     pub async fn try_lock(&self, key: &StoreKey, token: &LockToken, ttl: Duration) -> LockAttempt {
         if !self.context.writes.lets_through() {
@@ -257,9 +267,22 @@ impl RedisStore {
         name: Key,
         arguments: Vec<Value>,
     ) -> Result<i64, Failure> {
+        self.script_of(command, script, vec![Value::Bytes(name.inner().clone())], arguments).await
+    }
+
+    /// The same of several keys, all of one slot.
+    async fn script_of(
+        &self,
+        command: &'static str,
+        script: &'static Script,
+        keys: Vec<Value>,
+        arguments: Vec<Value>,
+    ) -> Result<i64, Failure> {
+        let count = i64::try_from(keys.len()).unwrap_or(i64::MAX);
         let call = |verb: &'static str, script: Value| {
-            let fixed = [script, Value::Integer(1), Value::Bytes(name.inner().clone())];
-            let arguments: Vec<Value> = fixed.into_iter().chain(arguments.iter().cloned()).collect();
+            let fixed = [script, Value::Integer(count)];
+            let named = keys.iter().chain(&arguments).cloned();
+            let arguments: Vec<Value> = fixed.into_iter().chain(named).collect();
             // Not the library's own method for scripts: that one ignores our time budget.
             let verb = CustomCommand::new_static(verb, ClusterHash::Offset(2), false);
             self.hot

@@ -81,9 +81,16 @@ impl Redis {
         connection.command(arguments).expect("redis-server answers")
     }
 
-    /// Every key of the first database with its kind (`string`, `zset`, …). The test may use KEYS.
+    /// Every key of the first database with its kind (`string`, `zset`, …), but for the journal's. The test
+    /// may use KEYS.
     #[track_caller]
     pub(crate) fn keys(&self) -> BTreeMap<String, String> {
+        self.all_keys().into_iter().filter(|(key, _)| !key.contains(":{journal}:")).collect()
+    }
+
+    /// The same with those of the journal.
+    #[track_caller]
+    pub(crate) fn all_keys(&self) -> BTreeMap<String, String> {
         let Value::Array(keys) = self.command(&["KEYS", "*"]) else { panic!("KEYS answers with an array") };
         let keys = keys.into_iter().filter_map(Value::bytes);
         keys.map(|key| {
