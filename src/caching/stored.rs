@@ -106,6 +106,12 @@ pub struct Part {
 }
 
 impl StoredHead {
+    /// When it was asked for, or earlier: nothing in it is older than that.
+    #[must_use]
+    pub const fn asked(&self) -> UnixMillis {
+        UnixMillis(self.received.0.saturating_sub(self.cost))
+    }
+
     /// `current_age` of RFC 9111 4.2.3, in milliseconds. Never decreases as `now` grows.
     #[must_use]
     pub const fn current_age(&self, now: UnixMillis) -> u64 {

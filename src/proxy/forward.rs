@@ -232,23 +232,46 @@ impl Proxy {
     ) -> Option<Stamp> {
         let shared = &self.shared;
         let (places, purges) = self.invalidated(asked, route, status, response);
-        let here = purges.iter().map(|purge| shared.purges.purge(purge, clock::wall())).max()?;
-        // The journal tells of what was seen to be cached: not of every URL that is ever posted to.
         let mut cached = stores || purges.len() > places.len();
+        let here = |purge| {
+            let number = shared.purges.purge(&purge, clock::wall());
+            (purge, number)
+        };
+        let purges: Vec<_> = purges.into_iter().map(here).collect();
+        let last = purges.last().map(|(_, number)| *number)?;
+        // The journal tells of what was seen to be cached: not of every URL that is ever posted to.
         for place in &places {
             cached |= shared.memory.remove(place);
         }
-        let (Some(redis), Some(journal)) = (&self.redis, &shared.journal) else { return Some(here) };
+        if self.redis.is_none() {
+            return Some(last);
+        }
+        // What has begun ends, whether its client stays or not: the fleet is owed the news.
+        let telling = tokio::spawn(Arc::clone(self).tell(places, purges, cached));
+        let told = telling.await.ok().flatten();
+        Some(told.map_or(last, |told| last.max(told)))
+    }
+
+    /// Forgets records in Redis, and tells the fleet of the purges that hold here: those of what is cached
+    /// somewhere, for all that is known.
+    async fn tell(
+        self: Arc<Self>,
+        places: Vec<StoreKey>,
+        purges: Vec<(Purge, Stamp)>,
+        mut cached: bool,
+    ) -> Option<Stamp> {
+        let (redis, journal) = (self.redis.as_ref()?, self.shared.journal.as_ref()?);
         for place in &places {
             cached |= redis.forget(place).await.unwrap_or(true);
         }
         if !cached {
-            return Some(here);
+            purges.iter().for_each(|(_, number)| self.shared.purges.settle(*number));
+            return None;
         }
         let patience = self.site.rules.redis.as_ref().map_or(Duration::ZERO, |redis| redis.write_timeout);
         match journal.tell(purges, patience).await {
-            Told::Fleet(sequence) => Some(here.max(Stamp::of(sequence))),
-            Told::Later => Some(here),
+            Told::Fleet(sequence) => Some(Stamp::of(sequence)),
+            Told::Later => None,
         }
     }
 

@@ -18,6 +18,7 @@ use crate::caching::vary::{VariantHash, VaryIndex, variant_hash};
 use crate::collapse::flight::{FlightKey, Joined, Landing};
 use crate::semantics::UnixMillis;
 use crate::store::purges::Validity;
+use crate::store::redis::RedisStore;
 use crate::store::{Record, StoreKey, Tier};
 use crate::upstream::request;
 
@@ -217,7 +218,7 @@ impl Proxy {
         let purges = &self.shared.purges;
         let validity = match &record {
             Record::Response(stored) => match purges.validity(stored.head.stamp, &stored.head.ids, key) {
-                Validity::Valid => purges.heard(stored.head.received, now),
+                Validity::Valid => purges.heard(stored.head.asked(), now),
                 validity => validity,
             },
             Record::Index(_) | Record::HitForMiss { .. } => Validity::Valid,
@@ -254,6 +255,22 @@ impl Proxy {
         }
     }
 
+    /// The record under a key, with the stamp that is believed of it; whatever the clock of who wrote it, it
+    /// was received before now.
+    async fn get(&self, redis: &RedisStore, place: &StoreKey, now: UnixMillis) -> Option<Record> {
+        let mut record = redis.get(place, now).await?;
+        if let Record::Response(stored) = &mut record {
+            let head = &stored.head;
+            let (stamp, received) = (self.shared.purges.believed(head.stamp), head.received.min(now));
+            if stamp != head.stamp || received != head.received {
+                // It was made a moment ago, for this reading alone: nothing is copied.
+                let head = &mut Arc::make_mut(stored).head;
+                (head.stamp, head.received) = (stamp, received);
+            }
+        }
+        Some(record)
+    }
+
     /// Reads one record; requests that want the same one at the same time share the reading. Whoever
     /// reads first reads for all; if it goes away, each of the others reads for itself.
     async fn read_from_redis(&self, place: &StoreKey, now: UnixMillis) -> Option<Record> {
@@ -262,15 +279,15 @@ impl Proxy {
         // A record is judged after it was read: no stamp says who may share the reading.
         match self.shared.readings.join(key, &place.text, Stamp::default(), |_, _| true) {
             Joined::Leader(mut lead) => {
-                let record = redis.get(place, now).await;
+                let record = self.get(redis, place, now).await;
                 lead.land(Landing::Shared(record.clone()));
                 record
             }
             Joined::Waiter(mut wait) => match wait.landing().await {
                 Landing::Shared(record) => record,
-                Landing::Alone | Landing::Failed(()) => redis.get(place, now).await,
+                Landing::Alone | Landing::Failed(()) => self.get(redis, place, now).await,
             },
-            Joined::Collision => redis.get(place, now).await,
+            Joined::Collision => self.get(redis, place, now).await,
         }
     }
 }

@@ -122,9 +122,11 @@ impl Shared {
             self.metrics.purge(kind, source.label());
         }
         let matched = purges.iter().map(|purge| self.memory.concerned(purge)).sum();
-        for purge in &purges {
-            self.purges.purge(purge, clock::wall());
-        }
+        let here = |purge| {
+            let number = self.purges.purge(&purge, clock::wall());
+            (purge, number)
+        };
+        let purges = purges.into_iter().map(here).collect();
         let (scope, sequence) = match &self.journal {
             None => (Scope::Process, None),
             Some(journal) => match journal.tell(purges, PATIENCE).await {

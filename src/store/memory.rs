@@ -172,7 +172,7 @@ impl MemoryTier {
             }
             entry.checked.store(changes, Ordering::Relaxed);
         }
-        self.purges.heard(head.received, now)
+        self.purges.heard(head.asked(), now)
     }
 
     /// The entry to keep, with bytes of its own; `None` when it is not to be kept.

@@ -31,7 +31,7 @@
 //! One lock orders purges; each shard has its own for its map. Readers take shard locks only, for one
 //! map look-up each, and none at all while nothing was purged since their stamp. No await in here.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
@@ -96,6 +96,9 @@ pub struct PurgeTable {
     highest_prefix: AtomicU64,
     /// What was fetched before it is invalid, whatever it bears.
     floor: AtomicU64,
+    /// The least number of a purge that the fleet does not know of yet: no stamp of another process says
+    /// anything about it, however great it is.
+    oldest_pending: AtomicU64,
     /// Counts the changes of the table, so that what was found valid need not be asked about again.
     changes: AtomicU64,
     /// Held from numbering to publication.
@@ -108,6 +111,8 @@ pub struct PurgeTable {
 struct Order {
     /// This process added more to a number of the fleet than can be told apart.
     spilled: bool,
+    /// Purges of this process that the fleet does not know of yet.
+    pending: BTreeSet<Stamp>,
 }
 
 /// When the fleet was heard last.
@@ -151,6 +156,7 @@ impl PurgeTable {
             highest: AtomicU64::new(0),
             highest_prefix: AtomicU64::new(0),
             floor: AtomicU64::new(0),
+            oldest_pending: AtomicU64::new(u64::MAX),
             changes: AtomicU64::new(0),
             order: Mutex::default(),
             fleet,
@@ -163,6 +169,18 @@ impl PurgeTable {
     #[must_use]
     pub fn stamp(&self) -> Stamp {
         Stamp(self.applied.load(Ordering::Acquire))
+    }
+
+    /// The stamp of a record out of Redis, as far as it is believed here: another process that is ahead of
+    /// this one knows no more of what this one alone has purged, and an earlier stamp is never wrong. What
+    /// this process itself counted is exact.
+    #[must_use]
+    pub fn believed(&self, stamp: Stamp) -> Stamp {
+        if stamp != stamp.shared() {
+            return stamp;
+        }
+        let pending = self.oldest_pending.load(Ordering::Acquire);
+        stamp.min(self.stamp().shared()).min(Stamp(pending.saturating_sub(1)))
     }
 
     /// What the purges applied so far say of a record: hard before soft, and of several soft ones the
@@ -203,22 +221,28 @@ impl PurgeTable {
         soft.map_or(Validity::Valid, |number| Validity::Soft(number.time()))
     }
 
+    /// The greatest number that anything in the table has.
+    #[must_use]
+    pub fn highest(&self) -> Stamp {
+        Stamp(self.highest.load(Ordering::Acquire))
+    }
+
     /// Counts changes: while it is unchanged, so is what [`Self::validity`] says.
     #[must_use]
     pub fn changes(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
     }
 
-    /// Whether the fleet's latest word is known here, as far as a record received then is concerned:
-    /// valid, or unheard of since (I7).
+    /// Whether the fleet's latest word is known here, as far as a record that was asked for then is
+    /// concerned: valid, or unheard of since (I7).
     #[must_use]
-    pub fn heard(&self, received: UnixMillis, now: UnixMillis) -> Validity {
+    pub fn heard(&self, asked: UnixMillis, now: UnixMillis) -> Validity {
         let Some(fleet) = &self.fleet else { return Validity::Valid };
         let heard = UnixMillis(fleet.heard.load(Ordering::Relaxed));
         if !fleet.lost.load(Ordering::Relaxed) && now.since(heard) <= HEARING {
             return Validity::Valid;
         }
-        let until = heard.max(received).plus(fleet.grace);
+        let until = heard.max(asked).plus(fleet.grace);
         if now < until { Validity::Valid } else { Validity::Unheard(until) }
     }
 
@@ -260,7 +284,8 @@ impl PurgeTable {
     // === purges of this process ===
 
     /// Makes what a purge concerns and was fetched before now unusable, or stale. Holds for every look-up
-    /// in this process that begins after this returns.
+    /// in this process that begins after this returns. Where there is a fleet, it is pending until
+    /// [`Self::settle`] is told the number that this returns.
     pub fn purge(&self, purge: &Purge, now: UnixMillis) -> Stamp {
         let mut order = lock(&self.order);
         let applied = Stamp(self.applied.load(Ordering::Acquire));
@@ -270,9 +295,21 @@ impl PurgeTable {
         } else if number.sequence() != applied.sequence() {
             order.spilled = true;
         }
+        if self.fleet.is_some() {
+            order.pending.insert(number);
+            self.oldest_pending.fetch_min(number.0, Ordering::AcqRel);
+        }
         self.write(purge, Span::one(number), now);
         self.publish(number);
         number
+    }
+
+    /// The fleet knows of the purge that has this number here, or need not know.
+    pub fn settle(&self, number: Stamp) {
+        let mut order = lock(&self.order);
+        order.pending.remove(&number);
+        let oldest = order.pending.first().map_or(u64::MAX, |number| number.0);
+        self.oldest_pending.store(oldest, Ordering::Release);
     }
 
     // === what the fleet says ===

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::known::Known;
-use super::message::{Entry, Incarnation, Look, Page};
+use super::message::{Entry, Incarnation, Look, Mark, Page};
 use crate::caching::stamp::{Purge, Sequence};
 use crate::semantics::UnixMillis;
 use crate::store::purges::{PurgeTable, RETENTION};
@@ -70,6 +70,8 @@ pub struct Follower {
     incarnation: Option<Incarnation>,
     /// The last entry applied.
     position: Sequence,
+    /// Its mark.
+    mark: Mark,
     /// What the server's number must reach before stamps outlive the floor.
     least: Sequence,
     /// Where to read the tables from, when they have to be read.
@@ -78,6 +80,8 @@ pub struct Follower {
     known: Known,
     /// The last purge known when the state was asked for: it must be in the answer.
     expected: Sequence,
+    /// What the server's number had to reach then.
+    wanted: Sequence,
     /// What the server has lost.
     untold: VecDeque<(Sequence, Purge)>,
 }
@@ -104,11 +108,13 @@ impl Follower {
             table,
             incarnation: None,
             position: Sequence(0),
+            mark: Mark::default(),
             least: Sequence(0),
             reload: Some(Sequence(1)),
             stage: Stage::Looking,
             known: Known::default(),
             expected: Sequence(0),
+            wanted: Sequence(0),
             untold: VecDeque::new(),
         }
     }
@@ -126,7 +132,8 @@ impl Follower {
             Stage::Waiting { .. } | Stage::Looking | Stage::Fetched => {}
         }
         self.expected = self.position.max(self.known.last());
-        Step::Look { least: self.least_number() }
+        self.wanted = self.least_number();
+        Step::Look { least: self.wanted }
     }
 
     /// The state, asked for at `asked`.
@@ -136,6 +143,9 @@ impl Follower {
         }
         if self.reload.is_none() && look.last < self.expected {
             self.lost_by_server(look.last, self.expected);
+        } else if self.reload.is_none() && look.last == self.position && look.mark != self.mark {
+            // Its number was given twice: what came before it may differ as well.
+            self.lost_by_server(self.known.forgotten(), self.expected);
         }
         if let Some(from) = self.reload {
             self.stage = Stage::Loading { look, asked, of: Table::Ids, from };
@@ -179,7 +189,7 @@ impl Follower {
             }
             Table::Prefixes => {
                 self.reload = None;
-                self.position = look.last;
+                (self.position, self.mark) = (look.last, look.mark);
                 self.up_to_date(&look, asked);
                 return Ok(());
             }
@@ -206,11 +216,13 @@ impl Follower {
             }
             if entry.before < self.position {
                 self.lost_by_server(entry.before, self.position.max(self.known.last()));
+            } else if entry.mark_before != self.mark {
+                self.lost_by_server(self.known.forgotten(), self.position.max(self.known.last()));
             }
             let news = self.table.apply(&entry.purge, entry.sequence, now);
             self.floor_above(entry.sequence, news);
             self.known.add(entry.sequence, &entry.purge);
-            self.position = entry.sequence;
+            (self.position, self.mark) = (entry.sequence, entry.mark);
         }
         if self.reload.is_some() {
             self.stage = Stage::Looking;
@@ -218,8 +230,8 @@ impl Follower {
         }
         self.table.advance(self.position);
         self.stage = match self.stage {
-            _ if self.table.stamp().sequence() < self.least => Stage::Looking,
             Stage::Fetching => Stage::Fetched,
+            _ if self.table.stamp().sequence() < self.least => Stage::Looking,
             stage => stage,
         };
         Ok(())
@@ -249,10 +261,11 @@ impl Follower {
         self.untold.pop_front()
     }
 
-    /// The least number that a new purge, or the server, may have (J2).
+    /// The least number that a new purge, or the server, may have (J2): no less than any number known
+    /// here, of which some may be gone from the server.
     #[must_use]
     pub fn least_number(&self) -> Sequence {
-        self.table.stamp().sequence().max(self.least)
+        self.table.stamp().max(self.table.highest()).sequence()
     }
 
     /// Where it stands.
@@ -266,11 +279,11 @@ impl Follower {
         let horizon = Sequence::at(UnixMillis(look.now.0.saturating_sub(RETENTION)));
         let mut floor = look.born.max(horizon);
         if self.incarnation.is_some() {
-            floor = floor.max(self.table.stamp().sequence().next());
+            floor = floor.max(self.least_number().next());
         }
         self.raise(floor);
         self.incarnation = Some(look.incarnation);
-        self.position = Sequence(0);
+        (self.position, self.mark) = (Sequence(0), Mark::default());
         self.reload = Some(Sequence(1));
         self.known.clear();
         self.untold.clear();
@@ -301,7 +314,7 @@ impl Follower {
     /// Every purge there is, is known.
     fn up_to_date(&mut self, look: &Look, asked: UnixMillis) {
         self.table.advance(look.sequence);
-        if look.sequence < self.least_number() {
+        if look.sequence < self.wanted.max(self.least) {
             // Its number could not be raised: stamps would not outlive the floor.
             self.stage = Stage::Looking;
             return;

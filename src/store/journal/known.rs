@@ -26,6 +26,11 @@ impl Known {
         self.purges.back().map_or(self.forgotten, |(sequence, _)| *sequence)
     }
 
+    /// The greatest number that had to be forgotten; zero = none had.
+    pub(super) const fn forgotten(&self) -> Sequence {
+        self.forgotten
+    }
+
     /// Remembers a purge; one of the same number is the same purge.
     pub(super) fn add(&mut self, sequence: Sequence, purge: &Purge) {
         let at = self.purges.partition_point(|(held, _)| *held < sequence);

@@ -19,6 +19,11 @@ const LONGEST_PREFIX: usize = 8 << 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Incarnation(pub [u8; 16]);
 
+/// What tells a purge from another that was given the same number, by a server that had forgotten the
+/// first: a number that whoever tells it draws. Zero stands for no purge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark(pub u64);
+
 /// How the journal stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Look {
@@ -30,6 +35,8 @@ pub struct Look {
     pub sequence: Sequence,
     /// The number of the last purge; zero = none yet.
     pub last: Sequence,
+    /// Its mark.
+    pub mark: Mark,
     /// The server's clock.
     pub now: UnixMillis,
     /// The server has no memory left: it takes no purges either.
@@ -37,7 +44,8 @@ pub struct Look {
 }
 
 impl Look {
-    /// 0xFB, full (0 or 1), incarnation (16 bytes), birth, sequence, last, clock (8 bytes each, big-endian).
+    /// 0xFB, full (0 or 1), incarnation (16 bytes), birth, sequence, last, its mark, clock
+    /// (8 bytes each, big-endian).
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let mut bytes = Reader(bytes.strip_prefix(&[MAGIC])?);
@@ -51,6 +59,7 @@ impl Look {
             born: bytes.sequence()?,
             sequence: bytes.sequence()?,
             last: bytes.sequence()?,
+            mark: Mark(bytes.u64()?),
             now: UnixMillis(bytes.u64()?),
         };
         let ordered = look.born <= look.sequence && look.last <= look.sequence;
@@ -110,22 +119,31 @@ impl Page {
 pub struct Entry {
     /// Its number.
     pub sequence: Sequence,
+    /// Its mark.
+    pub mark: Mark,
     /// The number of the purge before it; zero = none.
     pub before: Sequence,
+    /// The mark of that.
+    pub mark_before: Mark,
     /// What it says.
     pub purge: Purge,
 }
 
 impl Entry {
-    /// An entry's id (`number-0`) and its fields: `b` the number before, `m` the mode, `i` the ids, and `x`
+    /// An entry's id (`number-0`) and its fields: `b` the number before, `k` its own mark and
+    /// that of the one before (8 bytes each), `m` the mode, `i` the ids, and `x`
     /// once for each prefix.
     #[must_use]
     pub fn decode<'a>(id: &[u8], fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Option<Self> {
         let sequence = decimal(id.strip_suffix(b"-0")?)?;
-        let (mut before, mut mode, mut ids, mut prefixes) = (None, None, None, Vec::new());
+        let (mut before, mut marks, mut mode, mut ids, mut prefixes) = (None, None, None, None, Vec::new());
         for (name, value) in fields {
             match name {
                 b"b" => before = Some(decimal(value)?),
+                b"k" => {
+                    let mut reader = Reader(value);
+                    marks = Some((Mark(reader.u64()?), Mark(reader.u64().filter(|_| reader.0.is_empty())?)));
+                }
                 b"m" => mode = Some(mode_of(value)?),
                 b"i" => {
                     let mut reader = Reader(value);
@@ -140,9 +158,10 @@ impl Entry {
             }
         }
         let before = before.filter(|before| *before < sequence)?;
+        let (mark, mark_before) = marks?;
         let purge = Purge { mode: mode?, ids: ids?, prefixes };
         let bounded = purge.ids.len() <= super::MAX_CALL && purge.prefixes.len() <= super::MAX_CALL_PREFIXES;
-        bounded.then_some(Self { sequence, before, purge })
+        bounded.then_some(Self { sequence, mark, before, mark_before, purge })
     }
 }
 
@@ -228,14 +247,14 @@ mod tests {
 
     #[test]
     fn a_look_is_what_it_says_or_nothing() {
-        let bytes = |full: u8, numbers: [u64; 4]| {
-            let numbers = numbers.map(u64::to_be_bytes).concat();
+        let bytes = |full: u8, [born, sequence, last, now]: [u64; 4]| {
+            let numbers = [born, sequence, last, 77, now].map(u64::to_be_bytes).concat();
             [&[MAGIC, full][..], &[7; 16], &numbers].concat()
         };
         let good = bytes(1, [3, 9, 5, 1_700_000_000_000]);
         let look = Look::decode(&good).expect("a look");
         assert_eq!((look.born, look.sequence, look.last), (Sequence(3), Sequence(9), Sequence(5)));
-        assert!(look.full && look.incarnation == Incarnation([7; 16]));
+        assert!(look.full && look.incarnation == Incarnation([7; 16]) && look.mark == Mark(77));
         for bad in [
             bytes(2, [3, 9, 5, 0]),
             bytes(0, [10, 9, 5, 0]),
@@ -281,22 +300,26 @@ mod tests {
     #[test]
     fn an_entry_is_what_the_stream_says() {
         let ids = id_bytes(&[PurgeId(5), PurgeId(6)]);
-        let fields: [(&[u8], &[u8]); 4] = [(b"b", b"7"), (b"m", b"s"), (b"i", &ids), (b"x", b"/a")];
+        let marks = [1_u64, 2].map(u64::to_be_bytes).concat();
+        let fields: [(&[u8], &[u8]); 5] =
+            [(b"b", b"7"), (b"m", b"s"), (b"i", &ids), (b"x", b"/a"), (b"k", &marks)];
         let entry = Entry::decode(b"9-0", fields).expect("an entry");
         assert_eq!((entry.sequence, entry.before), (Sequence(9), Sequence(7)));
+        assert_eq!((entry.mark, entry.mark_before), (Mark(1), Mark(2)));
         let prefixes = vec![Bytes::from("/a")];
         let expected = Purge { mode: Mode::Soft, ids: vec![PurgeId(5), PurgeId(6)], prefixes };
         assert_eq!(entry.purge, expected);
         assert_eq!(mode_of(mode_byte(Mode::Soft).as_bytes()), Some(Mode::Soft));
         assert_eq!(mode_of(mode_byte(Mode::Hard).as_bytes()), Some(Mode::Hard));
-        let no: [(&[u8], Vec<(&[u8], &[u8])>); 7] = [
+        let no: [(&[u8], Vec<(&[u8], &[u8])>); 8] = [
             (b"9-1", fields.to_vec()),
             (b"9", fields.to_vec()),
             (b"7-0", fields.to_vec()),
             (b"+9-0", fields.to_vec()),
             (b"9-0", fields[1..].to_vec()),
+            (b"9-0", fields[..4].to_vec()),
             (b"9-0", [&fields[..], &[(b"y", b"")]].concat()),
-            (b"9-0", vec![(b"b", b"7"), (b"m", b"s"), (b"i", b"1234567")]),
+            (b"9-0", vec![(b"b", b"7"), (b"m", b"s"), (b"i", b"1234567"), (b"k", &marks)]),
         ];
         for (id, fields) in no {
             assert_eq!(Entry::decode(id, fields.clone()), None, "{fields:?}");

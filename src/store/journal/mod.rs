@@ -11,13 +11,14 @@
 //!
 //! | name | holds |
 //! |---|---|
-//! | `prefix:{journal}:state` | 0xFB, incarnation, its birth, the greatest number given, that of the last purge |
+//! | `prefix:{journal}:state` | 0xFB, incarnation, its birth, the greatest number given, number and mark of the last purge |
 //! | `prefix:{journal}:ids` | every purged id, scored with the number of its last purge |
 //! | `prefix:{journal}:prefixes` | every purged prefix, likewise |
 //! | `prefix:{journal}:log` | a stream of the last purges: what readers wait for |
 //!
 //! Scripts alone write them. The two tables are the truth; the stream is a doorbell that says what is new.
-//! Each entry names the entry before it, so that whoever misses one knows (it reads the tables then), and
+//! Each entry names the entry before it, by its
+//! number and by a mark drawn at random (a server that forgot gives numbers again), so that whoever misses one knows (it reads the tables then), and
 //! whoever knows one that the server has forgotten knows that too. Both tables hold the incarnation as a
 //! member: should any of the four be evicted or flushed, a new incarnation begins.
 //!
@@ -38,7 +39,9 @@
 //!   on each: purges that were lost with the one before can have concerned anything.
 //! * J5: a purge that a proxy knows of and the server has lost (a failover to a replica that lagged) is
 //!   told again, under a new number, by every proxy that notices and finds it missing still.
-//! * J6: a proxy that has not come to the end of a reading for [`HEARING`](super::purges::HEARING) uses
+//! * J6: a record out of Redis counts with the earlier of its stamp and the reader's own, and below
+//!   everything that the reader purged and could not tell yet: who wrote it cannot have known of that.
+//! * J7: a proxy that has not come to the end of a reading for [`HEARING`](super::purges::HEARING) uses
 //!   nothing out of Redis, and out of memory what it fetched within its grace alone.
 //!
 //! # What follows
@@ -54,7 +57,7 @@
 //! | the connection breaks | the follower reads on from where it was; nothing is lost, nothing is dropped |
 //! | the stream was trimmed, or evicted | an entry's predecessor is unknown, or nothing comes though the state names a later purge: the tables are read from the last known number on |
 //! | `FLUSHALL`, an empty server, an evicted table | a new incarnation (J4): every proxy starts afresh |
-//! | failover to a replica that lagged | the state's last purge, or an entry's predecessor, is behind what is known: told again (J5), tables read anew |
+//! | failover to a replica that lagged | the state's last purge, or an entry's predecessor, is behind what is known, or bears another mark: told again (J5), tables read anew |
 //! | the server's clock steps back | numbers go on by ones |
 //! | the server's clock steps forward | numbers follow it, and wait there if it steps back |
 //! | nothing can be written (full, replica) | purges are refused to whoever asks, and kept to be told; a full server is still followed, a read-only one is not believed |
@@ -68,7 +71,7 @@ mod message;
 mod simulation;
 
 pub use self::follower::{Follower, Nonsense, Progress, Step, Table};
-pub use self::message::{Entry, Incarnation, Look, PAGE, Page, id_bytes, mode_byte};
+pub use self::message::{Entry, Incarnation, Look, Mark, PAGE, Page, id_bytes, mode_byte};
 
 #[cfg(doc)]
 use super::purges::PurgeTable;

@@ -27,7 +27,7 @@ use super::counters::{CommandObserver, Counters, Failure};
 use super::keys::Names;
 use super::script::{LOOK, PAGE, Script, TELL};
 use super::settings::Settings;
-use crate::caching::stamp::{Mode, Purge, PurgeId, Sequence};
+use crate::caching::stamp::{Mode, Purge, PurgeId, Sequence, Stamp};
 use crate::clock;
 use crate::store::journal::{
     Entry, Follower, Look, MAX_CALL, MAX_CALL_PREFIXES, PAGE as PAGE_SIZE, Page, Progress, Step, Table,
@@ -75,6 +75,16 @@ pub struct Journal {
     full: AtomicBool,
 }
 
+/// What one call tells.
+#[derive(Clone, Debug)]
+struct Call {
+    purge: Purge,
+    /// The number that makes telling it needless; zero = none does.
+    below: Sequence,
+    /// What it settles.
+    numbers: Vec<Stamp>,
+}
+
 /// What became of telling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Told {
@@ -105,7 +115,7 @@ pub struct JournalStatus {
 
 /// Purges of one caller, and where the answer goes.
 struct Order {
-    purges: Vec<Purge>,
+    purges: Vec<Call>,
     reply: oneshot::Sender<Told>,
 }
 
@@ -147,14 +157,16 @@ impl Journal {
         tokio::join!(self.read_on(), self.tell_on(queue));
     }
 
-    /// Tells the fleet of purges that hold in this process already. Ends when this process's stamps have
+    /// Tells the fleet of purges that hold in this process already, each under the number that it has here
+    /// ([`PurgeTable::purge`]), and settles them. Ends when this process's stamps have
     /// outlived them too, so that what is fetched afterwards is kept; or, with the telling going on, when
     /// `patience` is over.
-    pub async fn tell(&self, purges: Vec<Purge>, patience: Duration) -> Told {
+    pub async fn tell(&self, purges: Vec<(Purge, Stamp)>, patience: Duration) -> Told {
+        let purges = together(purges);
         let (reply, told) = oneshot::channel();
         if let Err(refused) = self.orders.try_send(Order { purges, reply }) {
             let (mpsc::error::TrySendError::Full(order) | mpsc::error::TrySendError::Closed(order)) = refused;
-            lock(&self.untold).keep(order.purges);
+            order.purges.into_iter().for_each(|call| lock(&self.untold).keep(call));
             self.wake.notify_one();
             return Told::Later;
         }
@@ -314,7 +326,8 @@ impl Journal {
         if !lost.is_empty() {
             tracing::warn!(purges = lost.len(), "Redis has lost purges: they are told again");
             let mut untold = lock(&self.untold);
-            lost.into_iter().for_each(|(sequence, purge)| untold.keep_one(purge, sequence));
+            let calls = lost.into_iter().map(|(below, purge)| Call { purge, below, numbers: Vec::new() });
+            calls.for_each(|call| untold.keep(call));
             drop(untold);
             self.wake.notify_one();
         }
@@ -323,36 +336,67 @@ impl Journal {
 
 // === The teller ===
 
-/// Purges that Redis has to be told, and nobody waits for.
+/// What Redis has to be told, and nobody waits for.
 #[derive(Debug, Default)]
 struct Untold {
-    /// Each with the number that makes telling it needless; zero = none does.
-    purges: VecDeque<(Purge, Sequence)>,
+    calls: VecDeque<Call>,
     ids: usize,
 }
 
 impl Untold {
-    fn keep(&mut self, purges: Vec<Purge>) {
-        purges.into_iter().for_each(|purge| self.keep_one(purge, Sequence(0)));
+    fn keep(&mut self, call: Call) {
+        self.ids += call.purge.ids.len() + call.purge.prefixes.len();
+        match self.calls.back_mut() {
+            Some(last) if last.takes(&call) => last.add(call),
+            _ => self.calls.push_back(call),
+        }
+        if self.ids > MOST_UNTOLD {
+            let purge = Purge::of_ids(Mode::Hard, vec![PurgeId::ALL]);
+            let numbers = self.calls.drain(..).flat_map(|call| call.numbers).collect();
+            *self = Self { ids: 1, calls: VecDeque::from([Call { purge, below: Sequence(0), numbers }]) };
+        }
     }
 
-    fn keep_one(&mut self, purge: Purge, below: Sequence) {
-        self.ids += purge.ids.len() + purge.prefixes.len();
-        match self.purges.back_mut() {
-            Some((last, kept)) if *kept == below && together_with(last, &purge) => {
-                last.ids.extend(purge.ids);
+    fn take(&mut self) -> VecDeque<Call> {
+        std::mem::take(self).calls
+    }
+}
+
+impl Call {
+    /// Whether both can be one.
+    fn takes(&self, other: &Self) -> bool {
+        let ids_alone = self.purge.prefixes.is_empty() && other.purge.prefixes.is_empty();
+        let same = self.purge.mode == other.purge.mode && self.below == other.below;
+        same && ids_alone && self.purge.ids.len() + other.purge.ids.len() <= MAX_CALL
+    }
+
+    fn add(&mut self, other: Self) {
+        self.purge.ids.extend(other.purge.ids);
+        self.numbers.extend(other.numbers);
+    }
+}
+
+/// Purges in as few calls as there may be, in their order; each settles its number with its last part.
+fn together(purges: Vec<(Purge, Stamp)>) -> Vec<Call> {
+    let mut calls: Vec<Call> = Vec::new();
+    for (purge, number) in purges {
+        let of = |ids: &[PurgeId], prefixes: &[Bytes]| {
+            let purge = Purge { mode: purge.mode, ids: ids.to_vec(), prefixes: prefixes.to_vec() };
+            Call { purge, below: Sequence(0), numbers: Vec::new() }
+        };
+        let ids = purge.ids.chunks(MAX_CALL).map(|ids| of(ids, &[]));
+        let prefixes = purge.prefixes.chunks(MAX_CALL_PREFIXES).map(|prefixes| of(&[], prefixes));
+        for call in ids.chain(prefixes) {
+            match calls.last_mut() {
+                Some(last) if last.takes(&call) => last.add(call),
+                _ => calls.push(call),
             }
-            _ => self.purges.push_back((purge, below)),
         }
-        if self.ids > MOST_UNTOLD || self.purges.len() > MOST_UNTOLD {
-            let everything = Purge::of_ids(Mode::Hard, vec![PurgeId::ALL]);
-            *self = Self { ids: 1, purges: VecDeque::from([(everything, Sequence(0))]) };
+        if let Some(last) = calls.last_mut() {
+            last.numbers.push(number);
         }
     }
-
-    fn take(&mut self) -> VecDeque<(Purge, Sequence)> {
-        std::mem::take(self).purges
-    }
+    calls
 }
 
 impl Journal {
@@ -365,13 +409,14 @@ impl Journal {
                 () = self.wake.notified() => {}
                 () = sleep(AGAIN), if lock(&self.untold).ids > 0 => {}
             }
-            let told = if self.table.in_sync(clock::wall()) {
-                let purges = orders.iter().flat_map(|order: &Order| order.purges.clone()).collect();
-                self.tell_all(&mut line, purges).await
-            } else {
-                orders.iter().for_each(|order| lock(&self.untold).keep(order.purges.clone()));
-                Told::Later
-            };
+            // What was left untold comes first.
+            {
+                let mut untold = lock(&self.untold);
+                let calls = orders.iter_mut().flat_map(|order: &mut Order| order.purges.drain(..));
+                calls.for_each(|call| untold.keep(call));
+            }
+            let told =
+                if self.table.in_sync(clock::wall()) { self.tell_all(&mut line).await } else { Told::Later };
             for order in orders.drain(..) {
                 // Whoever asked may have gone.
                 let _ = order.reply.send(told);
@@ -379,19 +424,20 @@ impl Journal {
         }
     }
 
-    /// What was left untold first; what cannot be told is kept.
-    async fn tell_all(&self, line: &mut Option<Line>, purges: Vec<Purge>) -> Told {
-        let before = lock(&self.untold).take();
-        let mut calls: VecDeque<(Purge, Sequence)> = before;
-        calls.extend(together(purges).into_iter().map(|purge| (purge, Sequence(0))));
+    /// Tells all that is untold; what cannot be told stays so.
+    async fn tell_all(&self, line: &mut Option<Line>) -> Told {
+        let mut calls = lock(&self.untold).take();
         let mut told = Told::Later;
-        while let Some((purge, below)) = calls.pop_front() {
-            match self.tell_one(line, &purge, below).await {
-                Some(sequence) => told = Told::Fleet(sequence),
+        while let Some(call) = calls.pop_front() {
+            match self.tell_one(line, &call.purge, call.below).await {
+                Some(sequence) => {
+                    call.numbers.iter().for_each(|number| self.table.settle(*number));
+                    told = Told::Fleet(sequence);
+                }
                 None => {
                     let mut untold = lock(&self.untold);
-                    untold.keep_one(purge, below);
-                    calls.into_iter().for_each(|(purge, below)| untold.keep_one(purge, below));
+                    let rest = std::iter::once(call).chain(calls);
+                    rest.for_each(|call| untold.keep(call));
                     return Told::Later;
                 }
             }
@@ -414,6 +460,7 @@ impl Journal {
                 Value::from(RETENTION.to_string()),
                 Value::from(MAX_PREFIXES.to_string()),
                 Value::from(LOG.to_string()),
+                Value::Bytes(Bytes::copy_from_slice(&fastrand::u64(1..).to_be_bytes())),
             ]);
             arguments.extend(purge.prefixes.iter().map(|prefix| Value::Bytes(prefix.clone())));
             match self.script(open, "journal_tell", &TELL, &self.keys(), arguments).await {
@@ -437,30 +484,6 @@ impl Journal {
         }
         None
     }
-}
-
-/// Whether both are one call.
-fn together_with(one: &Purge, other: &Purge) -> bool {
-    let ids_alone = one.prefixes.is_empty() && other.prefixes.is_empty();
-    one.mode == other.mode && ids_alone && one.ids.len() + other.ids.len() <= MAX_CALL
-}
-
-/// The same purges in as few calls as there may be.
-fn together(purges: Vec<Purge>) -> Vec<Purge> {
-    let mut calls: Vec<Purge> = Vec::new();
-    for purge in purges {
-        for ids in purge.ids.chunks(MAX_CALL) {
-            let part = Purge::of_ids(purge.mode, ids.to_vec());
-            match calls.iter_mut().find(|call| together_with(call, &part)) {
-                Some(call) => call.ids.extend(part.ids),
-                None => calls.push(part),
-            }
-        }
-        for prefixes in purge.prefixes.chunks(MAX_CALL_PREFIXES) {
-            calls.push(Purge { mode: purge.mode, ids: Vec::new(), prefixes: prefixes.to_vec() });
-        }
-    }
-    calls
 }
 
 // === Talking to Redis ===

@@ -57,8 +57,8 @@ impl Reader {
 
     /// As a proxy purges: here first, then the fleet.
     async fn purge(&self, purge: Purge) -> Told {
-        self.table.purge(&purge, clock::wall());
-        self.journal.tell(vec![purge], PATIENCE).await
+        let number = self.table.purge(&purge, clock::wall());
+        self.journal.tell(vec![(purge, number)], PATIENCE).await
     }
 
     fn validity(&self, stamp: Stamp, ids: &[PurgeId]) -> Validity {

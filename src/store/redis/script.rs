@@ -48,14 +48,16 @@ local now=time[1]*1000+math.floor(time[2]/1000)
 local clock,least=now*16,tonumber(ARGV[2])
 local held=redis.pcall('GET',KEYS[1])
 local life,born,seq,last
-if type(held)=='string' and #held==41 and held:byte(1)==251 then
+local mark=string.rep('\0',8)
+if type(held)=='string' and #held==49 and held:byte(1)==251 then
   life=held:sub(2,17)
-  born,seq,last=struct.unpack('>I8I8I8',held:sub(18))
+  born,seq,last=struct.unpack('>I8I8I8',held:sub(18,41))
+  mark=held:sub(42)
 end
-local function state() return '\251'..life..struct.pack('>I8I8I8',born,seq,last) end
+local function state() return '\251'..life..struct.pack('>I8I8I8',born,seq,last)..mark end
 local function lives(key) return type(redis.pcall('ZSCORE',key,'i'..life))=='string' end
 if not life or not lives(KEYS[2]) or not lives(KEYS[3]) then
-  life,last=ARGV[1],0
+  life,last,mark=ARGV[1],0,string.rep('\0',8)
   seq=math.max(clock,least,seq or 0)
   born=seq
   redis.call('UNLINK',KEYS[2],KEYS[3],KEYS[4])
@@ -80,14 +82,14 @@ if clock-seq>=16000 or seq<least then
     full,seq=1,before
   end
 end
-return '\251'..string.char(full)..life..struct.pack('>I8I8I8I8',born,seq,last,now)
+return '\251'..string.char(full)..life..struct.pack('>I8I8I8',born,seq,last)..mark..struct.pack('>I8',now)
 ";
     Script::new(format!("{STATE}{look}"))
 });
 
 /// One purge: `ARGV[3]` mode, `ARGV[4]` the number that makes it needless (ids purged with it or later are
 /// left out; 0 = none are), `ARGV[5]` ids, `ARGV[6]` milliseconds that they are remembered, `ARGV[7]` the
-/// most prefixes, `ARGV[8]` about how long the log is, then prefixes. Answers its number; 0 where nothing
+/// most prefixes, `ARGV[8]` about how long the log is, `ARGV[9]` its mark (8 bytes), then prefixes. Answers its number; 0 where nothing
 /// is left of it; -1 where there is no room for its prefixes.
 pub(super) static TELL: LazyLock<Script> = LazyLock::new(|| {
     let tell = r"
@@ -105,7 +107,7 @@ for at=1,#ARGV[5],8 do
 end
 local old=(now-tonumber(ARGV[6]))*16
 local prefixes,new={},0
-for at=9,#ARGV do
+for at=10,#ARGV do
   if not needless(KEYS[3],ARGV[at]) then
     prefixes[#prefixes+1]=ARGV[at]
     if not redis.call('ZSCORE',KEYS[3],mode..ARGV[at]) then new=new+1 end
@@ -119,11 +121,12 @@ end
 local before=last
 seq=math.max(seq+1,clock,least+1)
 if seq>281474976710655 then return redis.error_reply('FOREBAY the numbers of purges are used up') end
-last=seq
+local marks=ARGV[9]..mark
+last,mark=seq,ARGV[9]
 redis.call('SET',KEYS[1],state())
 local number=string.format('%.0f',seq)
 for at=1,#ids do redis.call('ZADD',KEYS[2],number,mode..ids[at]) end
-local entry={KEYS[4],'MAXLEN','~',ARGV[8],number..'-0','b',string.format('%.0f',before),'m',mode,'i',table.concat(ids)}
+local entry={KEYS[4],'MAXLEN','~',ARGV[8],number..'-0','b',string.format('%.0f',before),'k',marks,'m',mode,'i',table.concat(ids)}
 for at=1,#prefixes do
   redis.call('ZADD',KEYS[3],number,mode..prefixes[at])
   entry[#entry+1]='x'
@@ -147,7 +150,7 @@ pub(super) static PAGE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
 local held=redis.call('GET',KEYS[1])
-if type(held)~='string' or #held~=41 then return '' end
+if type(held)~='string' or #held~=49 then return '' end
 local found=redis.call('ZRANGE',KEYS[2],ARGV[1],'+inf','BYSCORE','LIMIT',0,ARGV[2],'WITHSCORES')
 local page={'\251'..held:sub(2,17)}
 for at=1,#found,2 do
