@@ -11,8 +11,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::collapse::fill::FillReader;
-use crate::upstream::AnswerBody;
 use crate::upstream::response::clean_trailers;
+use crate::upstream::{AnswerBody, UpstreamError};
 
 /// What a client is sent.
 #[derive(Debug)]
@@ -143,7 +143,13 @@ impl Delivery {
                     }
                     Err(frame) => frame,
                 })
-                .map_err(|_| BrokenOff),
+                .map_err(|error| {
+                    if !matches!(error, UpstreamError::ClientBody(_)) {
+                        let error = error.in_full();
+                        tracing::warn!(%error, "the origin broke off in the middle of a response");
+                    }
+                    BrokenOff
+                }),
         }
     }
 }

@@ -73,7 +73,7 @@ impl Proxy {
             Err(error) => {
                 // Content that was refused in its middle broke the upstream message off.
                 let failure = connection.refusal().map_or_else(|| Failure::from(&error), Failure::from);
-                tracing::warn!(route = %route.name, %error, "the origin could not answer");
+                tracing::warn!(route = %route.name, error = %error.in_full(), "the origin could not answer");
                 return self.fail(&asked, Some(route.index), failure, outcome);
             }
         };
@@ -156,7 +156,7 @@ impl Proxy {
             Ok(answer) => answer,
             Err(_) if stands_in() => return stale(self),
             Err(error) => {
-                tracing::warn!(route = %route.name, %error, "the origin could not answer");
+                tracing::warn!(route = %route.name, error = %error.in_full(), "the origin could not answer");
                 let failure = connection.refusal().map_or_else(|| Failure::from(&error), Failure::from);
                 let failure = failure.where_stored(Some(&candidate.stored.head));
                 return self.fail(&asked, Some(route.index), failure, outcome);
