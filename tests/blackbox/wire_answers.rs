@@ -93,7 +93,7 @@ fn rule_13_contradictory_answers_are_a_bad_gateway() {
 fn rule_13_the_log_says_which_rule_an_answer_broke() {
     let origin = Origin::start();
     let proxy = Config::new(&origin).start();
-    let chunked = "HTTP/1.1 200 OK\\r\\nTransfer-Encoding: chunked\r\n\r\n";
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     for (target, bytes, rule) in [
         ("/version", "HTTP/1.2 200 OK\r\n\r\n".to_owned(), "the status line cannot be read"),
         ("/lf", "HTTP/1.1 200 OK\r\nX: a\n\r\n".to_owned(), "a field line is malformed"),
