@@ -324,7 +324,7 @@ impl Errand {
     async fn pour(
         &self,
         mut body: AnswerBody,
-        writer: FillWriter,
+        mut writer: FillWriter,
         permits: &mut Permits,
     ) -> Result<Poured, Reason> {
         let mut trailers = None;
