@@ -5,7 +5,7 @@
 //! from the start, and the complete body can be stored. Past the limit it keeps a window only: no
 //! reader may join any more, the writer waits for the slowest reader it has, and nothing is stored.
 //! One reader may take as long as it likes. Of several, whoever keeps others waiting has to read at a
-//! pace ([`WINDOW`] in [`PATIENCE`]); one that does not loses the rest of the body, and not they.
+//! pace (`WINDOW` in `PATIENCE`); one that does not loses the rest of the body, and not they.
 //! Dropping the writer before [`FillWriter::complete`] breaks the body for every reader: what was
 //! cut short never looks complete.
 //!

@@ -685,7 +685,7 @@ impl Errand {
         }
     }
 
-    fn flight(&self) -> FlightKey {
+    pub(super) fn flight(&self) -> FlightKey {
         self.found.flight_key(&self.key, &self.proxy, Selecting::Sent(&self.request.headers))
     }
 

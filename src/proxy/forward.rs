@@ -147,7 +147,9 @@ impl Proxy {
         let request = Request::from_parts(head, RequestBody::Empty);
         let stands_in =
             || reuse::stale_if_error(&candidate.stored.head, &errand.facts, &route.policy, asked.now);
+        let backoff = &self.shared.backoff;
         let stale = |proxy: &Arc<Self>| {
+            backoff.failed(errand.flight(), clock::wall());
             let reason = Some(Reason::StaleIfError);
             proxy.reuse(&asked, &errand.facts, route, candidate, CacheResult::Stale, reason)
         };
@@ -159,6 +161,7 @@ impl Proxy {
                 tracing::warn!(route = %route.name, error = %error.in_full(), "the origin could not answer");
                 let failure = connection.refusal().map_or_else(|| Failure::from(&error), Failure::from);
                 let failure = failure.where_stored(Some(&candidate.stored.head));
+                backoff.failed(errand.flight(), clock::wall());
                 return self.fail(&asked, Some(route.index), failure, outcome);
             }
         };
@@ -169,6 +172,9 @@ impl Proxy {
         outcome.told.status = Some(answer.head.status);
         let conditions = validation::Asked::Nothing;
         let arrival = Arrival { stamp, sent, received: clock::wall(), begun, took, conditions };
+        if !answer.head.status.is_server_error() {
+            backoff.recovered(errand.flight());
+        }
         errand.told_by_head(&answer.head, arrival).await;
         let mut headers = answer.head.headers;
         storability::client_fields(&mut headers, false, &route.policy);
