@@ -56,7 +56,7 @@ impl Admin {
                     "connected": status.connected,
                     "breaker": status.breaker.label(),
                     "write_breaker": status.write_breaker.label(),
-                    "latency_ms": status.last_latency.map(|took| took.as_secs_f64() * 1000.0),
+                    "latency_ms": status.last_latency.map(millis),
                 })
             })
             .collect();
@@ -129,6 +129,11 @@ impl Admin {
             }),
         }
     }
+}
+
+/// Milliseconds, to the microsecond.
+fn millis(took: Duration) -> f64 {
+    (took.as_secs_f64() * 1_000_000.0).round() / 1_000.0
 }
 
 /// A gauge that may for a moment be below zero, as counts of several threads are read one by one.

@@ -4,6 +4,8 @@
 //! for. Up to its retention limit a fill keeps every byte: readers may join at any time and read
 //! from the start, and the complete body can be stored. Past the limit it keeps a window only: no
 //! reader may join any more, the writer waits for the slowest reader it has, and nothing is stored.
+//! One reader may take as long as it likes. Of several, whoever keeps others waiting has to read at a
+//! pace (`WINDOW` in `PATIENCE`); one that does not loses the rest of the body, and not they.
 //! Dropping the writer before [`FillWriter::complete`] breaks the body for every reader: what was
 //! cut short never looks complete.
 //!
@@ -12,18 +14,26 @@
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
+
+use crate::clock;
 
 /// Frames at least this long are kept as they came; shorter ones are gathered, so that a body sent
 /// byte by byte costs no more memory than its length.
 const KEEP_WHOLE: usize = 4 * 1024;
 /// Gathered bytes are sealed into a segment of this size.
 const SEGMENT: usize = 16 * 1024;
-/// What a fill past its retention limit may be ahead of its slowest reader.
+/// What a fill past its retention limit may be ahead of its only reader; of the slowest of several, what
+/// it may retain, if that is more: that much was there when the limit was passed.
 const WINDOW: u64 = 512 * 1024;
+/// How long others may wait, in all, while a slow reader takes one [`WINDOW`]: it has to read 256 KiB/s.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// At least so much time passes from one look at who waits to the next.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Why a reader cannot have the rest of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +73,10 @@ struct State {
     /// Gathered short frames: the segment after the last sealed one.
     tail: BytesMut,
     retained: u64,
+    /// Bytes pushed so far.
+    poured: u64,
+    /// How many bytes may be retained for several readers that are not equally fast.
+    shared_window: u64,
     windowed: bool,
     end: End,
     trailers: Option<HeaderMap>,
@@ -77,6 +91,10 @@ struct State {
 struct Place {
     /// Index of the segment it reads next.
     segment: usize,
+    /// Bytes of the segments it has taken.
+    taken: u64,
+    /// How many that were when the time began in which it has to take a window.
+    marked: u64,
     /// Set while it waits for more.
     waker: Option<Waker>,
 }
@@ -93,15 +111,21 @@ impl Fill {
     /// first reader exists from the start so that a body past the limit has somebody to flow to.
     #[must_use]
     pub fn start(length: Option<u64>, limit: u64) -> (FillWriter, Arc<Self>) {
-        let fill = Arc::new(Self::with(State::new(End::Open), length, limit));
-        (FillWriter { fill: Arc::clone(&fill), finished: false }, fill)
+        let fill = Arc::new(Self::with(State::new(End::Open, limit), length, limit));
+        let writer = FillWriter {
+            fill: Arc::clone(&fill),
+            finished: false,
+            patience: PATIENCE,
+            held_up: Duration::ZERO,
+        };
+        (writer, fill)
     }
 
     /// A fill that is complete from the start: the body of a stored response.
     #[must_use]
     pub fn ready(body: Bytes) -> Arc<Self> {
         let length = body.len() as u64;
-        let mut state = State::new(End::Complete);
+        let mut state = State::new(End::Complete, u64::MAX);
         state.retained = length;
         if !body.is_empty() {
             state.segments.push_back(body);
@@ -150,12 +174,14 @@ impl Fill {
 }
 
 impl State {
-    fn new(end: End) -> Self {
+    fn new(end: End, limit: u64) -> Self {
         Self {
             segments: std::collections::VecDeque::new(),
             dropped: 0,
             tail: BytesMut::new(),
             retained: 0,
+            poured: 0,
+            shared_window: limit.max(WINDOW),
             windowed: false,
             end,
             trailers: None,
@@ -167,6 +193,7 @@ impl State {
 
     fn push(&mut self, data: Bytes) {
         self.retained += data.len() as u64;
+        self.poured += data.len() as u64;
         if data.len() >= KEEP_WHOLE {
             self.seal();
             self.segments.push_back(data);
@@ -193,11 +220,45 @@ impl State {
             self.retained -= segment.len() as u64;
             self.dropped += 1;
         }
-        if self.retained < WINDOW
+        if self.has_room()
             && let Some(writer) = self.writer.take()
         {
             writer.wake();
         }
+    }
+
+    /// Whether more may be pushed.
+    fn has_room(&self) -> bool {
+        let several = self.readers.iter().flatten().nth(1).is_some();
+        !self.windowed || self.retained < if several { self.shared_window } else { WINDOW }
+    }
+
+    /// Whether a reader has nothing left to read.
+    fn keeps_waiting(&self) -> bool {
+        self.readers.iter().flatten().any(|place| place.waker.is_some())
+    }
+
+    /// Begins the time in which every reader that lags has to take a window.
+    fn mark(&mut self) {
+        self.readers.iter_mut().flatten().for_each(|place| place.marked = place.taken);
+    }
+
+    /// Takes the rest of the body from the readers that lag and have not taken a window since the mark;
+    /// those that lag by less than half of what may be retained do not hold others up yet.
+    fn cut_off(&mut self) -> Vec<Waker> {
+        let (poured, most) = (self.poured, self.shared_window / 2);
+        let mut cut = Vec::new();
+        for reader in &mut self.readers {
+            let lags = |place: &mut Place| {
+                poured.saturating_sub(place.taken) >= most
+                    && place.taken.saturating_sub(place.marked) < WINDOW
+            };
+            if let Some(place) = reader.take_if(lags) {
+                cut.extend(place.waker);
+            }
+        }
+        self.trim();
+        cut
     }
 
     fn wake_readers(&mut self) -> Vec<Waker> {
@@ -210,6 +271,9 @@ impl State {
 pub struct FillWriter {
     fill: Arc<Fill>,
     finished: bool,
+    patience: Duration,
+    /// Since the mark: how long readers waited for slower ones.
+    held_up: Duration,
 }
 
 impl FillWriter {
@@ -237,24 +301,66 @@ impl FillWriter {
         pushed
     }
 
-    /// Waits, past the retention limit, until the slowest reader has caught up; `false` when nobody
-    /// reads any more, so that going on would be for nothing.
-    pub async fn room(&self) -> bool {
+    /// Waits, past the retention limit, until the slowest reader has caught up, or has kept others
+    /// waiting for too long and is cut off; `false` when nobody reads any more, so that going on would
+    /// be for nothing. Cancel safe.
+    pub async fn room(&mut self) -> bool {
+        loop {
+            if let Some(is_read) = self.look() {
+                return is_read;
+            }
+            let begun = clock::monotonic();
+            let left = self.patience.saturating_sub(self.held_up).max(LOOK_AGAIN);
+            // Which of the two it was shows in the next look.
+            let _ = tokio::time::timeout(left, self.changed()).await;
+            self.judge(clock::monotonic().saturating_duration_since(begun));
+        }
+    }
+
+    /// Whether there is room (`true`), or nobody to read (`false`); else it is to be waited for.
+    fn look(&self) -> Option<bool> {
+        let mut state = self.fill.lock();
+        if state.windowed && state.readers.iter().all(Option::is_none) {
+            return Some(false);
+        }
+        if state.has_room() {
+            return Some(true);
+        }
+        if self.held_up.is_zero() {
+            state.mark();
+        }
+        None
+    }
+
+    /// After a wait: whether readers have waited for others for too long.
+    fn judge(&mut self, waited: Duration) {
+        let mut state = self.fill.lock();
+        if !state.keeps_waiting() {
+            return;
+        }
+        self.held_up += waited;
+        if self.held_up >= self.patience {
+            self.held_up = Duration::ZERO;
+            let cut = state.cut_off();
+            drop(state);
+            cut.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// Waits until there is room, or a reader has left.
+    async fn changed(&self) {
+        let mut is_set = false;
         std::future::poll_fn(|cx| {
             let mut state = self.fill.lock();
-            if !state.windowed {
-                return Poll::Ready(true);
+            // The waker is taken by whoever makes room, and by a reader that leaves.
+            if state.has_room() || (is_set && state.writer.is_none()) {
+                return Poll::Ready(());
             }
-            if state.readers.iter().all(Option::is_none) {
-                return Poll::Ready(false);
-            }
-            if state.retained < WINDOW {
-                return Poll::Ready(true);
-            }
+            is_set = true;
             state.writer = Some(cx.waker().clone());
             Poll::Pending
         })
-        .await
+        .await;
     }
 
     /// The body has ended as its framing says; readers get the trailers, the caller the whole body
@@ -307,15 +413,19 @@ pub struct FillReader {
 impl FillReader {
     fn next(&mut self, cx: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyBroken>>> {
         let mut state = self.fill.lock();
-        let Some(at) = self.segment.checked_sub(state.dropped) else {
+        let is_cut_off = !matches!(state.readers.get(self.slot), Some(Some(_)));
+        let Some(at) = self.segment.checked_sub(state.dropped).filter(|_| !is_cut_off) else {
+            self.done = true;
             return Poll::Ready(Some(Err(BodyBroken)));
         };
         if let Some(segment) = state.segments.get(at) {
+            let length = segment.len() as u64;
             let data = segment.slice(self.offset.min(segment.len())..);
             self.segment += 1;
             self.offset = 0;
             if let Some(Some(place)) = state.readers.get_mut(self.slot) {
                 place.segment = self.segment;
+                place.taken += length;
             }
             if state.windowed {
                 state.trim();
@@ -438,7 +548,7 @@ mod tests {
     #[tokio::test]
     async fn past_the_limit_only_a_window_is_kept() {
         const PIECE: usize = 64 * 1024;
-        let (writer, fill) = Fill::start(None, 100 * 1024);
+        let (mut writer, fill) = Fill::start(None, 100 * 1024);
         let mut reader = fill.read().expect("open");
         assert_eq!(writer.push(Bytes::from(vec![1; PIECE])), Pushed::Retained);
         assert_eq!(writer.push(Bytes::from(vec![1; PIECE])), Pushed::Windowed);
@@ -461,9 +571,89 @@ mod tests {
         assert!(task.await.expect("task") <= WINDOW + PIECE as u64);
     }
 
+    /// Reads `pieces` frames, then `stops` for so long before each further one; bytes, and how it ended.
+    async fn trickle(mut reader: FillReader, pieces: usize, pause: Duration) -> (usize, bool) {
+        let (mut total, mut count) = (0, 0);
+        while let Some(frame) = reader.frame().await {
+            let Ok(frame) = frame else { return (total, false) };
+            total += frame.into_data().expect("data").len();
+            count += 1;
+            if count > pieces {
+                tokio::time::sleep(pause).await;
+            }
+        }
+        (total, true)
+    }
+
+    #[tokio::test]
+    async fn who_keeps_others_waiting_loses_the_rest_and_not_they() {
+        const PIECE: usize = 64 * 1024;
+        const PIECES: usize = 200;
+        for (title, pieces, pause) in [
+            ("reads nothing", 0, Duration::from_secs(3600)),
+            ("stops beyond the limit", 40, Duration::from_secs(3600)),
+            ("trickles", 0, Duration::from_millis(10)),
+        ] {
+            let (mut writer, fill) = Fill::start(None, 1 << 20);
+            writer.patience = Duration::from_millis(60);
+            let slow = tokio::spawn(trickle(fill.read().expect("open"), pieces, pause));
+            let other = tokio::spawn(trickle(fill.read().expect("open"), pieces + 3, pause));
+            let fast = tokio::spawn(trickle(fill.read().expect("open"), PIECES, Duration::ZERO));
+            let mut most = 0;
+            for _ in 0..PIECES {
+                assert!(writer.room().await);
+                writer.push(Bytes::from(vec![1; PIECE]));
+                most = most.max(fill.lock().retained);
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(writer.complete(None), None);
+            assert_eq!(fast.await.expect("task"), (PIECES * PIECE, true), "{title}");
+            assert!(most <= (1 << 20) + PIECE as u64, "{title}: {most} bytes at once");
+            let left: Vec<_> = fill.lock().readers.iter().flatten().map(|place| place.segment).collect();
+            assert!(left.is_empty(), "{title}: both were cut off, not {left:?}");
+            if pause < Duration::from_secs(1) {
+                assert!(!slow.await.expect("task").1 && !other.await.expect("task").1, "{title}");
+            } else {
+                slow.abort();
+                other.abort();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn who_is_slow_and_keeps_the_pace_gets_everything() {
+        const PIECE: usize = 64 * 1024;
+        const PIECES: usize = 60;
+        let (mut writer, fill) = Fill::start(None, 10);
+        writer.patience = Duration::from_secs(600);
+        let slow = tokio::spawn(trickle(fill.read().expect("open"), 0, Duration::from_millis(1)));
+        let fast = tokio::spawn(trickle(fill.read().expect("open"), PIECES, Duration::ZERO));
+        for _ in 0..PIECES {
+            assert!(writer.room().await);
+            writer.push(Bytes::from(vec![1; PIECE]));
+        }
+        assert_eq!(writer.complete(None), None);
+        assert_eq!(fast.await.expect("task"), (PIECES * PIECE, true));
+        assert_eq!(slow.await.expect("task"), (PIECES * PIECE, true));
+    }
+
+    #[tokio::test]
+    async fn one_reader_may_take_as_long_as_it_likes() {
+        const PIECE: usize = 64 * 1024;
+        let (mut writer, fill) = Fill::start(None, 10);
+        writer.patience = Duration::ZERO;
+        let only = tokio::spawn(trickle(fill.read().expect("open"), 0, Duration::from_millis(1)));
+        for _ in 0..40 {
+            assert!(writer.room().await);
+            writer.push(Bytes::from(vec![1; PIECE]));
+        }
+        assert_eq!(writer.complete(None), None);
+        assert_eq!(only.await.expect("task"), (40 * PIECE, true));
+    }
+
     #[tokio::test]
     async fn a_window_without_readers_ends_the_fill() {
-        let (writer, fill) = Fill::start(None, 10);
+        let (mut writer, fill) = Fill::start(None, 10);
         let reader = fill.read().expect("open");
         assert_eq!(writer.push(Bytes::from_static(&[0; 64])), Pushed::Windowed);
         drop(reader);

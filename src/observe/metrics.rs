@@ -4,8 +4,9 @@
 //! Series a request touches are resolved once and kept beside the route ([`RouteMetrics`]), so that
 //! counting is an atomic add and never a look-up by string.
 
-use std::sync::OnceLock;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
@@ -39,6 +40,8 @@ pub struct Metrics {
     origin_fetches: IntCounterVec,
     origin_duration: HistogramVec,
     upstream_connections: IntGaugeVec,
+    /// Upstreams that have series there.
+    upstreams_shown: Mutex<BTreeSet<String>>,
     redis_duration: HistogramVec,
     redis_errors: MirrorVec,
     redis_breaker: IntGauge,
@@ -116,6 +119,7 @@ impl Metrics {
                 "Connections to origins.",
                 &["upstream", "state"],
             )?,
+            upstreams_shown: Mutex::default(),
             redis_duration: histograms(
                 &registry,
                 "redis_command_duration_seconds",
@@ -294,11 +298,7 @@ impl Metrics {
         }
         self.evictions.set(snapshot.evictions);
         self.access_log_dropped.set(snapshot.access_log_dropped);
-        for upstream in &snapshot.upstreams {
-            for (state, count) in [("idle", upstream.idle), ("busy", upstream.busy)] {
-                self.upstream_connections.with_label_values(&[&upstream.name, state]).set(signed(count));
-            }
-        }
+        self.show_upstreams(&snapshot.upstreams);
         if let Some(redis) = &snapshot.redis {
             self.redis_breaker.set(redis.breaker);
             // Never yet is no number of seconds: infinity alerts, zero would not.
@@ -312,6 +312,28 @@ impl Metrics {
         let mut out = Vec::with_capacity(16 * 1024);
         TextEncoder::new().encode(&self.registry.gather(), &mut out)?;
         Ok(out)
+    }
+}
+
+impl Metrics {
+    /// Sets the gauges of the upstreams there are, and forgets those that a reload has taken away.
+    fn show_upstreams(&self, upstreams: &[UpstreamConnections]) {
+        // Held to the end, so that of two scrapes at once neither takes away what the other has set.
+        let mut shown = self.upstreams_shown.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.retain(|name| {
+            let stays = upstreams.iter().any(|upstream| upstream.name == *name);
+            for state in ["idle", "busy"].into_iter().filter(|_| !stays) {
+                // One that has no series is gone already.
+                let _ = self.upstream_connections.remove_label_values(&[name, state]);
+            }
+            stays
+        });
+        for upstream in upstreams {
+            for (state, count) in [("idle", upstream.idle), ("busy", upstream.busy)] {
+                self.upstream_connections.with_label_values(&[&upstream.name, state]).set(signed(count));
+            }
+            shown.insert(upstream.name.clone());
+        }
     }
 }
 
@@ -614,6 +636,28 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} not in\n{text}");
         }
+    }
+
+    #[test]
+    fn an_upstream_that_is_gone_has_no_connections() {
+        let metrics = Metrics::new().expect("series");
+        let series = |names: &[&str]| {
+            let upstream = |name: &&str| UpstreamConnections { name: (*name).to_owned(), idle: 1, busy: 2 };
+            let upstreams = names.iter().map(upstream).collect();
+            let snapshot = Snapshot { upstreams, ..Snapshot::default() };
+            let text = String::from_utf8(metrics.render(&snapshot).expect("text")).expect("utf-8");
+            let lines = text.lines().filter(|line| line.starts_with("forebay_upstream_connections{"));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(series(&["shop", "blog"]).len(), 4);
+        assert_eq!(
+            series(&["blog"]),
+            [
+                r#"forebay_upstream_connections{state="busy",upstream="blog"} 2"#,
+                r#"forebay_upstream_connections{state="idle",upstream="blog"} 1"#,
+            ]
+        );
+        assert_eq!(series(&["blog", "shop"]).len(), 4);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 
 use super::Proxy;
 use super::asked::{Asked, Outcome};
-use super::deliver::{Content, Delivery};
+use super::deliver::{Content, Delivery, PIECE};
 use super::error::Failure;
 use super::record::Record;
 use crate::caching::admission::RequestFacts;
@@ -184,7 +184,7 @@ impl Proxy {
                 record.write(0, false);
                 Delivery::of(Content::Empty)
             }
-            Content::Whole(bytes) => {
+            Content::Whole(bytes) if bytes.len() <= PIECE => {
                 record.write(bytes.len() as u64, false);
                 Delivery::of(Content::Whole(bytes))
             }

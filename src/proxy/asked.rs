@@ -3,12 +3,14 @@
 //! Decides nothing: what a request asks is read here once, in one place.
 
 use std::net::IpAddr;
-use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use http::header::{CONNECTION, HOST};
 use http::{HeaderMap, Method};
 
+use super::Proxy;
 use crate::caching::outcome::{CacheResult, CacheStatus, Forwarded, Fwd, Reason};
 use crate::clock;
 use crate::semantics::{UnixMillis, fields};
@@ -33,6 +35,13 @@ pub struct Asked {
     pub now: UnixMillis,
     /// Monotonic clock at receipt.
     pub started: Instant,
+    /// Its route, once it is known.
+    pub(super) route: Option<usize>,
+    /// Of a request that was refused at the wire: what was read of it.
+    pub(super) refused: Option<Box<str>>,
+    /// Who answers it, and writes down if it is dropped before it was.
+    pub(super) proxy: Arc<Proxy>,
+    pub(super) is_answered: AtomicBool,
 }
 
 impl Asked {
@@ -41,7 +50,12 @@ impl Asked {
 
     /// Takes down a request that has just been received.
     #[must_use]
-    pub fn receive(head: http::request::Parts, client: IpAddr, has_body: bool) -> Self {
+    pub(super) fn receive(
+        proxy: &Arc<Proxy>,
+        head: http::request::Parts,
+        client: IpAddr,
+        has_body: bool,
+    ) -> Self {
         let end_to_end = nominates(&head.headers).then(|| {
             let mut headers = head.headers.clone();
             fields::remove_hop_by_hop(&mut headers);
@@ -56,7 +70,24 @@ impl Asked {
             has_body,
             now: clock::wall(),
             started: clock::monotonic(),
+            route: None,
+            refused: None,
+            proxy: Arc::clone(proxy),
+            is_answered: AtomicBool::new(false),
         }
+    }
+
+    /// It only stands for a request that was refused at the wire: all that is known of that is its first
+    /// line, as far as it was read.
+    pub(super) fn refused(&mut self, line: &str) {
+        self.refused = Some(line.into());
+        self.head.method = Method::from_bytes(b"-").unwrap_or_default();
+        self.head.headers.clear();
+    }
+
+    /// What a log shows as its target.
+    pub(super) fn shown(&self) -> &str {
+        self.refused.as_deref().unwrap_or_else(|| self.target())
     }
 
     /// Whether the client asks to leave HTTP.

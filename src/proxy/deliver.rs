@@ -11,8 +11,12 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::collapse::fill::FillReader;
-use crate::upstream::AnswerBody;
 use crate::upstream::response::clean_trailers;
+use crate::upstream::{AnswerBody, UpstreamError};
+
+/// Bytes at hand go out in pieces of this size: what a client that left has been sent is known to a
+/// piece, and what the system holds for it. One piece alone counts as sent at once.
+pub const PIECE: usize = 128 * 1024;
 
 /// What a client is sent.
 #[derive(Debug)]
@@ -102,9 +106,8 @@ impl Delivery {
         match &mut self.content {
             Content::Empty => Poll::Ready(None),
             Content::Whole(bytes) => {
-                let bytes = std::mem::take(bytes);
-                self.content = Content::Empty;
-                Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+                let piece = bytes.split_to(bytes.len().min(PIECE));
+                Poll::Ready((!piece.is_empty()).then(|| Ok(Frame::data(piece))))
             }
             Content::Pieces(pieces, left) => Poll::Ready(pieces.next().map(|piece| {
                 *left = left.saturating_sub(piece.len() as u64);
@@ -143,7 +146,13 @@ impl Delivery {
                     }
                     Err(frame) => frame,
                 })
-                .map_err(|_| BrokenOff),
+                .map_err(|error| {
+                    if !matches!(error, UpstreamError::ClientBody(_)) {
+                        let error = error.in_full();
+                        tracing::warn!(%error, "the origin broke off in the middle of a response");
+                    }
+                    BrokenOff
+                }),
         }
     }
 }

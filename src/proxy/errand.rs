@@ -241,7 +241,7 @@ impl Errand {
                 Ok((answer, Arrival { stamp, sent, received, begun, took, conditions }))
             }
             Err(error) => {
-                tracing::warn!(route = %self.route.name, %error, "the origin could not answer");
+                tracing::warn!(route = %self.route.name, error = %error.in_full(), "the origin could not answer");
                 Err(Failure::from(&error))
             }
         }
@@ -314,9 +314,6 @@ impl Errand {
             Err(reason) => {
                 let site = &self.proxy.site;
                 self.proxy.shared.metrics.not_stored(site.route_metrics(&self.route), reason);
-                if reason == Reason::Incomplete {
-                    tracing::warn!(route = %self.route.name, "the origin broke off in the middle of a response");
-                }
             }
         }
         permits.release().await;
@@ -327,13 +324,18 @@ impl Errand {
     async fn pour(
         &self,
         mut body: AnswerBody,
-        writer: FillWriter,
+        mut writer: FillWriter,
         permits: &mut Permits,
     ) -> Result<Poured, Reason> {
         let mut trailers = None;
         let mut outgrown = false;
         while let Some(frame) = body.frame().await {
-            match frame.map_err(|_| Reason::Incomplete)?.into_data() {
+            let frame = frame.map_err(|error| {
+                let error = error.in_full();
+                tracing::warn!(route = %self.route.name, %error, "the origin broke off in the middle of a response");
+                Reason::Incomplete
+            })?;
+            match frame.into_data() {
                 Ok(data) => {
                     if writer.push(data) == Pushed::Windowed {
                         if !std::mem::replace(&mut outgrown, true) {
@@ -685,7 +687,7 @@ impl Errand {
         }
     }
 
-    fn flight(&self) -> FlightKey {
+    pub(super) fn flight(&self) -> FlightKey {
         self.found.flight_key(&self.key, &self.proxy, Selecting::Sent(&self.request.headers))
     }
 

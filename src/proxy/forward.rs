@@ -75,7 +75,7 @@ impl Proxy {
             Err(error) => {
                 // Content that was refused in its middle broke the upstream message off.
                 let failure = connection.refusal().map_or_else(|| Failure::from(&error), Failure::from);
-                tracing::warn!(route = %route.name, %error, "the origin could not answer");
+                tracing::warn!(route = %route.name, error = %error.in_full(), "the origin could not answer");
                 return self.fail(&asked, Some(route.index), failure, outcome);
             }
         };
@@ -154,7 +154,9 @@ impl Proxy {
         let request = Request::from_parts(head, RequestBody::Empty);
         let stands_in =
             || reuse::stale_if_error(&candidate.stored.head, &errand.facts, &route.policy, asked.now);
+        let backoff = &self.shared.backoff;
         let stale = |proxy: &Arc<Self>| {
+            backoff.failed(errand.flight(), clock::wall());
             let reason = Some(Reason::StaleIfError);
             proxy.reuse(&asked, &errand.facts, route, candidate, CacheResult::Stale, reason)
         };
@@ -163,9 +165,10 @@ impl Proxy {
             Ok(answer) => answer,
             Err(_) if stands_in() => return stale(self),
             Err(error) => {
-                tracing::warn!(route = %route.name, %error, "the origin could not answer");
+                tracing::warn!(route = %route.name, error = %error.in_full(), "the origin could not answer");
                 let failure = connection.refusal().map_or_else(|| Failure::from(&error), Failure::from);
                 let failure = failure.where_stored(Some(&candidate.stored.head));
+                backoff.failed(errand.flight(), clock::wall());
                 return self.fail(&asked, Some(route.index), failure, outcome);
             }
         };
@@ -176,6 +179,9 @@ impl Proxy {
         outcome.told.status = Some(answer.head.status);
         let conditions = validation::Asked::Nothing;
         let arrival = Arrival { stamp, sent, received: clock::wall(), begun, took, conditions };
+        if !answer.head.status.is_server_error() {
+            backoff.recovered(errand.flight());
+        }
         errand.told_by_head(&answer.head, arrival).await;
         let mut headers = answer.head.headers;
         storability::client_fields(&mut headers, false, &route.policy);

@@ -57,16 +57,28 @@ use crate::wire::{Connection, Refusal};
 
 impl Proxy {
     /// Answers one request.
-    pub async fn handle(
+    pub fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,
         connection: Connection,
         refused: Option<Refusal>,
-    ) -> Response<Delivery> {
-        // Receive: one reading of the message; what is ambiguous was refused at the wire.
+    ) -> impl Future<Output = Response<Delivery>> + Send {
+        // Receive: one reading of the message; what is ambiguous was refused at the wire. At once, so that
+        // a client which left before anything else could be done is written down as well.
         let (head, body) = request.into_parts();
-        let asked = Asked::receive(head, connection.peer(), !body.is_end_stream());
+        let asked = Asked::receive(&self, head, connection.peer(), !body.is_end_stream());
+        self.live(asked, body, connection, refused)
+    }
+
+    async fn live(
+        self: Arc<Self>,
+        mut asked: Asked,
+        body: Incoming,
+        connection: Connection,
+        refused: Option<Refusal>,
+    ) -> Response<Delivery> {
         if let Some(refusal) = refused {
+            asked.refused(connection.refused_line());
             return self.fail(&asked, None, Failure::from(refusal), Outcome::new(CacheResult::Error, None));
         }
 
@@ -76,6 +88,7 @@ impl Proxy {
             return self.fail(&asked, None, Failure::NO_ROUTE, outcome);
         };
         let route = selected.route;
+        asked.route = Some(route.index);
 
         // Admit: is this request the cache's business at all?
         let policy = &route.policy;

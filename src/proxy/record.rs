@@ -1,15 +1,20 @@
 //! The last step of a request's life: its metrics and its line in the access log.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use http::{Method, StatusCode};
 
 use super::Proxy;
 use super::asked::{Asked, Outcome};
 use super::deliver::Finish;
+use crate::caching::outcome::{CacheResult, Reason};
 use crate::clock;
 use crate::observe::access_log::Line;
 use crate::store::Tier;
+
+/// In logs and metrics alone; never sent, since there is nobody to send it to.
+const CLIENT_GONE: u16 = 499;
 
 /// Everything the record needs once the answer has ended; owned, since the request is gone by then.
 #[derive(Debug)]
@@ -42,12 +47,13 @@ impl Record {
         status: StatusCode,
         outcome: Outcome,
     ) -> Self {
+        asked.is_answered.store(true, Relaxed);
         let line = proxy.shared.log.enabled().then(|| {
             Box::new(LineFacts {
                 at: asked.now,
                 client: asked.client,
                 host: asked.authority().to_owned(),
-                target: asked.target().to_owned(),
+                target: asked.shown().to_owned(),
             })
         });
         Self {
@@ -92,5 +98,18 @@ impl Record {
 impl Finish for Record {
     fn finished(self: Box<Self>, sent: u64, broken: bool) {
         self.write(sent, broken);
+    }
+}
+
+impl Drop for Asked {
+    /// A client that left before the head of its answer: nobody was answered, and it is written down all
+    /// the same, with the status that other servers use for it.
+    fn drop(&mut self) {
+        if self.is_answered.load(Relaxed) {
+            return;
+        }
+        let outcome = Outcome::new(CacheResult::Error, Some(Reason::ClientGone));
+        let status = StatusCode::from_u16(CLIENT_GONE).unwrap_or(StatusCode::BAD_REQUEST);
+        Record::of(&self.proxy, self, self.route, status, outcome).write(0, false);
     }
 }

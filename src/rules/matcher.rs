@@ -236,7 +236,7 @@ pub enum PatternError {
     NameTwice(String),
     /// `{*rest}` followed by more.
     RestNotLast,
-    /// More segments than [`MAX_SEGMENTS`].
+    /// More segments than `MAX_SEGMENTS`.
     TooLong,
 }
 

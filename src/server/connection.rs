@@ -41,10 +41,12 @@ pub(super) async fn serve<A: App>(
     let gate = Gate::new(socket, connection.clone(), settings, open);
     let service = service_fn(|request| {
         let refused = connection.begin();
-        let (app, room, connection) = (app.clone(), &*room, connection.clone());
+        let (room, connection) = (&*room, connection.clone());
         let ending = Ending(connection.clone());
+        // Not in the task below: a client that left already is known to the service all the same.
+        let answering = app.answer(request, connection, refused);
         async move {
-            let mut response = app.answer(request, connection, refused).await;
+            let mut response = answering.await;
             if ending.is_last(room, response.status()) {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }

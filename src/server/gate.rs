@@ -135,7 +135,7 @@ impl Gate {
                 pass
             }
             Scan::Refused { pass, refusal, in_content } => {
-                self.refuse(&[], refusal, in_content);
+                self.refuse(&[], fresh.get(pass..).unwrap_or_default(), refusal, in_content);
                 pass
             }
         };
@@ -167,8 +167,8 @@ impl Gate {
             }
             Scan::Refused { pass, refusal, in_content } => {
                 let mut held = std::mem::take(&mut self.held);
-                held.truncate(pass);
-                self.refuse(&held, refusal, in_content);
+                let rest = held.split_off(pass);
+                self.refuse(&held, &rest, refusal, in_content);
             }
         }
         Poll::Ready(Ok(false))
@@ -194,11 +194,12 @@ impl Gate {
         match awaits {
             Awaits::Request | Awaits::Answer => Poll::Ready(true),
             Awaits::Head => {
-                self.refuse(&[], Refusal::Timeout, false);
+                let held = std::mem::take(&mut self.held);
+                self.refuse(&[], &held, Refusal::Timeout, false);
                 Poll::Ready(false)
             }
             Awaits::Content => {
-                self.refuse(&[], Refusal::Timeout, true);
+                self.refuse(&[], &[], Refusal::Timeout, true);
                 Poll::Ready(false)
             }
         }
@@ -241,8 +242,8 @@ impl Gate {
         }
     }
 
-    /// Nothing behind this is read. `before` may go on first.
-    fn refuse(&mut self, before: &[u8], refusal: Refusal, in_content: bool) {
+    /// Nothing behind this is read. `before` may go on first; `read` is what came of the refused request.
+    fn refuse(&mut self, before: &[u8], read: &[u8], refusal: Refusal, in_content: bool) {
         self.held = Vec::new();
         self.read_patience = Patience::default();
         let heads = self.scanner.heads();
@@ -251,7 +252,7 @@ impl Gate {
             self.state = State::Breaking(refusal);
             self.ready = Bytes::copy_from_slice(before);
         } else {
-            self.connection.refuse(heads, refusal);
+            self.connection.refuse(heads, refusal, read);
             self.state = State::Refused;
             self.ready = Bytes::from([before, STAND_IN].concat());
         }

@@ -78,6 +78,18 @@ impl UpstreamError {
         matches!(self, Self::Connect(_) | Self::ConnectTimeout | Self::Tls(_) | Self::Busy)
     }
 
+    /// With what lies under it, for logs: which rule an answer broke, what the socket said.
+    pub fn in_full(&self) -> impl fmt::Display {
+        struct InFull<'a>(&'a UpstreamError);
+        impl fmt::Display for InFull<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)?;
+                self.0.cause().map_or(Ok(()), |cause| write!(f, ": {cause}"))
+            }
+        }
+        InFull(self)
+    }
+
     /// What lies under it.
     #[must_use]
     pub const fn cause(&self) -> Option<&Source> {
@@ -162,6 +174,7 @@ mod tests {
             assert_eq!(error.status().as_u16(), status, "{error}");
             assert_eq!(error.nothing_was_sent(), unsent, "{error}");
             assert_eq!(StdError::source(&error).is_some(), error.cause().is_some());
+            assert_eq!(error.in_full().to_string().ends_with(": x"), error.cause().is_some());
         }
     }
 }

@@ -11,15 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::UpstreamError;
 use crate::clock;
-
-/// What the gate has to know of the request whose answer it reads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Order {
-    /// It is a HEAD: the answer has no content whatever its head says (RFC 9112 6.3).
-    pub(super) head: bool,
-    /// It asks for an upgrade: a 101 is an answer, and ends HTTP on this connection.
-    pub(super) upgrade: bool,
-}
+use crate::wire::Awaited;
 
 /// How far the request's body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,14 +30,12 @@ pub(super) enum Upload {
 #[derive(Debug)]
 pub(super) struct Exchange {
     epoch: Instant,
-    /// Number of the exchange, shifted by two, and its [`Order`]; 0 before the first.
-    order: AtomicU64,
+    /// Number of the exchange, shifted by two, and what is [`Awaited`]; 0 before the first.
+    awaited: AtomicU64,
     /// Microseconds since `epoch`, shifted by two, and which [`Upload`].
     upload: AtomicU64,
     /// Whether a byte of this exchange's answer was read.
     heard: AtomicBool,
-    /// Whether the answer's final head was taken.
-    answered: AtomicBool,
     /// Bytes came that belong to no answer: nothing on this connection can be trusted any more.
     poisoned: AtomicBool,
     /// The first failure that the engine cannot tell from others.
@@ -64,29 +54,27 @@ impl Exchange {
     pub(super) fn new() -> Self {
         Self {
             epoch: clock::monotonic(),
-            order: AtomicU64::new(0),
+            awaited: AtomicU64::new(0),
             upload: AtomicU64::new(ENDED),
             heard: AtomicBool::new(false),
-            answered: AtomicBool::new(false),
             poisoned: AtomicBool::new(false),
             fault: Mutex::new(None),
         }
     }
 
     /// The next exchange begins at `now`; to be called before its request is handed to the engine.
-    pub(super) fn begin(&self, order: Order, has_body: bool, now: Instant) {
+    pub(super) fn begin(&self, awaited: Awaited, has_body: bool, now: Instant) {
         self.heard.store(false, Release);
-        self.answered.store(false, Release);
         self.set_upload(if has_body { Upload::WithOrigin(now) } else { Upload::Ended(now) });
-        let number = (self.order.load(Acquire) >> 2).wrapping_add(1);
-        let flags = if order.head { HEAD } else { 0 } | if order.upgrade { UPGRADE } else { 0 };
-        self.order.store((number << 2) | flags, Release);
+        let number = (self.awaited.load(Acquire) >> 2).wrapping_add(1);
+        let flags = if awaited.head { HEAD } else { 0 } | if awaited.upgrade { UPGRADE } else { 0 };
+        self.awaited.store((number << 2) | flags, Release);
     }
 
-    /// The number of the exchange that was begun last, 0 for none, and its order.
-    pub(super) fn current(&self) -> (u64, Order) {
-        let packed = self.order.load(Acquire);
-        (packed >> 2, Order { head: packed & HEAD != 0, upgrade: packed & UPGRADE != 0 })
+    /// The number of the exchange that was begun last, 0 for none, and what it awaits.
+    pub(super) fn current(&self) -> (u64, Awaited) {
+        let packed = self.awaited.load(Acquire);
+        (packed >> 2, Awaited { head: packed & HEAD != 0, upgrade: packed & UPGRADE != 0 })
     }
 
     pub(super) fn set_upload(&self, upload: Upload) {
@@ -129,14 +117,6 @@ impl Exchange {
         self.heard.load(Acquire)
     }
 
-    pub(super) fn answer_begins(&self) {
-        self.answered.store(true, Release);
-    }
-
-    pub(super) fn is_answered(&self) -> bool {
-        self.answered.load(Acquire)
-    }
-
     pub(super) fn poison(&self) {
         self.poisoned.store(true, Release);
     }
@@ -164,14 +144,14 @@ mod tests {
     #[test]
     fn an_exchange_is_told_from_the_one_before() {
         let exchange = Exchange::new();
-        assert_eq!(exchange.current(), (0, Order::default()));
-        let order = Order { head: true, upgrade: false };
-        exchange.begin(order, false, clock::monotonic());
-        assert_eq!(exchange.current(), (1, order));
+        assert_eq!(exchange.current(), (0, Awaited::default()));
+        let awaited = Awaited { head: true, upgrade: false };
+        exchange.begin(awaited, false, clock::monotonic());
+        assert_eq!(exchange.current(), (1, awaited));
         exchange.hear();
-        let order = Order { head: false, upgrade: true };
-        exchange.begin(order, true, clock::monotonic());
-        assert_eq!(exchange.current(), (2, order));
+        let awaited = Awaited { head: false, upgrade: true };
+        exchange.begin(awaited, true, clock::monotonic());
+        assert_eq!(exchange.current(), (2, awaited));
         assert!(!exchange.was_heard());
     }
 
@@ -179,7 +159,7 @@ mod tests {
     fn time_with_the_client_is_not_the_origins() {
         let exchange = Exchange::new();
         let at = exchange.epoch + Duration::from_millis(1500);
-        exchange.begin(Order::default(), true, at);
+        exchange.begin(Awaited::default(), true, at);
         assert_eq!(exchange.upload(), Upload::WithOrigin(at));
         exchange.set_upload(Upload::WithClient);
         assert_eq!(exchange.waiting_for_origin_since(), None);

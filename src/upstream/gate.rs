@@ -1,10 +1,16 @@
 //! What stands between a connection's socket and the HTTP engine.
 //!
-//! Decides: which bytes of an origin the engine gets to see. Never touches: what they mean to a client.
+//! Decides: how far an exchange is, as seen from the socket. Which bytes of an origin may go on is
+//! [`ResponseScanner`]'s word: every byte passes it before the engine reads it. Never touches: what the
+//! bytes mean to a client.
 //!
+//! - An answer with no reading, or more than one, is an error of the read, and so is all that follows.
+//! - Bytes behind the end of an answer never go on. The answer stands; its connection is poisoned.
 //! - Bytes that come before the first byte of a request was written answer nothing: the connection is
 //!   poisoned, and the request, of which nothing was sent, goes to another one.
-//! - What comes before a final head is bounded, 1xx included.
+//!
+//! The engine's buffer is scanned where it is: nothing is held back, and content of known length is
+//! passed over.
 
 use std::io;
 use std::pin::Pin;
@@ -17,21 +23,17 @@ use super::UpstreamError;
 use super::connect::{Transport, Unread};
 use super::exchange::Exchange;
 use super::server::Open;
-
-/// Bytes an origin may send before its final head is taken: that head, and every 1xx before it. More is
-/// a flood. Above what the engine buffers, which may belong to the body already.
-const BEFORE_ANSWER: usize = 1 << 20;
+use crate::wire::{Progress, ResponseFault, ResponseScanner};
 
 /// The socket, as the engine sees it.
 #[derive(Debug)]
 pub(super) struct Gate {
     transport: Transport,
+    scanner: ResponseScanner,
     exchange: Arc<Exchange>,
     /// The exchange that is being heard.
     number: u64,
     stage: Stage,
-    /// Bytes read before the final head was taken.
-    before_answer: usize,
     _open: Open,
 }
 
@@ -47,31 +49,45 @@ enum Stage {
 }
 
 impl Gate {
-    pub(super) fn new(transport: Transport, exchange: Arc<Exchange>, open: Open) -> Self {
-        Self { transport, exchange, number: 0, stage: Stage::Probed, before_answer: 0, _open: open }
+    /// `max_head`: bytes of all heads of one answer.
+    pub(super) fn new(transport: Transport, exchange: Arc<Exchange>, max_head: usize, open: Open) -> Self {
+        let scanner = ResponseScanner::new(max_head);
+        Self { transport, scanner, exchange, number: 0, stage: Stage::Probed, _open: open }
     }
 
     /// Notices that another exchange was begun.
     fn keep_up(&mut self) {
-        let (number, _order) = self.exchange.current();
+        let (number, _awaited) = self.exchange.current();
         if number != self.number {
             // A connection is fresh before its first exchange: nothing can lie unread.
             self.stage = if self.number == 0 { Stage::Probed } else { Stage::Begun };
             self.number = number;
-            self.before_answer = 0;
+        }
+    }
+
+    /// Bytes of a request were written: what comes from here on is its answer.
+    fn wrote(&mut self) {
+        self.keep_up();
+        if self.stage != Stage::Answering {
+            self.stage = Stage::Answering;
+            let (_number, awaited) = self.exchange.current();
+            self.scanner.begin(awaited);
         }
     }
 
     fn stray(&self) -> io::Error {
         self.exchange.poison();
-        self.refuse("bytes that answer no request")
+        self.exchange.blame(UpstreamError::protocol(STRAY));
+        io::Error::new(io::ErrorKind::InvalidData, STRAY)
     }
 
-    fn refuse(&self, fault: &'static str) -> io::Error {
+    fn refuse(&self, fault: ResponseFault) -> io::Error {
         self.exchange.blame(UpstreamError::protocol(fault));
         io::Error::new(io::ErrorKind::InvalidData, fault)
     }
 }
+
+const STRAY: &str = "bytes that answer no request";
 
 impl AsyncRead for Gate {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -94,16 +110,19 @@ impl AsyncRead for Gate {
         if got.is_empty() {
             return Poll::Ready(Ok(()));
         }
-        if this.stage != Stage::Answering {
-            return Poll::Ready(Err(this.stray()));
-        }
-        this.exchange.hear();
-        if !this.exchange.is_answered() {
-            this.before_answer = this.before_answer.saturating_add(got.len());
-            if this.before_answer > BEFORE_ANSWER {
-                return Poll::Ready(Err(this.refuse("too much before the final response head")));
+        match this.scanner.scan(got) {
+            Ok(Progress::Excess(0)) => return Poll::Ready(Err(this.stray())),
+            Ok(Progress::Excess(end)) => {
+                this.exchange.poison();
+                buf.set_filled(before + end);
+            }
+            Ok(Progress::Open | Progress::Complete) => {}
+            Err(fault) => {
+                this.exchange.hear();
+                return Poll::Ready(Err(this.refuse(fault)));
             }
         }
+        this.exchange.hear();
         Poll::Ready(Ok(()))
     }
 }
@@ -112,8 +131,7 @@ impl AsyncWrite for Gate {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = ready!(Pin::new(&mut this.transport).poll_write(cx, buf))?;
-        this.keep_up();
-        this.stage = Stage::Answering;
+        this.wrote();
         Poll::Ready(Ok(written))
     }
 
@@ -124,8 +142,7 @@ impl AsyncWrite for Gate {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = ready!(Pin::new(&mut this.transport).poll_write_vectored(cx, bufs))?;
-        this.keep_up();
-        this.stage = Stage::Answering;
+        this.wrote();
         Poll::Ready(Ok(written))
     }
 

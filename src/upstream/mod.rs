@@ -50,11 +50,11 @@ use rustls::ClientConfig;
 
 use self::balance::{Candidate, Standing};
 use self::body::SentBody;
-use self::exchange::{Order, Upload};
+use self::exchange::Upload;
 use self::pool::{Lease, Pool};
-use self::response::FramingFault;
 use self::server::{ServerShared, Slot};
 use crate::clock;
+use crate::wire::{Awaited, ResponseFault};
 
 pub use self::body::{AnswerBody, RequestBody};
 pub use self::connect::{native_tls, tls_with};
@@ -69,7 +69,8 @@ const CONNECT_ATTEMPTS: usize = 3;
 
 /// Called with each 1xx head but 101, as it came, in order; must not block.
 ///
-/// Together with the final head they are bounded at 1 MiB: an origin that sends more is a protocol error.
+/// There are at most [`crate::wire::MAX_INTERIM`] of them, and together with the final head they are bounded at
+/// 64 KiB: an origin that sends more is a protocol error.
 pub type Informational = Arc<dyn Fn(StatusCode, &HeaderMap) + Send + Sync>;
 
 /// What one request asks of the sending.
@@ -88,7 +89,7 @@ impl std::fmt::Debug for SendOptions {
 /// A final answer, or a 101 that was asked for.
 #[derive(Debug)]
 pub struct Answer {
-    /// The head as it came, its framing checked; [`response::clean`] makes it fit for others.
+    /// The head as it came, read in one way only; [`response::clean`] makes it fit for others.
     pub head: http::response::Parts,
     /// The body; already at its end where there is none.
     pub body: AnswerBody,
@@ -320,12 +321,12 @@ impl Upstream {
         options: &SendOptions,
     ) -> Result<Answer, Failed> {
         let settings = &self.shared.settings;
-        let order = Order {
+        let awaited = Awaited {
             head: head.method == Method::HEAD,
             upgrade: request::asks_for_upgrade(head.version, &head.headers),
         };
         let began = clock::monotonic();
-        lease.exchange().begin(order, !body.is_empty(), began);
+        lease.exchange().begin(awaited, !body.is_empty(), began);
         let body = SentBody::new(body, lease.exchange());
         let mut message = Request::from_parts(head, body);
         if let Some(callback) = options.informational.clone() {
@@ -344,7 +345,7 @@ impl Upstream {
             .await
         };
         match answer {
-            Some(Ok(response)) => self.answered(lease, response, order).map_err(Failed::heard),
+            Some(Ok(response)) => self.answered(lease, response, awaited).map_err(Failed::heard),
             Some(Err(mut failure)) => {
                 let exchange = lease.exchange();
                 let came_to = match failure.take_message() {
@@ -366,18 +367,16 @@ impl Upstream {
         &self,
         mut lease: Lease,
         mut response: Response<Incoming>,
-        order: Order,
+        awaited: Awaited,
     ) -> Result<Answer, UpstreamError> {
-        lease.exchange().answer_begins();
-        response::check_framing(response.version(), response.headers()).map_err(UpstreamError::protocol)?;
         if response.version() == Version::HTTP_10 {
             lease.answered_http10();
         }
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             // Bytes of a request's body after a 101 would belong to no protocol at all.
-            let asked = order.upgrade && matches!(lease.exchange().upload(), Upload::Ended(_));
+            let asked = awaited.upgrade && matches!(lease.exchange().upload(), Upload::Ended(_));
             if !asked {
-                return Err(UpstreamError::protocol(FramingFault::UnaskedUpgrade));
+                return Err(UpstreamError::protocol(ResponseFault::UnaskedSwitch));
             }
             let tunnel = Tunnel::new(hyper::upgrade::on(&mut response), lease);
             let (head, incoming) = response.into_parts();

@@ -31,7 +31,8 @@ use crate::clock;
 /// How long an idle connection is kept: below the keep-alive time of common origins, so that they
 /// rarely close one that is about to be used.
 pub const IDLE_LIFETIME: Duration = Duration::from_secs(30);
-/// Bytes hyper may hold of an answer that nobody reads, and the largest answer head.
+/// Bytes hyper may hold of an answer that nobody reads, and the largest answer head with all interim ones
+/// before it.
 const BUFFER: usize = 64 << 10;
 /// How long a connection may take to notice that it is idle after both messages have ended.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -209,7 +210,7 @@ impl Connection {
         };
         server.gauges.connects.fetch_add(1, Relaxed);
         let exchange = Arc::new(Exchange::new());
-        let gate = Gate::new(transport, Arc::clone(&exchange), server.opened());
+        let gate = Gate::new(transport, Arc::clone(&exchange), BUFFER, server.opened());
         let (sender, driver) = http1::Builder::new()
             .max_buf_size(BUFFER)
             .handshake::<_, SentBody>(TokioIo::new(gate))

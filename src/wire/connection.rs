@@ -7,6 +7,8 @@ use std::sync::{Arc, OnceLock};
 use super::Refusal;
 
 const NONE: u64 = u64::MAX;
+/// Bytes of a refused request that are kept for logs.
+const MAX_SHOWN: usize = 256;
 
 /// One client connection, shared by the gate that reads its bytes and the service that answers.
 ///
@@ -28,6 +30,8 @@ struct State {
     /// Of which request the gate refused the content.
     broken: AtomicU64,
     refusal: OnceLock<Refusal>,
+    /// What was read of the request that was refused.
+    read: OnceLock<Box<str>>,
     tunnel: AtomicBool,
     abort: AtomicBool,
 }
@@ -44,6 +48,7 @@ impl Connection {
             refused: AtomicU64::new(NONE),
             broken: AtomicU64::new(NONE),
             refusal: OnceLock::new(),
+            read: OnceLock::new(),
             tunnel: AtomicBool::new(false),
             abort: AtomicBool::new(false),
         }))
@@ -92,10 +97,20 @@ impl Connection {
         if is_current { self.0.refusal.get().copied() } else { None }
     }
 
-    /// The gate refuses request `number`, counted from 0.
-    pub(crate) fn refuse(&self, number: u64, refusal: Refusal) {
+    /// The first line of the request that was refused, or what was read of it: a few hundred
+    /// bytes that may be anything, for logs alone.
+    #[must_use]
+    pub fn refused_line(&self) -> &str {
+        self.0.read.get().map_or("", |read| read)
+    }
+
+    /// The gate refuses request `number`, counted from 0, of which it has `read` so much.
+    pub(crate) fn refuse(&self, number: u64, refusal: Refusal, read: &[u8]) {
         // The first refusal is the last thing read.
         if self.0.refusal.set(refusal).is_ok() {
+            let shown = read.get(..MAX_SHOWN).unwrap_or(read);
+            let line = shown.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+            let _ = self.0.read.set(String::from_utf8_lossy(line).into());
             self.0.refused.store(number, Relaxed);
         }
     }
@@ -149,8 +164,9 @@ mod tests {
     #[test]
     fn the_refused_request_is_known_by_its_number_alone() {
         let connection = connection();
-        connection.refuse(1, Refusal::Host);
-        connection.refuse(0, Refusal::Framing);
+        connection.refuse(1, Refusal::Host, b"GET / HTTP/1.1\r\nHost");
+        connection.refuse(0, Refusal::Framing, b"POST");
+        assert_eq!(connection.refused_line(), "GET / HTTP/1.1");
         assert_eq!((connection.begin(), connection.refusal()), (None, None));
         assert_eq!((connection.begin(), connection.refusal()), (Some(Refusal::Host), None));
         assert_eq!((connection.begin(), connection.refusal()), (None, None));
@@ -170,7 +186,8 @@ mod tests {
         let good = connection();
         assert!(good.tunnel() && good.is_tunnel());
         let bad = connection();
-        bad.refuse(1, Refusal::RequestLine);
+        bad.refuse(1, Refusal::RequestLine, &[0xff; 1000]);
+        assert_eq!(bad.refused_line().chars().count(), MAX_SHOWN);
         assert!(!bad.tunnel() && !bad.is_tunnel());
     }
 

@@ -338,3 +338,28 @@ fn what_was_purged_while_the_origin_failed_does_not_stand_in() {
     let answer = client.answer();
     assert!(answer.status >= 500, "{} {}", answer.status, answer.text());
 }
+
+#[test]
+fn an_origin_that_fails_a_head_is_left_alone_for_a_while() {
+    for fails in [
+        |exchange: &mut Exchange| exchange.reply(&Reply::new(503)),
+        |exchange: &mut Exchange| exchange.close(),
+    ] {
+        let origin = Origin::start();
+        origin.on("/p", move |exchange| match exchange.nth() {
+            1 => {
+                exchange.reply(&Reply::ok("old").cache("max-age=0, stale-if-error=60").field("ETag", "\"1\""))
+            }
+            _ => fails(exchange),
+        });
+        let proxy = Config::new(&origin).start();
+        proxy.get("/p").expect(200, "MISS", "old");
+        for _ in 0..10 {
+            let answer = proxy.request("HEAD", "/p", "");
+            assert_eq!((answer.status, answer.x_cache()), (200, "STALE"));
+        }
+        // One a second at most, and ten take nowhere near that long.
+        let asked = origin.count("/p");
+        assert!((2..8).contains(&asked), "asked {asked} times");
+    }
+}

@@ -3,6 +3,7 @@
 //! Barriers instead of sleeps: a test lets time pass only where time is what it is about.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops where it is")]
 
+mod access_log;
 mod admin;
 mod basics;
 mod config;

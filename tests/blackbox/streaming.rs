@@ -184,6 +184,107 @@ fn a_body_larger_than_a_tier_passes_and_is_not_held() {
     }
 }
 
+/// Chunked, and larger than any tier and any socket's buffer holds: which is known only when it comes.
+const OUTGROWN: usize = 64 * MEBIBYTE;
+
+/// A proxy with two clients on one fetch of `/p`, of [`OUTGROWN`] bytes once the gate is open. Only what
+/// is tested here can end either: every other limit is an hour.
+fn shared_fetch(origin: &Origin, gate: &Gate) -> (Forebay, Client, Client) {
+    let held = gate.clone();
+    origin.on("/p", move |exchange| {
+        exchange.send("HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n");
+        held.wait();
+        let piece = [b"10000\r\n".as_slice(), &[b'x'; 64 << 10], b"\r\n"].concat();
+        for _ in 0..OUTGROWN / (64 << 10) {
+            if !exchange.send(&piece) {
+                return exchange.close();
+            }
+        }
+        exchange.send("0\r\n\r\n");
+    });
+    let proxy = Config::new(origin)
+        .server("idle_timeout = \"1h\"")
+        .upstream("between_bytes_timeout = \"1h\"")
+        .start();
+    let [first, second] = [(), ()].map(|()| {
+        let mut client = proxy.connect();
+        client.send(request("GET", "/p", ""));
+        assert_eq!(client.head().unwrap().1, 200);
+        client
+    });
+    assert_eq!(proxy.metric("forebay_collapsed_total", &[]), 1.0);
+    (proxy, first, second)
+}
+
+/// Reads a body of [`OUTGROWN`] bytes to its end, against all that a slower client does.
+fn reads_all(mut client: Client) {
+    let begun = ::forebay::clock::monotonic();
+    let mut tail = String::new();
+    let mut length = 0;
+    while !tail.ends_with("\r\n0\r\n\r\n") {
+        let piece = client.some().unwrap_or_else(|end| panic!("{end:?} after {length} bytes"));
+        length += piece.len();
+        tail += &String::from_utf8_lossy(&piece[piece.len().saturating_sub(16)..]);
+        tail = tail.split_off(tail.len().saturating_sub(16));
+        assert!(begun.elapsed() < PATIENCE, "{length} bytes so far: held up by another client");
+    }
+    assert!(length >= OUTGROWN);
+}
+
+/// Reads what there is of a body that was cut off.
+fn is_cut_off(mut client: Client) {
+    let (rest, end) = client.rest();
+    assert!(rest.len() < OUTGROWN && !rest.ends_with(b"\r\n0\r\n\r\n"), "{} bytes, {end:?}", rest.len());
+}
+
+#[test]
+fn a_client_that_stops_reading_holds_nobody_up_for_long() {
+    for leads in [true, false] {
+        let (origin, gate) = (Origin::start(), Gate::new());
+        let (proxy, first, second) = shared_fetch(&origin, &gate);
+        let (stopped, reading) = if leads { (first, second) } else { (second, first) };
+        gate.open();
+        reads_all(reading);
+        is_cut_off(stopped);
+        assert_eq!(origin.count("/p"), 1);
+        drop(proxy);
+    }
+}
+
+#[test]
+fn a_client_that_trickles_holds_nobody_up_for_long() {
+    let (origin, gate) = (Origin::start(), Gate::new());
+    let (_proxy, slow, reading) = shared_fetch(&origin, &gate);
+    let (done, is_done) = std::sync::mpsc::channel::<()>();
+    let trickling = std::thread::spawn(move || {
+        // 100 KB/s, until the other is done.
+        while is_done.recv_timeout(Duration::from_millis(10))
+            == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
+        {
+            let mut piece = [0; 1000];
+            if std::io::Read::read(&mut slow.stream(), &mut piece).unwrap_or(0) == 0 {
+                break;
+            }
+        }
+        slow
+    });
+    gate.open();
+    reads_all(reading);
+    drop(done);
+    is_cut_off(trickling.join().unwrap());
+}
+
+#[test]
+fn one_client_that_is_slow_gets_what_outgrew_every_tier() {
+    let (origin, gate) = (Origin::start(), Gate::new());
+    let (_proxy, leaves, reading) = shared_fetch(&origin, &gate);
+    drop(leaves);
+    gate.open();
+    // Longer than anybody would be waited for.
+    pass(Duration::from_secs(5));
+    reads_all(reading);
+}
+
 #[test]
 fn the_memory_tier_is_bounded_in_bytes_really_held() {
     let origin = Origin::start();

@@ -147,6 +147,20 @@ fn bad_chunks_in_an_answer_are_a_break_not_an_end() {
         "4\r\ngood\r\nffffffffffffffffff\r\nmore\r\n0\r\n\r\n",
         "4\r\ngood\r\n\r\n0\r\n\r\n",
         "4\ngood\r\n0\r\n\r\n",
+        "4 \r\ngood\r\n0\r\n\r\n",
+        "4\t\r\ngood\r\n0\r\n\r\n",
+        " 4\r\ngood\r\n0\r\n\r\n",
+        "4;a\nb\r\ngood\r\n0\r\n\r\n",
+        "4;a=\0\r\ngood\r\n0\r\n\r\n",
+        ";a\r\n\r\n",
+        "4\r\ngood\n0\r\n\r\n",
+        "4\r\ngood\r\n0\n\r\n",
+        "4\r\ngood\r\n0\r\n\n",
+        "4\r\ngood\r\n-0\r\n\r\n",
+        "4\r\ngood\r\n00000000000000004\r\nmore\r\n0\r\n\r\n",
+        "4\r\ngood\r\n0\r\nX-Sum : 1\r\n\r\n",
+        "4\r\ngood\r\n0\r\nX-Sum: 1\n\r\n",
+        "4\r\ngood\r\n0\r\nX-Sum: a\0b\r\n\r\n",
     ];
     let proxy = Config::new(&origin).start();
     for (n, body) in cases.iter().enumerate() {

@@ -40,6 +40,35 @@ fn rule_13_contradictory_answers_are_a_bad_gateway() {
         ("a line without colon", format!("{ok}nothing\r\nContent-Length: 0\r\n\r\n")),
         ("NUL in a value", format!("{ok}X: a\0b\r\nContent-Length: 0\r\n\r\n")),
         ("CR in a value", format!("{ok}X: a\rb\r\nContent-Length: 0\r\n\r\n")),
+        ("a tab before the colon", format!("{ok}Content-Length\t: 3\r\n\r\nabc")),
+        ("a folded line", format!("{ok}X: a\r\n b\r\nContent-Length: 0\r\n\r\n")),
+        ("a folded length", format!("{ok}Content-Length:\r\n 3\r\n\r\nabc")),
+        ("a name of nothing", format!("{ok}: b\r\nContent-Length: 0\r\n\r\n")),
+        ("NUL in a name", format!("{ok}X\0: b\r\nContent-Length: 0\r\n\r\n")),
+        ("DEL in a value", format!("{ok}X: a\u{7f}b\r\nContent-Length: 0\r\n\r\n")),
+        ("NUL in the reason", "HTTP/1.1 200 O\0K\r\nContent-Length: 0\r\n\r\n".to_owned()),
+        ("an empty line before", format!("\r\n{ok}Content-Length: 0\r\n\r\n")),
+        ("LF after the status line", "HTTP/1.1 200 OK\nContent-Length: 0\r\n\r\n".to_owned()),
+        ("LF after a field", format!("{ok}X: a\nSet-Cookie: b\r\nContent-Length: 0\r\n\r\n")),
+        ("LF at the end of the head", format!("{ok}Content-Length: 0\r\n\n")),
+        ("LF alone", "HTTP/1.1 200 OK\nContent-Length: 0\n\n".to_owned()),
+        ("LF in an interim answer", format!("HTTP/1.1 103 Early Hints\n\n{ok}Content-Length: 0\r\n\r\n")),
+        ("HTTP/1.2", "HTTP/1.2 200 OK\r\nContent-Length: 0\r\n\r\n".to_owned()),
+        ("a version in small letters", "http/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_owned()),
+        ("two blanks before the status", "HTTP/1.1  200 OK\r\nContent-Length: 0\r\n\r\n".to_owned()),
+        ("a tab before the reason", "HTTP/1.1 200\tOK\r\nContent-Length: 0\r\n\r\n".to_owned()),
+        ("a list of lengths that ends early", format!("{ok}Content-Length: 3,\r\n\r\nabc")),
+        ("a length of two words", format!("{ok}Content-Length: 3 4\r\n\r\nabc")),
+        ("chunked on two lines", {
+            format!("{ok}Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
+        }),
+        ("no coding", format!("{ok}Transfer-Encoding:\r\n\r\nabc")),
+        ("a coding that looks like chunked", format!("{ok}Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n")),
+        ("identity", format!("{ok}Transfer-Encoding: identity\r\n\r\nabc")),
+        (
+            "both framings in a 204",
+            "HTTP/1.1 204 No Content\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned(),
+        ),
         (
             "an unasked 101",
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n".to_owned(),
@@ -57,6 +86,65 @@ fn rule_13_contradictory_answers_are_a_bad_gateway() {
             assert_eq!((answer.status, answer.is_complete()), (502, true), "{name}: {answer:?}");
         }
         assert!(origin.count(&target) >= 2, "{name} was stored");
+    }
+}
+
+#[test]
+fn rule_13_the_log_says_which_rule_an_answer_broke() {
+    let origin = Origin::start();
+    let proxy = Config::new(&origin).start();
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for (target, bytes, rule) in [
+        ("/version", "HTTP/1.2 200 OK\r\n\r\n".to_owned(), "the status line cannot be read"),
+        ("/lf", "HTTP/1.1 200 OK\r\nX: a\n\r\n".to_owned(), "a field line is malformed"),
+        (
+            "/length",
+            "HTTP/1.1 200 OK\r\nContent-Length: +3\r\n\r\nabc".to_owned(),
+            "Content-Length is invalid",
+        ),
+        ("/both", chunked.replace("\r\n\r\n", "\r\nContent-Length: 3\r\n\r\n"), "both Content-Length"),
+        ("/chunks", format!("{chunked}4 \r\ngood\r\n0\r\n\r\n"), "the chunked content is malformed"),
+    ] {
+        let said = |words: &str| proxy.log().iter().filter(|line| line.contains(words)).count();
+        origin.bytes(target, &bytes);
+        let answer = proxy.get(target);
+        assert_eq!((answer.status, answer.text().contains("origin-protocol")), (502, true), "{answer:?}");
+        until(rule, || said(rule) == 1);
+        // In pieces it is the same fault, but for what had gone on before it came.
+        let before = said("is not valid HTTP/1");
+        let slow = format!("{target}/slow");
+        origin.on(&slow, move |exchange| {
+            for byte in bytes.bytes() {
+                exchange.send([byte]);
+                std::thread::yield_now();
+            }
+            exchange.close();
+        });
+        let mut client = proxy.connect();
+        client.send(request("GET", &slow, ""));
+        if let Ok(answer) = client.try_answer() {
+            assert!(answer.status == 502 || !answer.is_complete(), "{answer:?}");
+        }
+        until("a fault that is the origin's", || said("is not valid HTTP/1") > before);
+    }
+}
+
+#[test]
+fn the_same_length_several_times_is_that_length() {
+    let origin = Origin::start();
+    let proxy = Config::new(&origin).start();
+    for (target, lines) in
+        [("/lines", "Content-Length: 3\r\nContent-Length: 3"), ("/list", "Content-Length: 3, 3")]
+    {
+        let head = format!("HTTP/1.1 200 OK\r\nCache-Control: no-store\r\n{lines}\r\n\r\n");
+        origin.on(target, move |exchange| {
+            let content = if exchange.method() == "HEAD" { "" } else { "abc" };
+            exchange.send(format!("{head}{content}"));
+        });
+        for method in ["GET", "HEAD"] {
+            let answer = proxy.request(method, target, "");
+            assert_eq!((answer.status, answer.head.all("content-length")), (200, vec!["3"]), "{method}");
+        }
     }
 }
 
