@@ -180,7 +180,7 @@ fn each(
     for (at, part) in parts.iter().enumerate() {
         let taken = match part.len() {
             0 => Err("is empty"),
-            ..=LONGEST => take(part),
+            1..=LONGEST => take(part),
             _ => Err("is too long"),
         };
         taken.map_err(|why| InvalidPurge { what: format!("{list}[{at}]"), why })?;

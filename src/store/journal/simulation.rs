@@ -460,13 +460,14 @@ impl World {
     fn serve(&mut self, at: usize) {
         let key = self.random.usize(0..KEYS);
         let (now, proxy) = (self.now, &mut self.proxies[at]);
-        if self.random.bool() && proxy.table.in_sync(proxy.clock(now)) {
-            if let Some(found) = self.shared.get(&key).copied() {
-                let asked = found.asked.min(proxy.clock(now));
-                let found = Response { stamp: proxy.table.believed(found.stamp), asked, ..found };
-                if proxy.validity(&found, now).is_valid() {
-                    proxy.memory.insert(key, found);
-                }
+        if self.random.bool()
+            && proxy.table.in_sync(proxy.clock(now))
+            && let Some(found) = self.shared.get(&key).copied()
+        {
+            let asked = found.asked.min(proxy.clock(now));
+            let found = Response { stamp: proxy.table.believed(found.stamp), asked, ..found };
+            if proxy.validity(&found, now).is_valid() {
+                proxy.memory.insert(key, found);
             }
         }
         let Some(response) = self.proxies[at].memory.get(&key).copied() else { return };
