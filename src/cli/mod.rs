@@ -3,16 +3,21 @@
 //! Decides: names, arguments and exit codes of commands. Never touches: what a command does; each
 //! has a module of its own.
 
+mod admin_client;
 pub mod check;
+mod client;
 pub mod demo;
 pub mod explain;
+pub mod purge;
 pub mod run;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 use http::Method;
+
+pub use self::admin_client::AdminUrl;
 
 use crate::observe::access_log::Format;
 
@@ -21,6 +26,18 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  done
   1  it failed, or there are problems; what is wrong has been said
+  2  the command line itself was not understood";
+
+/// Examples of `purge`.
+const PURGE_HELP: &str = "\
+Examples:
+  forebay purge --admin http://127.0.0.1:9090 --tag product:7 --tag lists
+  forebay purge --admin http://127.0.0.1:9090 --url http://shop.example/api/products/7
+  forebay purge --admin http://127.0.0.1:9090 --prefix /blog/ --hard
+
+Exit codes:
+  0  done: every proxy that is connected obeys
+  1  refused, or the fleet could not be told; what is wrong has been said
   2  the command line itself was not understood";
 
 /// Examples of `explain`.
@@ -76,6 +93,15 @@ pub enum Command {
         after_help = EXPLAIN_EXAMPLES
     )]
     Explain(ExplainArgs),
+    /// Invalidate what is stored, in the whole fleet
+    #[command(
+        long_about = "Invalidate what is stored, in the whole fleet.\n\nAsks the admin listener of any one of its proxies \
+                      and prints its answer: how many responses it concerned there, the number of the purge, and how far \
+                      the word got. Tags, prefixes and hosts are purged softly: what bears them is stale from then on, and \
+                      may answer while it is renewed. URLs and everything are purged hard: never to be used again.",
+        after_help = PURGE_HELP
+    )]
+    Purge(PurgeArgs),
     /// Try it out: a demo origin with the proxy in front
     #[command(
         long_about = "Try it out: a demo origin with the proxy in front.\n\nStarts the product service and the proxy in one \
@@ -132,6 +158,39 @@ pub struct ExplainArgs {
     pub url: explain::Url,
 }
 
+/// Arguments of `purge`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").required(true).multiple(true))]
+pub struct PurgeArgs {
+    /// The admin listener of one of the fleet's proxies
+    #[arg(long, value_name = "URL")]
+    pub admin: AdminUrl,
+    /// Its token
+    #[arg(long, value_name = "TOKEN", env = "FOREBAY_ADMIN_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// An absolute URL: all variants, GET and HEAD; may be repeated
+    #[arg(long = "url", value_name = "URL", group = "what")]
+    pub urls: Vec<String>,
+    /// All that bears this tag; may be repeated
+    #[arg(long = "tag", value_name = "TAG", group = "what", allow_hyphen_values = true)]
+    pub tags: Vec<String>,
+    /// All URLs that begin so: http://shop.example/blog/, or /blog/ on every host; may be repeated
+    #[arg(long = "prefix", value_name = "PREFIX", group = "what")]
+    pub prefixes: Vec<String>,
+    /// All of this host; may be repeated
+    #[arg(long = "host", value_name = "HOST", group = "what")]
+    pub hosts: Vec<String>,
+    /// Everything
+    #[arg(long, group = "what")]
+    pub all: bool,
+    /// Never to be used again, not even while it is renewed
+    #[arg(long, conflicts_with = "soft")]
+    pub hard: bool,
+    /// Stale, URLs and everything too
+    #[arg(long)]
+    pub soft: bool,
+}
+
 /// Arguments of `demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
@@ -152,6 +211,19 @@ pub struct ProductServiceArgs {
     /// Where it listens
     #[arg(long, value_name = "ADDR")]
     pub listen: SocketAddr,
+}
+
+/// Text from a peer as a terminal may show it: lines stay, other control characters do not.
+fn plain(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter.is_control() && letter != '\n' {
+            shown.extend(letter.escape_default());
+        } else {
+            shown.push(letter);
+        }
+    }
+    shown
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ mod instance;
 mod lease;
 mod lookup;
 pub mod purge;
+pub mod purge_method;
 mod record;
 mod site;
 mod tunnel;
@@ -68,6 +69,11 @@ impl Proxy {
         let asked = Asked::receive(head, connection.peer(), !body.is_end_stream());
         if let Some(refusal) = refused {
             return self.fail(&asked, None, Failure::from(refusal), Outcome::new(CacheResult::Error, None));
+        }
+
+        // A PURGE is for the cache itself, and only from who may send it.
+        if purge_method::is_purge(asked.method()) {
+            return Box::pin(self.purge_method(&asked)).await;
         }
 
         // Select the route: the most specific host, then the most specific path.
