@@ -43,7 +43,8 @@ pub(super) fn foreign(headers: &HeaderMap, token: bool) -> Option<&'static str> 
         return Some("requests of other sites' pages are refused");
     }
     let origin = headers.get(ORIGIN)?;
-    let own = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
+    let own =
+        origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
     let same = own.zip(host).is_some_and(|(own, host)| own.eq_ignore_ascii_case(host));
     (!same).then_some("requests of other sites' pages are refused")
 }

@@ -4,6 +4,8 @@
 //! be. Never touches: the life of a client's request. It runs on a thread of its own, so that a
 //! scrape costs the event loops nothing and is answered while they are busy.
 
+mod dashboard;
+mod explain;
 mod guard;
 mod purge;
 mod reload;
@@ -11,7 +13,7 @@ mod status;
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
@@ -27,7 +29,11 @@ use tokio::sync::Semaphore;
 
 pub use self::reload::Reload;
 pub use self::status::Workers;
+use crate::clock;
 use crate::proxy::Instance;
+
+/// What is said of any other path.
+const NOTHING_HERE: &str = "there is /, /status, /metrics, /live, /ready, /explain, /purge and /reload\n";
 
 /// Connections served at once; more wait in the listener's queue.
 const CONNECTIONS: usize = 64;
@@ -47,6 +53,7 @@ pub struct Admin {
     workers: Arc<Workers>,
     reload: Arc<Reload>,
     bodies: Semaphore,
+    started: Instant,
 }
 
 /// What can be asked for.
@@ -55,6 +62,9 @@ enum Resource {
     Live,
     Ready,
     Metrics,
+    Dashboard,
+    Status,
+    Explain,
     Purge,
     Reload,
 }
@@ -65,15 +75,18 @@ impl Resource {
             "/live" => Self::Live,
             "/ready" => Self::Ready,
             "/metrics" => Self::Metrics,
+            "/" => Self::Dashboard,
+            "/status" => Self::Status,
+            "/explain" => Self::Explain,
             "/purge" => Self::Purge,
             "/reload" => Self::Reload,
             _ => return None,
         })
     }
 
-    /// Probes come without a token.
+    /// Probes come without a token; so does the dashboard's page, which holds nothing until it has one.
     const fn is_open(self) -> bool {
-        matches!(self, Self::Live | Self::Ready)
+        matches!(self, Self::Live | Self::Ready | Self::Dashboard)
     }
 
     /// What scrapers and probes read, by whatever name they know this machine, is no secret of its
@@ -92,7 +105,7 @@ impl Admin {
     /// The admin listener's service for a process.
     #[must_use]
     pub fn new(instance: Arc<Instance>, workers: Arc<Workers>, reload: Arc<Reload>) -> Self {
-        Self { instance, workers, reload, bodies: Semaphore::new(BODIES) }
+        Self { instance, workers, reload, bodies: Semaphore::new(BODIES), started: clock::monotonic() }
     }
 
     /// Serves until the future is dropped.
@@ -143,7 +156,7 @@ impl Admin {
             return refused;
         }
         let Some(resource) = resource else {
-            return text(StatusCode::NOT_FOUND, "there is /metrics, /live, /ready, /purge and /reload\n");
+            return text(StatusCode::NOT_FOUND, NOTHING_HERE);
         };
         let (allowed, words) = match resource.acts() {
             true => ("POST", "POST\n"),
@@ -171,6 +184,12 @@ impl Admin {
                 }
                 Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
             },
+            Resource::Dashboard => dashboard::page(),
+            Resource::Status => json(StatusCode::OK, &self.status()),
+            Resource::Explain => {
+                let (status, told) = self.explain(request.uri().query().unwrap_or_default()).await;
+                json(status, &told)
+            }
             Resource::Purge => match self.content(request, purge::MAX_BODY).await {
                 Ok((body, _room)) => {
                     let (status, told) = self.purge(&body).await;

@@ -42,8 +42,7 @@ impl Reload {
             .map_err(|problems| problems.lines().collect::<Vec<_>>())
             .and_then(|rules| {
                 let warnings = rules.warnings.clone();
-                let needs_restart =
-                    self.instance.reload(rules).map_err(|error| vec![error.to_string()])?;
+                let needs_restart = self.instance.reload(rules).map_err(|error| vec![error.to_string()])?;
                 Ok((warnings, needs_restart))
             });
         match loaded {

@@ -130,9 +130,18 @@ mod tests {
         let told = |status: u16, text: &str| {
             Told { status: StatusCode::from_u16(status).unwrap(), text: text.to_owned() }.refusal()
         };
-        assert_eq!(told(400, "{\"error\": \"tags[0] is empty\"}"), "the admin listener answered 400: tags[0] is empty");
-        assert_eq!(told(503, "{\"message\": \"later\", \"scope\": \"untold\"}"), "the admin listener answered 503: later");
-        assert_eq!(told(404, "nothing\u{1b}[2J here\n"), "the admin listener answered 404: nothing\\u{1b}[2J here");
+        assert_eq!(
+            told(400, "{\"error\": \"tags[0] is empty\"}"),
+            "the admin listener answered 400: tags[0] is empty"
+        );
+        assert_eq!(
+            told(503, "{\"message\": \"later\", \"scope\": \"untold\"}"),
+            "the admin listener answered 503: later"
+        );
+        assert_eq!(
+            told(404, "nothing\u{1b}[2J here\n"),
+            "the admin listener answered 404: nothing\\u{1b}[2J here"
+        );
         assert!(told(401, "").ends_with("set FOREBAY_ADMIN_TOKEN"));
     }
 }

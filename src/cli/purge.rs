@@ -44,7 +44,9 @@ fn body(args: &PurgeArgs) -> Value {
     if args.all {
         body.insert("all".to_owned(), json!(true));
     }
-    if let Some(mode) = [(args.hard, "hard"), (args.soft, "soft")].iter().find_map(|(is, mode)| is.then_some(mode)) {
+    if let Some(mode) =
+        [(args.hard, "hard"), (args.soft, "soft")].iter().find_map(|(is, mode)| is.then_some(mode))
+    {
         body.insert("mode".to_owned(), json!(mode));
     }
     Value::Object(body)

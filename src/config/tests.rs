@@ -556,7 +556,10 @@ fn tags_take_what_the_path_has() {
         ("tags = [\"a b\"]", "1: route.tags: a tag cannot contain ' '"),
         ("tags = \"a\"", "1: route.tags: expected an array, found a string; did you mean [\"a\"]?"),
     ]);
-    table(&[("defaults.tags = [\"shop\"]", ""), ("defaults.tags = [\"of:{id}\"]", "2: defaults.tags: the path has no {id}")]);
+    table(&[
+        ("defaults.tags = [\"shop\"]", ""),
+        ("defaults.tags = [\"of:{id}\"]", "1: defaults.tags: the path has no {id}"),
+    ]);
 }
 
 #[test]

@@ -110,7 +110,7 @@ impl Found {
 impl Proxy {
     /// The fields that select among the variants of `index`. The forwarded ones are made only where a
     /// name asks for it: the many requests whose `Vary` names none of them pay a few comparisons.
-    fn fields<'a>(&self, by: Selecting<'a>, index: &VaryIndex) -> &'a HeaderMap {
+    pub(super) fn fields<'a>(&self, by: Selecting<'a>, index: &VaryIndex) -> &'a HeaderMap {
         self.fields_named(by, index.sets.iter().flatten())
     }
 
@@ -179,7 +179,7 @@ impl Proxy {
     }
 
     /// What a request selects among the records that `get` holds for its key.
-    fn selected(
+    pub(super) fn selected(
         &self,
         by: Selecting<'_>,
         now: UnixMillis,
@@ -210,7 +210,7 @@ impl Proxy {
         }
     }
 
-    fn with_validity(&self, record: Record) -> (Record, Validity) {
+    pub(super) fn with_validity(&self, record: Record) -> (Record, Validity) {
         let validity = match &record {
             Record::Response(stored) => self.shared.purges.validity(stored.head.stamp, &stored.head.ids),
             Record::Index(_) | Record::HitForMiss { .. } => Validity::Valid,
@@ -281,7 +281,7 @@ impl Found {
         Self::Response(Candidate { stored, tier: Tier::Memory, soft_purged, variant, index })
     }
 
-    fn in_tier(mut self, tier: Tier) -> Self {
+    pub(super) fn in_tier(mut self, tier: Tier) -> Self {
         if let Self::Response(candidate) = &mut self {
             candidate.tier = tier;
         }

@@ -130,7 +130,10 @@ mod tests {
             [(Scope::Process, 200, "process"), (Scope::Fleet, 200, "fleet"), (Scope::Untold, 503, "untold")]
         {
             let (answered, json) = told(&purged(scope));
-            assert_eq!((answered.as_u16(), &json["scope"], &json["matched"]), (status, &label.into(), &3.into()));
+            assert_eq!(
+                (answered.as_u16(), &json["scope"], &json["matched"]),
+                (status, &label.into(), &3.into())
+            );
             assert_eq!(json.get("message").is_some(), status != 200, "{json}");
             assert!(json.as_object().is_some_and(|object| object.contains_key("sequence")));
         }

@@ -108,7 +108,8 @@ fn a_url_is_all_its_variants_for_get_and_head() {
         assert_eq!(proxy.request("HEAD", "/p/1?a=b", lines).x_cache(), "MISS");
     }
     // Purging what is not there is no failure, and says so.
-    let told = proxy.purge(&json!({ "urls": ["http://elsewhere.example/nothing"], "hosts": ["nobody.example"] }));
+    let told =
+        proxy.purge(&json!({ "urls": ["http://elsewhere.example/nothing"], "hosts": ["nobody.example"] }));
     assert_eq!(told["matched"], 0);
 }
 
@@ -135,7 +136,8 @@ fn ten_thousand_tags_are_not_stored_and_counted() {
         let (name, value) = (name.to_owned(), tags.join(separator));
         let origin = Origin::start();
         origin.on("/p", move |exchange| {
-            exchange.reply(&Reply::ok(format!("v{}", exchange.nth())).field(&name, &value).cache("max-age=60"));
+            exchange
+                .reply(&Reply::ok(format!("v{}", exchange.nth())).field(&name, &value).cache("max-age=60"));
         });
         let proxy = Config::new(&origin).start();
         for nth in 1..4 {
@@ -233,8 +235,9 @@ fn pages_of_other_sites_cannot_purge() {
         ("evil.example".to_owned(), "Content-Type: application/json\r\nOrigin: http://evil.example", 403),
     ] {
         let length = body.len();
-        let request =
-            format!("POST /purge HTTP/1.1\r\nHost: {host}\r\n{lines}\r\nContent-Length: {length}\r\n\r\n{body}");
+        let request = format!(
+            "POST /purge HTTP/1.1\r\nHost: {host}\r\n{lines}\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
         assert_eq!(send(admin, request).status, status, "{host} {lines}");
     }
     let preflight = send(admin, format!("OPTIONS /purge HTTP/1.1\r\nHost: {admin}\r\n\r\n"));
@@ -252,7 +255,9 @@ fn the_token_guards_purging() {
     let proxy = Config::new(&origin).admin("token = \"0123456789abcdef\"").start();
     proxy.get("/p/1");
     let body = r#"{"tags":["t"],"mode":"hard"}"#;
-    for lines in ["", "Authorization: Bearer 0123456789abcdeF\r\n", "Authorization: Basic 0123456789abcdef\r\n"] {
+    for lines in
+        ["", "Authorization: Bearer 0123456789abcdeF\r\n", "Authorization: Basic 0123456789abcdef\r\n"]
+    {
         let answer = proxy.post_with("/purge", lines, body);
         assert_eq!((answer.status, answer.field("www-authenticate")), (401, Some("Bearer")));
     }
