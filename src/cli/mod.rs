@@ -47,7 +47,8 @@ Examples:
   forebay explain --config proxy.toml -H 'Cookie: sid=1' -H 'Accept-Encoding: gzip' http://shop.example/
   forebay explain --config proxy.toml --response 'HTTP/1.1 200 OK\\nCache-Control: max-age=60' http://shop.example/
   forebay explain --config proxy.toml --response @head.txt http://shop.example/
-  curl -si http://127.0.0.1:9000/products/7 | forebay explain --config proxy.toml --response - http://shop.example/products/7";
+  curl -si http://127.0.0.1:9000/products/7 | forebay explain --config proxy.toml --response - http://shop.example/products/7
+  forebay explain --admin http://127.0.0.1:9090 http://shop.example/products/7";
 
 /// The command line, parsed.
 #[derive(Debug, Parser)]
@@ -86,10 +87,11 @@ pub enum Command {
     Check(CheckArgs),
     /// Explain what would happen to a request, and to a response to it
     #[command(
-        long_about = "Explain what would happen to a request, and to a response to it.\n\nAsks no network: the rules of the \
-                      configuration, the cache key before it is hashed and, with --response, every caching rule in order \
-                      with its section, how long the response would be stored, and what later requests would get. The \
-                      response is taken as received this moment.",
+        long_about = "Explain what would happen to a request, and to a response to it.\n\nBy --config it asks no network: the \
+                      rules of the configuration, the cache key before it is hashed and, with --response, every caching \
+                      rule in order with its section, how long the response would be stored, and what later requests \
+                      would get. The response is taken as received this moment.\n\nBy --admin it asks a running proxy what \
+                      its tiers hold for the request, and what it would do with it now.",
         after_help = EXPLAIN_EXAMPLES
     )]
     Explain(ExplainArgs),
@@ -141,8 +143,14 @@ pub struct CheckArgs {
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
     /// The configuration to explain by
-    #[arg(long, short, value_name = "FILE")]
-    pub config: PathBuf,
+    #[arg(long, short, value_name = "FILE", required_unless_present = "admin")]
+    pub config: Option<PathBuf>,
+    /// The admin listener of a running proxy: tell what it holds, and would do now
+    #[arg(long, value_name = "URL", conflicts_with_all = ["config", "response"])]
+    pub admin: Option<AdminUrl>,
+    /// Its token
+    #[arg(long, value_name = "TOKEN", env = "FOREBAY_ADMIN_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
     /// The request's method
     #[arg(long, short = 'X', value_name = "METHOD", default_value = "GET")]
     pub method: Method,
