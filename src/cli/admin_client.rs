@@ -3,7 +3,6 @@
 //! Decides: where it is, with which token it is asked, and how its refusals are told. Never touches:
 //! what is asked for.
 
-use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,8 +10,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::Full;
 
-use super::client::{self, Connection};
-use super::explain::Url;
+use super::client::{self, Connection, Listener};
 
 /// Larger answers are none of an admin listener.
 const MOST: usize = 16 << 20;
@@ -20,30 +18,11 @@ const MOST: usize = 16 << 20;
 /// For an answer; a purge waits for Redis no longer than `write_timeout`.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Where an admin listener is: `http://host:port`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AdminUrl(Url);
-
-impl FromStr for AdminUrl {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let url: Url = text.parse()?;
-        if url.tls {
-            return Err("the admin listener speaks http://".to_owned());
-        }
-        if url.target != "/" {
-            return Err(format!("give the listener alone: \"http://{}\"", url.authority));
-        }
-        Ok(Self(url))
-    }
-}
-
 /// An admin listener, and how to be let in.
 #[derive(Debug)]
 pub(super) struct AdminClient<'a> {
     /// Where it is.
-    pub(super) at: &'a AdminUrl,
+    pub(super) at: &'a Listener,
     /// Its token, if it wants one.
     pub(super) token: Option<&'a str>,
 }
@@ -110,20 +89,6 @@ impl AdminClient<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_admin_listener_is_an_address() {
-        for text in ["http://127.0.0.1:9090", "http://admin.internal/", "http://[::1]:9090"] {
-            assert!(text.parse::<AdminUrl>().is_ok(), "{text}");
-        }
-        for (text, error) in [
-            ("127.0.0.1:9090", "it has no scheme; did you mean \"http://127.0.0.1:9090\"?"),
-            ("https://127.0.0.1:9090", "the admin listener speaks http://"),
-            ("http://a:9090/purge", "give the listener alone: \"http://a:9090\""),
-        ] {
-            assert_eq!(text.parse::<AdminUrl>().unwrap_err(), error);
-        }
-    }
 
     #[test]
     fn refusals_are_told_in_one_line() {

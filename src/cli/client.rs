@@ -4,6 +4,7 @@
 //! for, or what an answer means. One connection, kept alive; whoever has it sends one request at a time.
 
 use std::io;
+use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,6 +24,25 @@ const CONNECT: Duration = Duration::from_secs(5);
 
 /// Why there is no answer, for people.
 pub(super) type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Where a listener of forebay is: `http://host:port`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener(pub(super) Url);
+
+impl FromStr for Listener {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let url: Url = text.parse()?;
+        if url.tls {
+            return Err("forebay speaks http:// alone".to_owned());
+        }
+        if url.target != "/" {
+            return Err(format!("give the listener alone: \"http://{}\"", url.authority));
+        }
+        Ok(Self(url))
+    }
+}
 
 /// A connection to one server; dropping it closes it.
 #[derive(Debug)]
@@ -78,6 +98,11 @@ pub(super) async fn within<T>(limit: Duration, future: impl Future<Output = T>) 
     tokio::time::timeout(limit, future).await.map_err(late)
 }
 
+/// Whether time ran out: to try again would only take as long again.
+pub(super) fn is_late(failure: &Failure) -> bool {
+    failure.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
+}
+
 /// A failure with what is behind it, in one line.
 pub(super) fn told(failure: &Failure) -> String {
     let mut text = failure.to_string();
@@ -91,4 +116,23 @@ pub(super) fn told(failure: &Failure) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_is_an_address() {
+        for text in ["http://127.0.0.1:9090", "http://admin.internal/", "http://[::1]:9090"] {
+            assert!(text.parse::<Listener>().is_ok(), "{text}");
+        }
+        for (text, error) in [
+            ("127.0.0.1:9090", "it has no scheme; did you mean \"http://127.0.0.1:9090\"?"),
+            ("https://127.0.0.1:9090", "forebay speaks http:// alone"),
+            ("http://a:9090/purge", "give the listener alone: \"http://a:9090\""),
+        ] {
+            assert_eq!(text.parse::<Listener>().unwrap_err(), error);
+        }
+    }
 }

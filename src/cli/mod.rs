@@ -10,6 +10,7 @@ pub mod demo;
 pub mod explain;
 pub mod purge;
 pub mod run;
+pub mod warm;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,7 +18,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use http::Method;
 
-pub use self::admin_client::AdminUrl;
+pub use self::client::Listener;
 
 use crate::observe::access_log::Format;
 
@@ -38,6 +39,17 @@ Examples:
 Exit codes:
   0  done: every proxy that is connected obeys
   1  refused, or the fleet could not be told; what is wrong has been said
+  2  the command line itself was not understood";
+
+/// Examples of `warm`.
+const WARM_HELP: &str = "\
+Examples:
+  forebay warm --proxy http://127.0.0.1:8080 --file urls.txt
+  forebay warm --proxy http://127.0.0.1:8080 --sitemap http://shop.example/sitemap.xml --concurrency 16
+
+Exit codes:
+  0  every page was answered
+  1  some failed, or none was named; which and why has been said
   2  the command line itself was not understood";
 
 /// Examples of `explain`.
@@ -104,6 +116,15 @@ pub enum Command {
         after_help = PURGE_HELP
     )]
     Purge(PurgeArgs),
+    /// Fill the cache before visitors come
+    #[command(
+        long_about = "Fill the cache before visitors come.\n\nFetches every page of a list or a sitemap through the proxy \
+                      and says what became of each: filled, already fresh, not stored and why, or failed. Of absolute \
+                      addresses the host is sent to the proxy; a path is asked for by the proxy's own address. Where \
+                      answers vary, say what visitors send: -H 'Accept-Encoding: gzip, deflate, br, zstd'.",
+        after_help = WARM_HELP
+    )]
+    Warm(WarmArgs),
     /// Try it out: a demo origin with the proxy in front
     #[command(
         long_about = "Try it out: a demo origin with the proxy in front.\n\nStarts the product service and the proxy in one \
@@ -147,7 +168,7 @@ pub struct ExplainArgs {
     pub config: Option<PathBuf>,
     /// The admin listener of a running proxy: tell what it holds, and would do now
     #[arg(long, value_name = "URL", conflicts_with_all = ["config", "response"])]
-    pub admin: Option<AdminUrl>,
+    pub admin: Option<Listener>,
     /// Its token
     #[arg(long, value_name = "TOKEN", env = "FOREBAY_ADMIN_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
@@ -172,7 +193,7 @@ pub struct ExplainArgs {
 pub struct PurgeArgs {
     /// The admin listener of one of the fleet's proxies
     #[arg(long, value_name = "URL")]
-    pub admin: AdminUrl,
+    pub admin: Listener,
     /// Its token
     #[arg(long, value_name = "TOKEN", env = "FOREBAY_ADMIN_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
@@ -197,6 +218,28 @@ pub struct PurgeArgs {
     /// Stale, URLs and everything too
     #[arg(long)]
     pub soft: bool,
+}
+
+/// Arguments of `warm`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("pages").required(true).multiple(true))]
+pub struct WarmArgs {
+    /// The proxy
+    #[arg(long, value_name = "URL")]
+    pub proxy: Listener,
+    /// A list with an absolute address or a path on each line, # before remarks; "-" is standard input;
+    /// may be repeated
+    #[arg(long = "file", value_name = "FILE", group = "pages", allow_hyphen_values = true)]
+    pub files: Vec<PathBuf>,
+    /// A sitemap or an index of sitemaps, fetched through the proxy too; may be repeated
+    #[arg(long = "sitemap", value_name = "URL", group = "pages")]
+    pub sitemaps: Vec<String>,
+    /// Pages that are fetched at once
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub concurrency: u16,
+    /// A field of the requests; may be repeated
+    #[arg(id = "header", long = "header", short = 'H', value_name = "NAME: VALUE")]
+    pub fields: Vec<explain::Field>,
 }
 
 /// Arguments of `demo`.

@@ -349,7 +349,10 @@ fn explain_tells_what_both_tiers_hold_and_what_would_be_done() {
 
     proxy.purge(&serde_json::json!({ "tags": ["a"] }));
     let soft = explain("/p");
-    assert_eq!((&soft["verdict"]["does"], &soft["verdict"]["reason"]), (&"validate".into(), &"purged".into()));
+    assert_eq!(
+        (&soft["verdict"]["does"], &soft["verdict"]["reason"]),
+        (&"validate".into(), &"purged".into())
+    );
     assert_eq!(soft["tiers"]["memory"]["response"]["validity"], "soft-purged");
     proxy.purge(&serde_json::json!({ "tags": ["a"], "mode": "hard" }));
     assert_eq!(explain("/p")["verdict"]["reason"], "purged");

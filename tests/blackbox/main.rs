@@ -21,5 +21,6 @@ mod streaming;
 mod support;
 mod truncation;
 mod tunnels;
+mod warm;
 mod wire_answers;
 mod wire_requests;

@@ -62,8 +62,8 @@ impl FromStr for Url {
 /// One field of the request: `name: value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Field {
-    pub(super) name: HeaderName,
-    pub(super) value: HeaderValue,
+    pub(in crate::cli) name: HeaderName,
+    pub(in crate::cli) value: HeaderValue,
 }
 
 impl FromStr for Field {

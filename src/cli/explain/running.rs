@@ -8,13 +8,14 @@ use serde_json::Value;
 use super::request::{Field, Url};
 use super::text::{Page, span};
 use crate::cli::ExplainArgs;
-use crate::cli::admin_client::{AdminClient, AdminUrl};
+use crate::cli::admin_client::AdminClient;
+use crate::cli::client::Listener;
 
 /// Asks the proxy and tells what it answered.
 ///
 /// # Errors
 /// Why there is no answer.
-pub(super) fn explain(admin: &AdminUrl, args: &ExplainArgs) -> Result<String, String> {
+pub(super) fn explain(admin: &Listener, args: &ExplainArgs) -> Result<String, String> {
     let client = AdminClient { at: admin, token: args.token.as_deref() };
     let told = client.get(&target(args))?;
     if !told.status.is_success() {
