@@ -86,9 +86,10 @@ fn sitemaps_and_their_indexes_are_read_through_the_proxy() {
     }
     assert_eq!(proxy.get("/p/39?a=1&b=2").x_cache(), "HIT");
     origin.reply("/broken.xml", xml("<urlset><url>"));
-    for (sitemap, says) in
-        [("http://shop.example/broken.xml", "is not XML"), ("http://shop.example/none.xml", "answered 404")]
-    {
+    for (sitemap, says) in [
+        ("http://shop.example/broken.xml", "is XML that ends in its middle"),
+        ("http://shop.example/none.xml", "answered 404"),
+    ] {
         let (code, _, err) = warm(proxy.address, "", &["--sitemap", sitemap]);
         assert_eq!(code, Some(1));
         assert!(err.contains(&format!("{sitemap}: {says}")), "{err}");

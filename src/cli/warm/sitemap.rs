@@ -51,12 +51,18 @@ impl Sitemap {
         let mut reader = Reader::from_str(text);
         // The element whose `loc` counts, how deep below it this is, and the text of a `loc` so far.
         let (mut entry, mut depth, mut loc): (Option<Of>, usize, Option<String>) = (None, 0, None);
-        let mut is_sitemap = false;
+        let (mut is_sitemap, mut open) = (false, 0_usize);
         loop {
             let event = reader
                 .read_event()
                 .map_err(|error| format!("is not XML at byte {}: {error}", reader.error_position()))?;
+            match &event {
+                Event::Start(_) => open += 1,
+                Event::End(_) => open = open.saturating_sub(1),
+                _ => {}
+            }
             match event {
+                Event::Eof if open > 0 => return Err("is XML that ends in its middle".to_owned()),
                 Event::Eof if is_sitemap => return Ok(found),
                 Event::Eof => return Err("is XML, but neither a urlset nor a sitemapindex".to_owned()),
                 Event::Start(element) => match (element.local_name().into_inner(), entry) {
@@ -169,6 +175,9 @@ mod tests {
             ),
         ] {
             assert_eq!(Sitemap::read(content).unwrap_err(), why);
+        }
+        for cut in ["<urlset><url>", "<urlset><url><loc>http://a/", "<urlset><url></url>"] {
+            assert_eq!(Sitemap::read(cut.as_bytes()).unwrap_err(), "is XML that ends in its middle", "{cut}");
         }
         for broken in ["<urlset><url><loc>a</url>", "<urlset", "<urlset><url></urlset></url>"] {
             let why = Sitemap::read(broken.as_bytes()).unwrap_err();
