@@ -248,7 +248,7 @@ pub struct DemoArgs {
     /// Where the proxy listens
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
-    /// Where metrics and health are
+    /// Where the dashboard, metrics and health are
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9090")]
     pub admin: SocketAddr,
     /// Use this Redis as well: redis://, rediss:// or unix://
