@@ -301,10 +301,10 @@ mod tests {
         fn nothing_panics(body in prop::collection::vec(any::<u8>(), 0..200), text in "\\PC{0,80}") {
             let _ = parse(&body);
             let _ = parse(text.as_bytes());
-            let _ = parse(json!({ text.clone(): [text.clone()] }).to_string().as_bytes());
-            let _ = parse(json!({ "all": true, "mode": text.clone() }).to_string().as_bytes());
+            let _ = parse(json!({ &text: [&text] }).to_string().as_bytes());
+            let _ = parse(json!({ "all": true, "mode": &text }).to_string().as_bytes());
             if !text.is_empty() {
-                let purge = parse(json!({ "tags": [text.clone()] }).to_string().as_bytes()).unwrap();
+                let purge = parse(json!({ "tags": [&text] }).to_string().as_bytes()).unwrap();
                 prop_assert_eq!(purge.tags, [text]);
             }
         }

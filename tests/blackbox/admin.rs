@@ -259,7 +259,7 @@ fn the_dashboard_needs_nothing_from_elsewhere_and_no_token_until_it_shows_someth
         assert!(policy.contains(part), "{policy}");
     }
     // The policy lets run what the page holds, and nothing else.
-    let text = String::from_utf8(page.body.clone()).expect("UTF-8");
+    let text = String::from_utf8(page.body).expect("UTF-8");
     for element in ["script", "style"] {
         let after = text.split_once(&format!("<{element}>")).expect(element).1;
         let inside = after.split_once(&format!("</{element}>")).expect(element).0;

@@ -102,11 +102,11 @@ fn as_many_at_once_as_asked_for_each_on_a_connection_that_is_kept() {
     let peer = Origin::start();
     let (meeting, at_once, most) =
         (Meeting::of(3), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let (meets, most_seen) = (meeting.clone(), Arc::clone(&most));
+    let most_seen = Arc::clone(&most);
     peer.on("/p/*", move |exchange| {
         let now = at_once.fetch_add(1, Ordering::SeqCst) + 1;
         most_seen.fetch_max(now, Ordering::SeqCst);
-        meets.arrive();
+        meeting.arrive();
         at_once.fetch_sub(1, Ordering::SeqCst);
         exchange.reply(&Reply::ok("x").field("Cache-Status", "p; fwd=uri-miss; stored"));
     });
