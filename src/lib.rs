@@ -19,7 +19,7 @@
 //! |---|---|---|
 //! | [`cli`] | what a command does with its arguments | requests |
 //! | [`server`] | who may connect, and for how long | HTTP meaning |
-//! | [`admin`] | who may look inside, and what they see | a client's request |
+//! | [`admin`] | who may look inside and purge, and what they are told | a client's request |
 //! | [`proxy`] | the order of the steps of a request | rules, storage formats |
 //! | [`store`] | where records are and whether their bytes can be trusted | freshness, requests |
 //! | [`collapse`] | who fetches and who waits | what the bytes mean |

@@ -13,6 +13,8 @@ fn main() -> ExitCode {
         Command::Run(args) => cli::run::run(&args),
         Command::Check(args) => cli::check::run(&args),
         Command::Explain(args) => cli::explain::run(&args),
+        Command::Purge(args) => cli::purge::run(&args),
+        Command::Warm(args) => cli::warm::run(&args),
         Command::Demo(args) => cli::demo::run(&args),
         Command::ProductService(args) => cli::demo::product_service(&args),
     }

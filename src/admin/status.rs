@@ -1,27 +1,37 @@
-//! What the admin listener reads from the tiers: for `/ready`, and for the counts of `/metrics`.
+//! What the admin listener reads of the process: for `/ready`, `/status` and the counts of `/metrics`.
+//!
+//! Decides: what an operator is told, and in which words. Never touches: anything it tells of.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 
 use super::Admin;
-use crate::observe::metrics::{RedisCounts, Snapshot, TierSize, UpstreamConnections};
-use crate::proxy::Proxy;
+use crate::clock;
+use crate::observe::metrics::{RedisCounts, RouteFigures, Snapshot, TierSize, UpstreamConnections};
+use crate::proxy::{Proxy, Shared};
+use crate::rules::settings::RedisSettings;
+use crate::store::journal::Incarnation;
+
+/// Routes that `/status` tells one by one, those with the most requests; totals count them all.
+const ROUTES: usize = 200;
 
 /// The proxies of all workers, as they come up: each may be replaced when the configuration is
 /// loaded again, its tiers stay.
 #[derive(Debug, Default)]
 pub struct Workers {
-    proxies: Mutex<Vec<Arc<ArcSwap<Proxy>>>>,
+    proxies: Mutex<Vec<(Handle, Arc<ArcSwap<Proxy>>)>>,
     added: Condvar,
 }
 
 impl Workers {
-    /// Adds the proxy of a worker.
+    /// Adds the proxy of a worker; on that worker's event loop.
     pub fn add(&self, proxy: Arc<ArcSwap<Proxy>>) {
-        self.proxies.lock().unwrap_or_else(PoisonError::into_inner).push(proxy);
+        let worker = (Handle::current(), proxy);
+        self.proxies.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
         self.added.notify_all();
     }
 
@@ -36,7 +46,15 @@ impl Workers {
     /// All of them, as they are now.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<ArcSwap<Proxy>>> {
-        self.proxies.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let proxies = self.proxies.lock().unwrap_or_else(PoisonError::into_inner);
+        proxies.iter().map(|(_, proxy)| Arc::clone(proxy)).collect()
+    }
+
+    /// One of them, and its event loop, where its connection to Redis lives.
+    #[must_use]
+    pub fn one(&self) -> Option<(Handle, Arc<Proxy>)> {
+        let proxies = self.proxies.lock().unwrap_or_else(PoisonError::into_inner);
+        proxies.first().map(|(event_loop, proxy)| (event_loop.clone(), proxy.load_full()))
     }
 }
 
@@ -44,6 +62,84 @@ impl Admin {
     /// `/ready`: 200 as long as requests are served, with Redis or origins down too; the body says
     /// what is live.
     pub(super) fn ready(&self) -> Value {
+        json!({
+            "ready": true,
+            "errands": Arc::strong_count(&self.instance.shared.errands) - 1,
+            "tiers": self.tiers(),
+            "journal": journal_status(&self.instance.shared),
+            "upstreams": self.upstreams(),
+        })
+    }
+
+    /// `/status`: everything the dashboard shows. Counts are since the start of the process.
+    pub(super) fn status(&self) -> Value {
+        let site = self.instance.site.load();
+        let figures = self.instance.shared.metrics.figures();
+        let mut total = RouteFigures::default();
+        figures.routes.values().for_each(|route| total.add(route));
+        let mut routes: Vec<_> =
+            figures.routes.iter().map(|(name, figures)| (figures.requests(), name, figures)).collect();
+        routes.sort_by(|(a, a_name, _), (b, b_name, _)| b.cmp(a).then(a_name.cmp(b_name)));
+        let told: Vec<Value> = routes
+            .iter()
+            .take(ROUTES)
+            .map(|(_, name, figures)| {
+                let mut told = route_status(figures);
+                told["name"] = name.as_str().into();
+                told
+            })
+            .collect();
+        let reasons: Vec<Value> = figures
+            .reasons
+            .iter()
+            .map(|(reason, count)| {
+                json!({
+                    "reason": reason.code(),
+                    "count": count,
+                    "title": reason.title(),
+                    "fix": reason.fix(),
+                })
+            })
+            .collect();
+        let purges: Vec<Value> = figures
+            .purges
+            .iter()
+            .map(|(kind, source, count)| json!({ "kind": kind, "source": source, "count": count }))
+            .collect();
+        let errors: serde_json::Map<String, Value> = self
+            .instance
+            .redis_counters()
+            .map(|counters| {
+                counters.errors().iter().map(|(kind, count)| ((*kind).to_owned(), (*count).into())).collect()
+            })
+            .unwrap_or_default();
+        let up = clock::monotonic().saturating_duration_since(self.started);
+        json!({
+            "name": site.rules.server.name,
+            "version": env!("CARGO_PKG_VERSION"),
+            "uptime_seconds": up.as_secs_f64(),
+            "configuration": {
+                "routes": site.rules.routes.len(),
+                "last_reload_succeeded": figures.last_reload_succeeded,
+            },
+            "connections": figures.connections,
+            "errands": Arc::strong_count(&self.instance.shared.errands) - 1,
+            "total": route_status(&total),
+            "routes": told,
+            "routes_left_out": routes.len().saturating_sub(ROUTES),
+            "reasons": reasons,
+            "collapsed": figures.collapsed,
+            "evictions": self.instance.shared.memory.evictions(),
+            "tiers": self.tiers(),
+            "redis_errors": errors,
+            "journal": journal_status(&self.instance.shared),
+            "purges": purges,
+            "upstreams": self.upstreams(),
+        })
+    }
+
+    /// What each tier is doing.
+    fn tiers(&self) -> Value {
         let shared = &self.instance.shared;
         let site = self.instance.site.load();
         let redis: Vec<Value> = self
@@ -60,8 +156,25 @@ impl Admin {
                 })
             })
             .collect();
-        let upstreams: Vec<Value> = site
-            .upstreams
+        json!({
+            "memory": {
+                "live": site.rules.memory.is_on(),
+                "bytes": shared.memory.bytes(),
+                "entries": shared.memory.entries(),
+                "max_bytes": site.rules.memory.max_size,
+            },
+            "redis": {
+                "configured": site.rules.redis.is_some(),
+                "live": redis.iter().any(|worker| worker["breaker"] == "closed" && worker["connected"] == true),
+                "address": site.rules.redis.as_ref().map(RedisSettings::address),
+                "workers": redis,
+            },
+        })
+    }
+
+    fn upstreams(&self) -> Vec<Value> {
+        let site = self.instance.site.load();
+        site.upstreams
             .iter()
             .map(|upstream| {
                 let gauges = upstream.gauges();
@@ -72,26 +185,7 @@ impl Admin {
                     "queued": count(&gauges.queued),
                 })
             })
-            .collect();
-        json!({
-            "ready": true,
-            "errands": Arc::strong_count(&shared.errands) - 1,
-            "tiers": {
-                "memory": {
-                    "live": site.rules.memory.is_on(),
-                    "bytes": shared.memory.bytes(),
-                    "entries": shared.memory.entries(),
-                    "max_bytes": site.rules.memory.max_size,
-                },
-                "redis": {
-                    "configured": site.rules.redis.is_some(),
-                    "live": redis.iter().any(|worker| worker["breaker"] == "closed" && worker["connected"] == true),
-                    "address": site.rules.redis.as_ref().map(crate::rules::settings::RedisSettings::address),
-                    "workers": redis,
-                },
-            },
-            "upstreams": upstreams,
-        })
+            .collect()
     }
 
     /// What others count, for one scrape.
@@ -134,6 +228,33 @@ impl Admin {
 /// Milliseconds, to the microsecond.
 fn millis(took: Duration) -> f64 {
     (took.as_secs_f64() * 1_000_000.0).round() / 1_000.0
+}
+
+/// Where this proxy stands in the fleet's journal of purges; `None` without a fleet.
+fn journal_status(shared: &Shared) -> Option<Value> {
+    let status = shared.journal.as_ref()?.status();
+    let life = |Incarnation(life)| format!("{:032x}", u128::from_be_bytes(life));
+    Some(json!({
+        "in_sync": status.in_sync,
+        "lag_ms": status.lag,
+        "position": status.progress.position.0,
+        "sequence": status.sequence.0,
+        "incarnation": status.progress.incarnation.map(life),
+        "loaded": status.progress.loaded,
+        "ids": status.ids,
+        "untold": status.untold,
+        "redis_full": status.full,
+    }))
+}
+
+fn route_status(figures: &RouteFigures) -> Value {
+    json!({
+        "requests": figures.requests(),
+        "hit_ratio": figures.hit_ratio(),
+        "results": figures.results,
+        "origin_fetches": figures.origin_fetches,
+        "not_stored": figures.not_stored,
+    })
 }
 
 /// A gauge that may for a moment be below zero, as counts of several threads are read one by one.

@@ -200,12 +200,14 @@ pub enum CacheResult {
     Bypass,
     /// Answered by the proxy itself: refused, or failed.
     Error,
+    /// It was no request for the site: a PURGE, carried out.
+    Purge,
 }
 
 impl CacheResult {
     /// Every result.
-    pub const ALL: [Self; 6] =
-        [Self::Hit, Self::Stale, Self::Revalidated, Self::Miss, Self::Bypass, Self::Error];
+    pub const ALL: [Self; 7] =
+        [Self::Hit, Self::Stale, Self::Revalidated, Self::Miss, Self::Bypass, Self::Error, Self::Purge];
 
     /// The metric label and log field.
     #[must_use]
@@ -217,6 +219,7 @@ impl CacheResult {
             Self::Miss => "miss",
             Self::Bypass => "bypass",
             Self::Error => "error",
+            Self::Purge => "purge",
         }
     }
 
@@ -229,7 +232,7 @@ impl CacheResult {
             Self::Revalidated => "REVALIDATED",
             Self::Miss => "MISS",
             Self::Bypass => "BYPASS",
-            Self::Error => return None,
+            Self::Error | Self::Purge => return None,
         }))
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
 use super::RunArgs;
-use crate::admin::{Admin, Workers};
+use crate::admin::{Admin, Reload, Workers};
 use crate::config;
 use crate::observe::access_log::{AccessLog, Format};
 use crate::proxy::{Instance, Proxy};
@@ -90,9 +90,7 @@ pub(super) struct Process {
     runtime: tokio::runtime::Runtime,
     running: Running,
     stop: watch::Sender<bool>,
-    instance: Arc<Instance>,
-    workers: Arc<Workers>,
-    config: Option<PathBuf>,
+    reload: Arc<Reload>,
     /// Where the public listeners really are.
     pub(super) listening: Vec<SocketAddr>,
     /// Where the admin listener really is.
@@ -159,10 +157,11 @@ impl Process {
             .enable_all()
             .build()
             .map_err(|error| io("admin thread")(error.into()))?;
+        let reload = Arc::new(Reload::new(config, Arc::clone(&instance), Arc::clone(&workers)));
         let mut admin_address = None;
         if let Some(listener) = admin_listener {
             let address = listener.local_addr().map_err(|error| io("admin listener")(error.into()))?;
-            let admin = Admin { instance: Arc::clone(&instance), workers: Arc::clone(&workers) };
+            let admin = Admin::new(instance, workers, Arc::clone(&reload));
             let guard = runtime.enter();
             let listener =
                 tokio::net::TcpListener::from_std(listener).map_err(|e| io("admin listener")(e.into()))?;
@@ -171,7 +170,7 @@ impl Process {
             tracing::info!(listener = %"admin", %address, "listening");
             admin_address = Some(address);
         }
-        Ok(Self { runtime, running, stop, instance, workers, config, listening, admin: admin_address })
+        Ok(Self { runtime, running, stop, reload, listening, admin: admin_address })
     }
 
     /// Runs until SIGTERM or SIGINT, loading the configuration again at SIGHUP; then drains.
@@ -188,7 +187,11 @@ impl Process {
                 tokio::select! {
                     _ = terminate.recv() => return Ok(()),
                     _ = interrupt.recv() => return Ok(()),
-                    _ = hangup.recv() => self.reload(),
+                    _ = hangup.recv() => {
+                        let reload = Arc::clone(&self.reload);
+                        // What came of it is in the log; a panic there must not end the process.
+                        let _ = tokio::task::spawn_blocking(move || reload.run()).await;
+                    }
                 }
             }
         })?;
@@ -197,31 +200,6 @@ impl Process {
         let _ = self.stop.send(true);
         self.running.join();
         Ok(())
-    }
-
-    /// Loads the configuration again; a faulty one changes nothing.
-    fn reload(&self) {
-        let Some(path) = &self.config else { return };
-        let metrics = &self.instance.shared.metrics;
-        let outcome = config::load(path, &config::process_env)
-            .map_err(|problems| problems.to_string())
-            .and_then(|rules| self.instance.reload(rules).map_err(|error| error.to_string()));
-        match outcome {
-            Ok(needs_restart) => {
-                for worker in self.workers.all() {
-                    let renewed = self.instance.renewed(&worker.load());
-                    worker.store(renewed);
-                }
-                if !needs_restart.is_empty() {
-                    tracing::warn!("changes of {} take effect at the next start", needs_restart.join(", "));
-                }
-                tracing::info!("configuration loaded");
-            }
-            Err(problems) => {
-                metrics.reloaded(false);
-                tracing::error!("the configuration in force stays:\n{problems}");
-            }
-        }
     }
 }
 

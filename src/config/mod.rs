@@ -20,6 +20,7 @@ mod value;
 use toml::de::DeTable;
 
 use self::problem::Gathered;
+pub(crate) use self::problem::did_you_mean;
 pub use self::problem::{Problem, Problems, Severity};
 use self::read::Reading;
 pub use self::reload::{Live, load};

@@ -158,7 +158,7 @@ pub(super) fn nearest<'n>(written: &str, valid: impl IntoIterator<Item = &'n str
 }
 
 /// `; did you mean "name"?`, or nothing.
-pub(super) fn did_you_mean<'n>(written: &str, valid: impl IntoIterator<Item = &'n str>) -> String {
+pub(crate) fn did_you_mean<'n>(written: &str, valid: impl IntoIterator<Item = &'n str>) -> String {
     nearest(written, valid).map_or_else(String::new, |name| format!("; did you mean {name:?}?"))
 }
 

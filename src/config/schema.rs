@@ -124,16 +124,6 @@ pub(super) struct NotYet {
 /// What is refused because it would silently do nothing. Lifting a refusal is deleting its row.
 pub(super) const NOT_YET: &[NotYet] = &[
     NotYet {
-        key: "purge_from",
-        beginning: "",
-        says: "does nothing yet: this release has no PURGE; leave it out",
-    },
-    NotYet {
-        key: "tags",
-        beginning: "",
-        says: "does nothing yet: this release cannot purge by tag; leave it out",
-    },
-    NotYet {
         key: "url",
         beginning: "redis-cluster://",
         says: "redis-cluster:// does nothing yet: this release speaks to one server; use redis://, rediss:// or unix://",

@@ -108,7 +108,7 @@ fn everything_that_can_be_said() {
         r#"
         server = { listen = ["0.0.0.0:80", "[::]:80"], workers = 2, name = "edge-1", trusted_proxies = ["10.0.0.0/8", "::1"],
                    max_connections = 10, header_timeout = "1s", idle_timeout = "2s", drain_timeout = "0s",
-                   max_header_size = "8KiB", max_request_body = "0", x_cache = false, purge_from = [] }
+                   max_header_size = "8KiB", max_request_body = "0", x_cache = false, purge_from = ["127.0.0.1", "fd00::/8"] }
         [admin]
         listen = "0.0.0.0:9090"
         token = "${TOKEN}"
@@ -291,6 +291,7 @@ fn misspelt_and_misplaced_keys() {
         ("tttl = \"5s\"", "1: route.tttl: unknown key; did you mean \"ttl\"?"),
         ("servers = []", "1: route.servers: unknown key; it belongs in [upstream.NAME]"),
         ("cached = true", "1: route.cached: unknown key; did you mean \"cache\"?"),
+        ("tag = []", "1: route.tag: unknown key; did you mean \"tags\"?"),
         ("key.header = []", "1: route.key.header: unknown key; did you mean \"headers\"?"),
     ]);
 }
@@ -386,6 +387,14 @@ fn values_that_cannot_be_meant() {
         (
             "server.trusted_proxies = [\"10.0.0.0/33\"]",
             "1: server.trusted_proxies: \"10.0.0.0/33\" is not a network such as \"10.0.0.0/8\" or \"fd00::/8\"",
+        ),
+        (
+            "server.purge_from = [\"10.0.0.1/64\"]",
+            "1: server.purge_from: \"10.0.0.1/64\" is not a network such as \"10.0.0.0/8\" or \"fd00::/8\"",
+        ),
+        (
+            "server.purge_from = [\"127.0.0.1\", \"::/0\"]",
+            "1: warning: server.purge_from: ::/0 lets every client purge",
         ),
         (
             "server.trusted_proxies = [\"0.0.0.0/0\"]",
@@ -540,6 +549,21 @@ fn values_that_cannot_be_meant() {
 }
 
 #[test]
+fn tags_take_what_the_path_has() {
+    route_table(&[
+        ("tags = []", ""),
+        ("tags = [\"all\", \"below:{rest}\"]", ""),
+        ("tags = [\"product:{id}\"]", "1: route.tags: the path has no {id}"),
+        ("tags = [\"a b\"]", "1: route.tags: a tag cannot contain ' '"),
+        ("tags = \"a\"", "1: route.tags: expected an array, found a string; did you mean [\"a\"]?"),
+    ]);
+    table(&[
+        ("defaults.tags = [\"shop\"]", ""),
+        ("defaults.tags = [\"of:{id}\"]", "1: defaults.tags: the path has no {id}"),
+    ]);
+}
+
+#[test]
 fn values_that_contradict_each_other() {
     route_table(&[
         ("ttl = \"30d\"", "1: route.ttl: 30d is more than max_ttl (7d, the default)"),
@@ -602,15 +626,6 @@ fn routes_that_cannot_both_be_meant() {
 fn what_does_nothing_yet_is_refused() {
     table(&[
         (
-            "server.purge_from = [\"10.0.0.0/8\"]",
-            "1: server.purge_from: does nothing yet: this release has no PURGE; leave it out",
-        ),
-        ("server.purge_from = []", ""),
-        (
-            "defaults.tags = [\"a\"]",
-            "1: defaults.tags: does nothing yet: this release cannot purge by tag; leave it out",
-        ),
-        (
             "redis.url = \"redis-cluster://a:1,b:2\"",
             "1: redis.url: redis-cluster:// does nothing yet: this release speaks to one server; use redis://, rediss:// or unix://",
         ),
@@ -622,13 +637,6 @@ fn what_does_nothing_yet_is_refused() {
             "redis.url = \"redis-sentinel://a:1/s\"",
             "1: redis.url: redis-sentinel:// does nothing yet: this release speaks to one server; use redis://, rediss:// or unix://",
         ),
-    ]);
-    route_table(&[
-        (
-            "tags = [\"product:{id}\"]",
-            "1: route.tags: does nothing yet: this release cannot purge by tag; leave it out",
-        ),
-        ("tags = []", ""),
     ]);
 }
 

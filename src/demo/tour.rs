@@ -39,7 +39,14 @@ curl -si {proxy_url}/api/products/1
 # 8. A page that fails every third time: the last good answer stands in. Watch X-Cache.
 for i in 1 2 3 4 5 6; do curl -si {proxy_url}/flaky | grep -iE '^(HTTP|x-cache|cache-status)'; sleep 1.1; done
 
-# 9. What the shop was asked, what the proxy counted, and which tiers are live.
+# 9. Purge one product; the next answer is fetched. What the proxy holds is told before and after.
+curl -s "{admin_url}/explain?url={proxy_url}/api/products/1" | grep -E '"(does|reason|holds)"'
+curl -s -H 'Content-Type: application/json' -d '{{"urls": ["{proxy_url}/api/products/1"]}}' {admin_url}/purge
+curl -s "{admin_url}/explain?url={proxy_url}/api/products/1" | grep -E '"(does|reason|holds)"'
+curl -si {proxy_url}/api/products/1
+
+# 10. What the shop was asked, what the proxy counted, and which tiers are live. All of it, as it happens,
+# in a browser: {admin_url}/
 curl -s {proxy_url}/stats
 curl -s {admin_url}/metrics | grep '^forebay_requests_total'
 curl -s {admin_url}/ready

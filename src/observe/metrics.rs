@@ -4,6 +4,8 @@
 //! Series a request touches are resolved once and kept beside the route ([`RouteMetrics`]), so that
 //! counting is an atomic add and never a look-up by string.
 
+mod figures;
+
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -15,6 +17,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+pub use self::figures::{ByLabel, Figures, RouteFigures};
 use crate::caching::outcome::{CacheResult, Reason};
 
 /// Upper bounds of the duration histograms, in seconds: from a memory hit to a slow origin.
@@ -52,6 +55,8 @@ pub struct Metrics {
     /// Connections of clients that are open now.
     pub connections: IntGauge,
     access_log_dropped: Mirror,
+    /// Why answers were no plain hits: for `/status`.
+    pub reasons: Reasons,
 }
 
 impl Metrics {
@@ -178,6 +183,7 @@ impl Metrics {
                 "access_log_dropped_total",
                 "Access log lines given up because the log's reader was too slow.",
             )?,
+            reasons: Reasons::default(),
             registry,
         };
         let build = GaugeVec::new(opts("build_info", "Always 1."), &["version"])?;
@@ -334,6 +340,31 @@ impl Metrics {
             }
             shown.insert(upstream.name.clone());
         }
+    }
+}
+
+/// A count for each reason of the closed list.
+#[derive(Debug)]
+pub struct Reasons([AtomicU64; Reason::ALL.len()]);
+
+impl Default for Reasons {
+    fn default() -> Self {
+        Self([const { AtomicU64::new(0) }; Reason::ALL.len()])
+    }
+}
+
+impl Reasons {
+    /// Counts an answer.
+    pub fn count(&self, reason: Reason) {
+        if let Some(count) = self.0.get(reason as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The reasons that were counted, in the order of the list.
+    fn counted(&self) -> Vec<(Reason, u64)> {
+        let counts = self.0.iter().map(|count| count.load(Ordering::Relaxed));
+        Reason::ALL.iter().copied().zip(counts).filter(|(_, count)| *count > 0).collect()
     }
 }
 

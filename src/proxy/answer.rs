@@ -149,7 +149,7 @@ impl Proxy {
     }
 
     /// Adds what forebay says of itself, and hands the record to whoever sees the end of the body.
-    fn finish(
+    pub(super) fn finish(
         self: &Arc<Self>,
         asked: &Asked,
         route: Option<usize>,

@@ -2,8 +2,8 @@
 //!
 //! Decides nothing: what a request asks is read here once, in one place.
 
-use std::net::IpAddr;
-use std::sync::atomic::AtomicBool;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -75,6 +75,14 @@ impl Asked {
             proxy: Arc::clone(proxy),
             is_answered: AtomicBool::new(false),
         }
+    }
+
+    /// A request that nobody sent, to be looked at and not answered.
+    #[must_use]
+    pub fn described(proxy: &Arc<Proxy>, head: http::request::Parts) -> Self {
+        let asked = Self::receive(proxy, head, IpAddr::V4(Ipv4Addr::LOCALHOST), false);
+        asked.is_answered.store(true, Ordering::Relaxed);
+        asked
     }
 
     /// It only stands for a request that was refused at the wire: all that is known of that is its first

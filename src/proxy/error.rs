@@ -40,6 +40,8 @@ impl Failure {
     /// No route is configured for this host and path.
     pub const NO_ROUTE: Self = Self::new(StatusCode::NOT_FOUND, Reason::NoRoute);
 
+    /// PURGE from somebody whom `purge_from` does not name.
+    pub const PURGE_REFUSED: Self = Self::new(StatusCode::METHOD_NOT_ALLOWED, Reason::MethodRefused);
     /// The target has no path that could be forwarded.
     pub const UNFORWARDABLE: Self = Self::new(StatusCode::BAD_REQUEST, Reason::BadRequest);
     /// The origin switched to a protocol that nobody asked for.

@@ -109,7 +109,7 @@ impl Found {
 impl Proxy {
     /// The fields that select among the variants of `index`. The forwarded ones are made only where a
     /// name asks for it: the many requests whose `Vary` names none of them pay a few comparisons.
-    fn fields<'a>(&self, by: Selecting<'a>, index: &VaryIndex) -> &'a HeaderMap {
+    pub(super) fn fields<'a>(&self, by: Selecting<'a>, index: &VaryIndex) -> &'a HeaderMap {
         self.fields_named(by, index.sets.iter().flatten())
     }
 
@@ -183,7 +183,7 @@ impl Proxy {
     }
 
     /// What a request selects among the records that `get` holds for its key.
-    fn selected(
+    pub(super) fn selected(
         &self,
         by: Selecting<'_>,
         now: UnixMillis,
@@ -214,7 +214,7 @@ impl Proxy {
         }
     }
 
-    fn with_validity(&self, record: Record, key: &[u8], now: UnixMillis) -> (Record, Validity) {
+    pub(super) fn with_validity(&self, record: Record, key: &[u8], now: UnixMillis) -> (Record, Validity) {
         let purges = &self.shared.purges;
         let validity = match &record {
             Record::Response(stored) => match purges.validity(stored.head.stamp, &stored.head.ids, key) {
@@ -257,7 +257,7 @@ impl Proxy {
 
     /// The record under a key, with the stamp that is believed of it; whatever the clock of who wrote it, it
     /// was received before now.
-    async fn get(&self, redis: &RedisStore, place: &StoreKey, now: UnixMillis) -> Option<Record> {
+    pub(super) async fn get(&self, redis: &RedisStore, place: &StoreKey, now: UnixMillis) -> Option<Record> {
         let mut record = redis.get(place, now).await?;
         if let Record::Response(stored) = &mut record {
             let head = &stored.head;
@@ -308,7 +308,7 @@ impl Found {
         Self::Response(Candidate { stored, tier: Tier::Memory, withdrawn, variant, index })
     }
 
-    fn in_tier(mut self, tier: Tier) -> Self {
+    pub(super) fn in_tier(mut self, tier: Tier) -> Self {
         if let Self::Response(candidate) = &mut self {
             candidate.tier = tier;
         }

@@ -15,10 +15,12 @@ pub mod deliver;
 pub mod errand;
 pub mod error;
 mod forward;
+pub mod inspect;
 mod instance;
 mod lease;
-mod lookup;
+pub mod lookup;
 pub mod purge;
+pub mod purge_method;
 mod record;
 mod site;
 mod tunnel;
@@ -80,6 +82,11 @@ impl Proxy {
         if let Some(refusal) = refused {
             asked.refused(connection.refused_line());
             return self.fail(&asked, None, Failure::from(refusal), Outcome::new(CacheResult::Error, None));
+        }
+
+        // A PURGE is for the cache itself, and only from who may send it.
+        if purge_method::is_purge(asked.method()) {
+            return Box::pin(self.purge_method(&asked)).await;
         }
 
         // Select the route: the most specific host, then the most specific path.

@@ -74,6 +74,9 @@ impl Record {
         let route = self.route.and_then(|index| site.routes.get(index)).unwrap_or(&site.no_route);
         let shared = &self.proxy.shared;
         shared.metrics.request(route, &self.method, self.status, self.outcome.result, took);
+        if let Some(reason) = self.outcome.reason {
+            shared.metrics.reasons.count(reason);
+        }
         if let Some(facts) = &self.line {
             shared.log.record(&Line {
                 at: facts.at,

@@ -32,8 +32,9 @@ use crate::clock;
 /// rarely close one that is about to be used.
 pub const IDLE_LIFETIME: Duration = Duration::from_secs(30);
 /// Bytes hyper may hold of an answer that nobody reads, and the largest answer head with all interim ones
-/// before it.
-const BUFFER: usize = 64 << 10;
+/// before it: room for the thousands of tags that some applications send, which are read here and go no
+/// further.
+const BUFFER: usize = 256 << 10;
 /// How long a connection may take to notice that it is idle after both messages have ended.
 const SETTLE: Duration = Duration::from_secs(1);
 

@@ -207,3 +207,220 @@ fn the_start_says_which_tiers_and_listeners_are_live() {
         until(word, || proxy.log().iter().any(|line| line.contains(word)));
     }
 }
+
+#[test]
+fn the_status_tells_what_happened_and_what_is_live() {
+    let (origin, redis) = (Origin::start(), Redis::start());
+    origin.reply("/p", Reply::ok("content").cache("max-age=60"));
+    origin.reply("/private", Reply::ok("content").cache("private"));
+    let proxy = Config::new(&origin).redis(&redis).route("/raw", "cache = false").start();
+    for target in ["/p", "/p", "/p", "/private", "/raw"] {
+        proxy.get(target);
+    }
+    let status = eventually("all five are counted", || {
+        let status = ask(&proxy, "/status", "").json();
+        (status["total"]["requests"] == 5).then_some(status)
+    });
+    assert_eq!(status["total"]["results"], serde_json::json!({ "hit": 2, "miss": 2, "bypass": 1 }));
+    assert_eq!(status["total"]["hit_ratio"], 0.5);
+    assert_eq!(status["total"]["not_stored"]["private"], 1);
+    let rest = &status["routes"][0];
+    assert_eq!((&rest["name"], &rest["requests"]), (&"rest".into(), &4.into()));
+    assert_eq!(status["routes"][1]["origin_fetches"]["bypass"], 1);
+    let reasons: Vec<_> =
+        status["reasons"].as_array().unwrap().iter().map(|reason| &reason["reason"]).collect();
+    for reason in ["nothing-stored", "private", "route-not-cached"] {
+        assert!(reasons.contains(&&reason.into()), "{reasons:?}");
+    }
+    assert_eq!(status["tiers"]["memory"]["live"], true);
+    assert_eq!(
+        (&status["tiers"]["redis"]["configured"], &status["tiers"]["redis"]["live"]),
+        (&true.into(), &true.into())
+    );
+    assert_eq!(status["upstreams"][0]["name"], "origin");
+    assert_eq!(status["configuration"]["last_reload_succeeded"], true);
+    assert!(status["uptime_seconds"].as_f64().is_some_and(|up| up > 0.0));
+}
+
+/// GET from the admin listener by its address, with these field lines.
+#[track_caller]
+fn ask(proxy: &Forebay, target: &str, lines: &str) -> Answer {
+    send(proxy.admin, format!("GET {target} HTTP/1.1\r\nHost: {}\r\n{lines}\r\n", proxy.admin))
+}
+
+#[test]
+fn the_dashboard_needs_nothing_from_elsewhere_and_no_token_until_it_shows_something() {
+    let origin = Origin::start();
+    let proxy = Config::new(&origin).admin("token = \"0123456789abcdef\"").start();
+    let page = ask(&proxy, "/", "");
+    assert_eq!((page.status, page.field("content-type")), (200, Some("text/html; charset=utf-8")));
+    let policy = page.field("content-security-policy").expect("a policy").to_owned();
+    for part in ["default-src 'none'", "connect-src 'self'", "frame-ancestors 'none'"] {
+        assert!(policy.contains(part), "{policy}");
+    }
+    // The policy lets run what the page holds, and nothing else.
+    let text = String::from_utf8(page.body).expect("UTF-8");
+    for element in ["script", "style"] {
+        let after = text.split_once(&format!("<{element}>")).expect(element).1;
+        let inside = after.split_once(&format!("</{element}>")).expect(element).0;
+        let digest = ring::digest::digest(&ring::digest::SHA256, inside.as_bytes());
+        let allowed = policy.split(&format!("{element}-src 'sha256-")).nth(1).expect(element);
+        assert_eq!(base64_decoded(allowed.split('\'').next().expect("a hash")), digest.as_ref(), "{element}");
+    }
+    assert_eq!(ask(&proxy, "/status", "").status, 401);
+    assert_eq!(ask(&proxy, "/status", "Authorization: Bearer 0123456789abcdef\r\n").status, 200);
+    // With the token the listener may have any name; without, only its own.
+    assert_eq!(get(proxy.admin, "/status", "Authorization: Bearer 0123456789abcdef\r\n").status, 200);
+    let open = Config::new(&origin).start();
+    assert_eq!(ask(&open, "/status", "").status, 200);
+    for target in ["/", "/status", "/explain?url=http://a/"] {
+        assert_eq!(get(open.admin, target, "").status, 403, "{target} by a name that anybody may point here");
+    }
+    assert_eq!(get(open.admin, "/metrics", "").status, 200);
+}
+
+fn base64_decoded(text: &str) -> Vec<u8> {
+    let value = |letter: u8| match letter {
+        b'A'..=b'Z' => letter - b'A',
+        b'a'..=b'z' => letter - b'a' + 26,
+        b'0'..=b'9' => letter - b'0' + 52,
+        b'+' => 62,
+        _ => 63,
+    };
+    let bits =
+        text.trim_end_matches('=').bytes().flat_map(|b| (0..6).rev().map(move |bit| value(b) >> bit & 1));
+    let bits: Vec<u8> = bits.collect();
+    bits.chunks_exact(8).map(|byte| byte.iter().fold(0, |all, bit| all << 1 | bit)).collect()
+}
+
+#[test]
+fn explain_tells_what_both_tiers_hold_and_what_would_be_done() {
+    let (origin, redis) = (Origin::start(), Redis::start());
+    origin.reply(
+        "/p",
+        Reply::ok("content").field("Surrogate-Key", "a b").field("ETag", "\"e\"").cache("max-age=60"),
+    );
+    origin.reply("/varied", Reply::ok("x").field("Vary", "X-Language").cache("max-age=60"));
+    let proxy = Config::new(&origin).redis(&redis).route("/raw", "cache = false").start();
+    let explain = |query: &str| {
+        let answer = ask(&proxy, &format!("/explain?url=http://shop.example{query}"), "");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()
+    };
+    let nothing = explain("/p");
+    assert_eq!(
+        (&nothing["verdict"]["does"], &nothing["verdict"]["reason"]),
+        (&"fetch".into(), &"nothing-stored".into())
+    );
+    assert_eq!(
+        (&nothing["route"]["name"], &nothing["key"]["text"]),
+        (&"rest".into(), &"http://shop.example/p".into())
+    );
+    proxy.get("/p");
+    let both = eventually("it is in both tiers", || {
+        let told = explain("/p");
+        (told["tiers"]["redis"]["holds"] == "response").then_some(told)
+    });
+    assert_eq!((&both["verdict"]["does"], &both["verdict"]["reason"]), (&"answer".into(), &"fresh".into()));
+    for tier in ["memory", "redis"] {
+        let response = &both["tiers"][tier]["response"];
+        assert_eq!(
+            (&response["status"], &response["bytes"], &response["validity"]),
+            (&200.into(), &7.into(), &"valid".into())
+        );
+        assert!(
+            response["fresh_for"].as_f64().is_some_and(|fresh| fresh > 50.0 && fresh <= 60.0),
+            "{response}"
+        );
+        assert!(
+            response["purge_ids"].as_u64().is_some_and(|ids| ids >= 5),
+            "key, host, all and two tags: {response}"
+        );
+        assert!(
+            response["fields"].to_string().contains("etag")
+                && !response["fields"].to_string().contains("surrogate")
+        );
+    }
+    // Looking counts for nothing and fetches nothing.
+    assert_eq!(origin.count("/p"), 1);
+    let lookups = proxy.metric("forebay_cache_lookups_total", &[]);
+    explain("/p");
+    assert_eq!(proxy.metric("forebay_cache_lookups_total", &[]), lookups);
+
+    proxy.purge(&serde_json::json!({ "tags": ["a"] }));
+    let soft = explain("/p");
+    assert_eq!(
+        (&soft["verdict"]["does"], &soft["verdict"]["reason"]),
+        (&"validate".into(), &"purged".into())
+    );
+    assert_eq!(soft["tiers"]["memory"]["response"]["validity"], "soft-purged");
+    proxy.purge(&serde_json::json!({ "tags": ["a"], "mode": "hard" }));
+    assert_eq!(explain("/p")["verdict"]["reason"], "purged");
+
+    proxy.get_with("/varied", "X-Language: de\r\n");
+    let same = eventually("the variant is stored", || {
+        let told = explain("/varied&header=x-language:%20de");
+        (told["verdict"]["does"] == "answer").then_some(told)
+    });
+    assert_eq!(explain("/varied")["verdict"]["reason"], "no-variant-matches");
+    assert_eq!(same["tiers"]["memory"]["vary"], serde_json::json!([["x-language"]]));
+    assert_eq!(explain("/raw")["verdict"]["reason"], "route-not-cached");
+    assert_eq!(explain("/p&method=POST")["verdict"]["does"], "forward");
+    for query in ["", "?url=/p", "?url=http://a/&urls=b", "?url=http://a/%00"] {
+        assert_eq!(ask(&proxy, &format!("/explain{query}"), "").status, 400, "{query}");
+    }
+}
+
+#[test]
+fn the_command_explains_a_running_proxy() {
+    let origin = Origin::start();
+    origin.reply("/p", Reply::ok("content").cache("max-age=60"));
+    let proxy = Config::new(&origin).start();
+    proxy.get("/p");
+    let admin = format!("http://{}", proxy.admin);
+    let told = command(&["explain", "--admin", &admin, "http://shop.example/p"]);
+    let text = String::from_utf8_lossy(&told.stdout).into_owned();
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    for words in [
+        "answered from the cache: fresh (RFC 9111 4.2)",
+        "Memory    holds a response",
+        "Redis     is not configured",
+    ] {
+        assert!(text.contains(words), "{words}:\n{text}");
+    }
+    let nobody =
+        command(&["explain", "--admin", &format!("http://{}", free_port()), "http://shop.example/p"]);
+    assert_eq!(nobody.status.code(), Some(1));
+}
+
+#[test]
+fn a_configuration_is_loaded_again_and_a_faulty_one_changes_nothing() {
+    let origin = Origin::start();
+    origin.reply("*", Reply::ok("x"));
+    let config = |lines: &str| Config::new(&origin).defaults(lines).text();
+    let proxy = Forebay::run(&config("ttl = \"60s\""));
+    proxy.get("/p");
+    assert_eq!(proxy.get("/p").x_cache(), "HIT");
+
+    proxy.configure(&config("tttl = \"60s\"\nkeep = 5"));
+    let refused = proxy.post_with("/reload", "", "");
+    assert_eq!(refused.status, 422);
+    let told = refused.json();
+    let problems: Vec<_> =
+        told["problems"].as_array().unwrap().iter().filter_map(|line| line.as_str()).collect();
+    assert_eq!((problems.len(), &told["loaded"]), (2, &false.into()));
+    assert!(problems[0].ends_with("defaults.tttl: unknown key; did you mean \"ttl\"?"), "{problems:?}");
+    assert_eq!(proxy.get("/p").x_cache(), "HIT", "the configuration in force stays");
+    assert_eq!(proxy.metric("forebay_config_last_reload_success", &[]), 0.0);
+
+    proxy.configure(&config("cache = false").replace("workers = 2", "workers = 3"));
+    let loaded = proxy.post_with("/reload", "", "");
+    assert_eq!(
+        (loaded.status, loaded.json()),
+        (200, serde_json::json!({ "loaded": true, "needs_restart": ["[server]"] }))
+    );
+    assert_eq!(proxy.get("/p").x_cache(), "BYPASS");
+    assert_eq!(proxy.metric("forebay_config_last_reload_success", &[]), 1.0);
+    assert_eq!(send(proxy.admin, request("POST", "/reload", "Content-Length: 0\r\n")).status, 403);
+    assert_eq!(ask(&proxy, "/reload", "").status, 405);
+}

@@ -1,12 +1,14 @@
 //! `forebay explain`: what would happen to a request, and to a response to it, and by which rules.
 //!
-//! Decides: what is told, and in which order. Never touches: the network, or any rule. Every verdict
+//! Decides: what is told, and in which order. Never touches: the network (but for `--admin`, which asks
+//! a running proxy), or any rule. Every verdict
 //! is that of the functions the live path calls, with the same reasons; nothing is decided here that
 //! is not decided there. The clock is read once, at the edge.
 
 mod later;
 mod request;
 mod response;
+mod running;
 mod storing;
 mod text;
 
@@ -57,7 +59,11 @@ fn explain(
     input: &mut dyn Read,
     now: UnixMillis,
 ) -> Result<String, String> {
-    let rules = config::load(&args.config, env).map_err(|problems| problems.to_string())?;
+    if let Some(admin) = &args.admin {
+        return running::explain(admin, args);
+    }
+    let Some(file) = &args.config else { return Err("give --config or --admin".to_owned()) };
+    let rules = config::load(file, env).map_err(|problems| problems.to_string())?;
     let asked = Asked::new(args.method.clone(), &args.url, &args.fields)?;
     let response = args.response.as_deref().map(|given| Head::given(given, input)).transpose()?;
     Ok(report(&rules, &asked, response.as_ref(), now))

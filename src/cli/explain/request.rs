@@ -18,11 +18,11 @@ const MAX_TARGET: usize = 64 << 10;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
     /// It says `https`.
-    pub(super) tls: bool,
+    pub(in crate::cli) tls: bool,
     /// Host and port, without the port that is the scheme's own, as clients leave it out.
-    pub(super) authority: String,
+    pub(in crate::cli) authority: String,
     /// Path and query, byte for byte; begins with `/`.
-    pub(super) target: String,
+    pub(in crate::cli) target: String,
 }
 
 impl FromStr for Url {
@@ -62,8 +62,8 @@ impl FromStr for Url {
 /// One field of the request: `name: value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Field {
-    pub(super) name: HeaderName,
-    pub(super) value: HeaderValue,
+    pub(in crate::cli) name: HeaderName,
+    pub(in crate::cli) value: HeaderValue,
 }
 
 impl FromStr for Field {

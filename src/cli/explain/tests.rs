@@ -687,7 +687,9 @@ fn what_cannot_be_explained_is_said() {
     let wrong = explained(&CONFIG.replace("http://127", "ftp://127"), &[url]).unwrap_err();
     assert!(wrong.starts_with("proxy.toml:6: upstream.shop.servers: ftp://"), "{wrong}");
     let missing = ExplainArgs {
-        config: PathBuf::from("/nonexistent/proxy.toml"),
+        config: Some(PathBuf::from("/nonexistent/proxy.toml")),
+        admin: None,
+        token: None,
         method: Method::GET,
         fields: Vec::new(),
         response: None,

@@ -51,6 +51,11 @@ pub(super) fn server(r: &mut Reading<'_>, root: &DeTable<'_>) -> Option<At<Serve
             r.warning(network, format!("{} trusts every client to say who it is", network.value));
         }
     }
+    for network in purge_from.iter().flat_map(|list| &list.value) {
+        if network.value.prefix_len() == 0 {
+            r.warning(network, format!("{} lets every client purge", network.value));
+        }
+    }
     let listen = listen?;
     Some(At {
         span: listen.span,

@@ -27,6 +27,12 @@ impl Answer {
         latin1(&self.body)
     }
 
+    /// The content as JSON.
+    #[track_caller]
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+    }
+
     /// `X-Cache`, empty when there is none.
     pub(crate) fn x_cache(&self) -> &str {
         self.field("x-cache").unwrap_or_default()

@@ -19,6 +19,7 @@ use super::redis::Redis;
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     server: String,
+    admin: String,
     memory: String,
     redis: Option<String>,
     redis_budgets: &'static str,
@@ -42,6 +43,7 @@ impl Config {
         let (server, memory, upstream) = (empty(), empty(), empty());
         Self {
             server,
+            admin: empty(),
             memory,
             redis: None,
             redis_budgets: "",
@@ -57,6 +59,12 @@ impl Config {
     /// A line of `[server]`.
     pub(crate) fn server(mut self, line: &str) -> Self {
         self.server += &format!("{line}\n");
+        self
+    }
+
+    /// A line of `[admin]`.
+    pub(crate) fn admin(mut self, line: &str) -> Self {
+        self.admin += &format!("{line}\n");
         self
     }
 
@@ -121,7 +129,7 @@ impl Config {
 
     pub(crate) fn text(&self) -> String {
         let mut text = format!("[server]\nlisten = [\"127.0.0.1:0\"]\nworkers = 2\n{}\n", self.server);
-        text += "[admin]\nlisten = \"127.0.0.1:0\"\n\n";
+        let _ = writeln!(text, "[admin]\nlisten = \"127.0.0.1:0\"\n{}", self.admin);
         let _ = writeln!(text, "[memory]\n{}", self.memory);
         if let Some(redis) = &self.redis {
             // A lock's life bounds what a write may take.
@@ -166,6 +174,11 @@ pub(crate) fn check(config: &str) -> Output {
     command.output().expect("the binary runs")
 }
 
+/// The binary with these arguments, to its end.
+pub(crate) fn command(arguments: &[&str]) -> Output {
+    binary().args(arguments).output().expect("the binary runs")
+}
+
 fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
     // Nothing of the surroundings may change what a test sees.
@@ -180,7 +193,7 @@ pub(crate) struct Forebay {
     child: Child,
     log: Log,
     readers: Vec<JoinHandle<()>>,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 type Log = Arc<Mutex<Vec<String>>>;
@@ -211,7 +224,7 @@ impl Forebay {
             follow(child.stderr.take().expect("stderr"), &log),
         ];
         let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut proxy = Self { address: unknown, admin: unknown, child, log, readers, _directory: directory };
+        let mut proxy = Self { address: unknown, admin: unknown, child, log, readers, directory };
         proxy.address = proxy.listener("proxy", config);
         proxy.admin = proxy.listener("admin", config);
         let admin = proxy.admin;
@@ -248,6 +261,38 @@ impl Forebay {
     #[track_caller]
     pub(crate) fn get_with(&self, target: &str, lines: &str) -> Answer {
         client::get(self.address, target, lines)
+    }
+
+    /// POST of JSON to the admin listener.
+    #[track_caller]
+    pub(crate) fn post(&self, target: &str, json: &serde_json::Value) -> Answer {
+        self.post_with(target, "", &json.to_string())
+    }
+
+    /// POST of this content, said to be JSON, with these field lines, to the admin listener.
+    #[track_caller]
+    pub(crate) fn post_with(&self, target: &str, lines: &str, content: &str) -> Answer {
+        let (admin, length) = (self.admin, content.len());
+        client::send(
+            admin,
+            format!(
+                "POST {target} HTTP/1.1\r\nHost: {admin}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\
+                 {lines}\r\n{content}"
+            ),
+        )
+    }
+
+    /// Purges through the admin listener and gives what it answered; panics unless it was carried out.
+    #[track_caller]
+    pub(crate) fn purge(&self, what: &serde_json::Value) -> serde_json::Value {
+        let answer = self.post("/purge", what);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()
+    }
+
+    /// The content of the configuration file from now on; nobody has loaded it yet.
+    pub(crate) fn configure(&self, config: &str) {
+        std::fs::write(self.directory.path().join("proxy.toml"), config).expect("a configuration file");
     }
 
     /// A request without content.
