@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::errand::Errand;
-use super::lookup::{Candidate, Found, Selecting};
+use super::lookup::{Candidate, Found, Reading, Selecting};
 use crate::clock;
 use crate::collapse::lease::{LONGEST_HELD, Patience};
 use crate::observe::metrics::Scope;
@@ -119,7 +119,8 @@ impl Errand {
 
     async fn stored_by_others(&self) -> Seen {
         let now = clock::wall();
-        match self.proxy.look_in_redis(&self.key, Selecting::Sent(&self.request.headers), now).await {
+        let by = Selecting::Sent(&self.request.headers);
+        match self.proxy.look_in_redis(&self.key, by, Reading::Own, now).await {
             Found::HitForMiss => Seen::HitForMiss,
             found => self.reusable(found, now).map_or(Seen::Nothing, Seen::Response),
         }

@@ -31,6 +31,15 @@ pub(super) enum Selecting<'a> {
     Sent(&'a HeaderMap),
 }
 
+/// Whether a reading of Redis may be one that others began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// It may: what they find, this one would find.
+    Shared,
+    /// It may not: what was written since they began is what this one is after.
+    Own,
+}
+
 /// What is held for a request.
 #[derive(Clone, Debug)]
 pub enum Found {
@@ -143,14 +152,20 @@ impl Proxy {
     }
 
     /// Looks in Redis: one GET, or two when the key varies. What is found is copied into memory.
-    pub(super) async fn look_in_redis(&self, key: &PrimaryKey, by: Selecting<'_>, now: UnixMillis) -> Found {
+    pub(super) async fn look_in_redis(
+        &self,
+        key: &PrimaryKey,
+        by: Selecting<'_>,
+        reading: Reading,
+        now: UnixMillis,
+    ) -> Found {
         // What was purged meanwhile could be anything while the fleet's purges are not known.
         let usable = self.redis.as_ref().is_some_and(|redis| redis.usable());
         if !usable || !self.shared.purges.in_sync(now) {
             return Found::Nothing;
         }
         let primary = StoreKey { primary: key.hash, variant: None, text: key.text.clone() };
-        let found = match self.read_from_redis(&primary, now).await {
+        let found = match self.read_from_redis(&primary, reading, now).await {
             None => Found::Nothing,
             Some(Record::Index(index)) => {
                 let fields = self.fields(by, &index);
@@ -159,7 +174,7 @@ impl Proxy {
                 };
                 let place = StoreKey { variant: Some(variant), ..primary.clone() };
                 let held = self
-                    .read_from_redis(&place, now)
+                    .read_from_redis(&place, reading, now)
                     .await
                     .map(|record| self.with_validity(record, &key.text, now));
                 self.shared.memory.insert(&primary, Record::Index(Arc::clone(&index)), now);
@@ -236,9 +251,14 @@ impl Proxy {
         let held = self.shared.memory.get(place.primary, place.variant, &place.text, now);
         let (tier, held) = match held {
             Some(held) => (Tier::Memory, (held.record, held.validity)),
-            None => {
-                (Tier::Redis, self.with_validity(self.read_from_redis(place, now).await?, &place.text, now))
-            }
+            None => (
+                Tier::Redis,
+                self.with_validity(
+                    self.read_from_redis(place, Reading::Shared, now).await?,
+                    &place.text,
+                    now,
+                ),
+            ),
         };
         let (Record::Response(stored), validity) = held else { return None };
         match Found::response(stored, validity, place.variant, Some(index)).in_tier(tier) {
@@ -273,8 +293,11 @@ impl Proxy {
 
     /// Reads one record; requests that want the same one at the same time share the reading. Whoever
     /// reads first reads for all; if it goes away, each of the others reads for itself.
-    async fn read_from_redis(&self, place: &StoreKey, now: UnixMillis) -> Option<Record> {
+    async fn read_from_redis(&self, place: &StoreKey, reading: Reading, now: UnixMillis) -> Option<Record> {
         let redis = self.redis.as_ref()?;
+        if reading == Reading::Own {
+            return self.get(redis, place, now).await;
+        }
         let key = (place.primary, place.variant.map_or(0, |hash| hash.0));
         // A record is judged after it was read: no stamp says who may share the reading.
         match self.shared.readings.join(key, &place.text, Stamp::default(), |_, _| true) {

@@ -40,7 +40,7 @@ use self::deliver::Delivery;
 use self::errand::{Errand, How, Landed, Obtained};
 use self::error::Failure;
 use self::forward::{Forwarding, request_body};
-use self::lookup::{Candidate, Found, Selecting};
+use self::lookup::{Candidate, Found, Reading, Selecting};
 use crate::caching::admission::{self, Admission, MethodClass, RequestFacts};
 use crate::caching::age::age_seconds;
 use crate::caching::key::PrimaryKey;
@@ -126,7 +126,9 @@ impl Proxy {
         let mut found = self.look_in_memory(&key, Selecting::Asked(&asked), asked.now);
         let mut verdict = judge(&found, &facts, route, &asked);
         if verdict.wants_more() {
-            let remote = Box::pin(self.look_in_redis(&key, Selecting::Asked(&asked), asked.now)).await;
+            let remote =
+                Box::pin(self.look_in_redis(&key, Selecting::Asked(&asked), Reading::Shared, asked.now))
+                    .await;
             found = found.or_better(remote);
             verdict = judge(&found, &facts, route, &asked);
         }

@@ -10,6 +10,7 @@ mod config;
 mod demo;
 mod failure;
 mod fields;
+mod fleet;
 mod freshness;
 mod hostile_redis;
 mod limits;

@@ -56,7 +56,7 @@
 //! |---|---|
 //! | the connection breaks | the follower reads on from where it was; nothing is lost, nothing is dropped |
 //! | the stream was trimmed, or evicted | an entry's predecessor is unknown, or nothing comes though the state names a later purge: the tables are read from the last known number on |
-//! | `FLUSHALL`, an empty server, an evicted table | a new incarnation (J4): every proxy starts afresh |
+//! | an emptied server, an evicted table | a new incarnation (J4): every proxy starts afresh |
 //! | failover to a replica that lagged | the state's last purge, or an entry's predecessor, is behind what is known, or bears another mark: told again (J5), tables read anew |
 //! | the server's clock steps back | numbers go on by ones |
 //! | the server's clock steps forward | numbers follow it, and wait there if it steps back |

@@ -210,7 +210,7 @@ fn lengths_that_lie_are_rejected_before_they_are_believed() {
     let max32 = u32::MAX.to_le_bytes();
     let max64 = u64::MAX.to_le_bytes();
     let key_len = FIXED..FIXED + 4;
-    let ids = FIXED + 4 + key().text.len() + 8 + 2 + 4 + 64;
+    let ids = FIXED + 4 + key().text.len() + 8 + 2 + 4 + 64 + 4;
     let cases: [(&str, &Bytes, usize, &[u8], Rejected); 12] = [
         ("version", &whole, 3, &[2], Rejected::Version),
         ("kind", &whole, 4, &[9], Rejected::Malformed),

@@ -1,0 +1,235 @@
+//! One cache for the whole fleet (promises 9, 14 to 19): what one proxy is told, all obey; what all want,
+//! one fetches; who is cut off, stops by itself.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::*;
+
+/// `/p/N` answers `v1`, `v2`, … with a validator and the tag `t`.
+fn origin() -> Origin {
+    let origin = Origin::start();
+    origin.on("/p/*", |exchange| {
+        let etag = format!("\"e{}\"", exchange.nth());
+        let reply = Reply::ok(format!("v{}", exchange.nth())).field("ETag", &etag).field("Cache-Tag", "t");
+        exchange.reply(&reply.cache("max-age=600"));
+    });
+    origin
+}
+
+fn in_sync(proxy: &Forebay) -> bool {
+    ready(proxy)["journal"]["in_sync"] == true
+}
+
+fn ready(proxy: &Forebay) -> serde_json::Value {
+    let ready = get(proxy.admin, "/ready", "Connection: close\r\n").text();
+    serde_json::from_str(&ready).expect("JSON")
+}
+
+/// Each has it in its memory.
+fn warmed(proxies: &[Forebay], target: &str, version: &str) {
+    for proxy in proxies {
+        until("it is in memory", || {
+            let answer = proxy.get(target);
+            assert_eq!(answer.text(), version, "{}", answer.cache_status());
+            answer.cache_status().contains("hit") && answer.cache_status().contains("detail=memory")
+        });
+    }
+}
+
+#[test]
+fn every_proxy_obeys_a_purge_that_one_was_told() {
+    let (origin, redis) = (origin(), Redis::start());
+    let config = Config::new(&origin).redis(&redis);
+    let fleet: Vec<Forebay> = (0..4).map(|_| config.clone().start()).collect();
+    let url = "http://shop.example/p/1";
+    let mut version = 1;
+    fleet[0].get("/p/1").expect(200, "MISS", "v1");
+    let mut took = Vec::new();
+    for round in 0..10 {
+        for what in [
+            json!({ "urls": [url] }),
+            json!({ "tags": ["t"], "mode": "hard" }),
+            json!({ "prefixes": ["/p/"], "mode": "hard" }),
+            json!({ "prefixes": ["http://shop.example/p"], "mode": "hard" }),
+            json!({ "hosts": ["shop.example"], "mode": "hard" }),
+            json!({ "all": true }),
+        ] {
+            warmed(&fleet, "/p/1", &format!("v{version}"));
+            let told = fleet[round % 4].purge(&what);
+            let acknowledged = Instant::now();
+            assert!(told["scope"] == "fleet" && told["sequence"].is_u64() && told["matched"] == 1, "{told}");
+            version += 1;
+            for proxy in &fleet {
+                until("it obeys", || proxy.get("/p/1").text() == format!("v{version}"));
+                took.push(acknowledged.elapsed());
+            }
+            assert_eq!(origin.count("/p/1"), version, "one fetch for the fleet after {what}");
+        }
+    }
+    took.sort_unstable();
+    let p99 = took[took.len() * 99 / 100];
+    println!(
+        "acknowledged to obeyed, with the fetch: p50 {:?}, p99 {p99:?} of {}",
+        took[took.len() / 2],
+        took.len()
+    );
+    // What concerns none of it changes nothing.
+    for what in
+        [json!({ "tags": ["u"] }), json!({ "prefixes": ["/q"] }), json!({ "hosts": ["other.example"] })]
+    {
+        assert_eq!(fleet[0].purge(&what)["matched"], 0, "{what}");
+    }
+    warmed(&fleet, "/p/1", &format!("v{version}"));
+    assert_eq!(origin.count("/p/1"), version);
+}
+
+#[test]
+fn an_unsafe_method_through_one_ends_what_all_hold() {
+    let (origin, redis) = (origin(), Redis::start());
+    let config = Config::new(&origin).redis(&redis);
+    let fleet: Vec<Forebay> = (0..3).map(|_| config.clone().start()).collect();
+    fleet[0].get("/p/1");
+    warmed(&fleet, "/p/1", "v1");
+    assert_eq!(fleet[2].request("POST", "/p/1", "Content-Length: 0\r\n").text(), "v2");
+    for proxy in &fleet {
+        until("it obeys", || proxy.get("/p/1").text() == "v3");
+    }
+    assert_eq!(origin.count("/p/1"), 3);
+    // What nobody has cached is no news for the fleet.
+    let entries = |redis: &Redis| redis.command(&["XLEN", "forebay:{journal}:log"]).integer();
+    let before = entries(&redis);
+    for n in 0..20 {
+        fleet[0].request("POST", &format!("/p/unknown-{n}"), "Content-Length: 0\r\n");
+    }
+    assert_eq!(entries(&redis), before);
+}
+
+#[test]
+fn one_fetch_for_the_fleet_cold_expired_and_purged() {
+    let redis = Redis::start();
+    let origin = Origin::start();
+    let gates: Arc<Vec<Gate>> = Arc::new((0..5).map(|_| Gate::new()).collect());
+    let held = Arc::clone(&gates);
+    origin.on("/p", move |exchange| {
+        let nth = exchange.nth();
+        held[nth - 1].wait();
+        let lifetime = if nth == 1 { "max-age=1" } else { "max-age=600" };
+        let reply = Reply::ok(format!("v{nth}")).field("ETag", &format!("\"{nth}\"")).field("Cache-Tag", "t");
+        exchange.reply(&reply.cache(lifetime));
+    });
+    let config = Config::new(&origin).redis(&redis).defaults("collapse_timeout = \"30s\"");
+    let fleet: Vec<Forebay> = (0..4).map(|_| config.clone().start()).collect();
+    let addresses: Vec<_> = fleet.iter().map(|proxy| proxy.address).collect();
+    let purged = |what: serde_json::Value| {
+        let told = fleet[0].purge(&what);
+        let sequence = told["sequence"].as_u64().expect("a number");
+        for proxy in &fleet {
+            until("it has heard", || ready(proxy)["journal"]["sequence"].as_u64() >= Some(sequence));
+        }
+    };
+    for (nth, before) in
+        ["cold", "expired", "purged hard", "purged softly", "everything purged"].iter().enumerate()
+    {
+        match nth {
+            // Wherever it is held, it is stale by then.
+            1 => pass(Duration::from_millis(1_300)),
+            2 => purged(json!({ "tags": ["t"], "mode": "hard" })),
+            3 => purged(json!({ "tags": ["t"], "mode": "soft" })),
+            4 => purged(json!({ "all": true })),
+            _ => {}
+        }
+        let answers = fan_out(
+            &addresses,
+            400,
+            |_| request("GET", "/p", ""),
+            || {
+                origin.wait_count("/p", nth + 1);
+                gates[nth].open();
+            },
+        );
+        let bodies: HashSet<_> = answers.iter().map(|answer| (answer.status, answer.text())).collect();
+        assert_eq!(bodies, HashSet::from([(200, format!("v{}", nth + 1))]), "{before}");
+        assert_eq!(origin.count("/p"), nth + 1, "{before}");
+    }
+}
+
+#[test]
+fn a_purge_that_the_fleet_cannot_be_told_says_so_holds_here_and_is_told_later() {
+    let (origin, mut redis) = (origin(), Redis::start());
+    let config = Config::new(&origin).redis(&redis).redis_line("purge_grace = \"1h\"");
+    let fleet: Vec<Forebay> = (0..2).map(|_| config.clone().start()).collect();
+    fleet[0].get("/p/1");
+    warmed(&fleet, "/p/1", "v1");
+    redis.kill();
+    until("it is noticed", || !in_sync(&fleet[0]) && !in_sync(&fleet[1]));
+    let answer = send(
+        fleet[0].admin,
+        "POST /purge HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 36\r\nConnection: close\r\n\r\n{\"urls\":[\"http://shop.example/p/1\"]}",
+    );
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert!(answer.text().contains("untold"), "{}", answer.text());
+    assert_eq!(fleet[0].get("/p/1").text(), "v2", "it holds here");
+    assert_eq!(fleet[1].get("/p/1").text(), "v1", "the other cannot know");
+    redis.restart();
+    until("it was told", || ready(&fleet[0])["journal"]["untold"] == 0 && in_sync(&fleet[0]));
+    until("the other obeys", || fleet[1].get("/p/1").text() != "v1");
+}
+
+#[test]
+fn a_proxy_that_is_cut_off_asks_the_origin_after_its_grace() {
+    let (origin, redis) = (origin(), Redis::start());
+    let relay = Relay::to(redis.address);
+    let config = Config::new(&origin).redis_at(relay.address).redis_line("purge_grace = \"0s\"");
+    let (cut, other) = (config.start(), Config::new(&origin).redis(&redis).start());
+    until("both read", || in_sync(&cut) && in_sync(&other));
+    cut.get("/p/1");
+    until("it is in memory", || cut.get("/p/1").cache_status().contains("detail=memory"));
+    relay.set(Fault::Blackhole);
+    until("it is noticed", || !in_sync(&cut));
+    assert_eq!(other.purge(&json!({ "urls": ["http://shop.example/p/1"] }))["scope"], "fleet");
+    let answer = cut.get("/p/1");
+    assert_eq!(answer.text(), "v2", "{}", answer.cache_status());
+    assert!(answer.cache_status().contains("detail=purges-unknown"), "{}", answer.cache_status());
+    relay.set(Fault::None);
+    until("it reads again", || in_sync(&cut));
+    until("hits are hits", || cut.get("/p/1").cache_status().contains("detail=memory"));
+}
+
+#[test]
+fn a_soft_purge_of_what_is_hot_makes_nobody_wait_and_spares_the_origin() {
+    const HOT: usize = 300;
+    let redis = Redis::start();
+    let origin = Origin::start();
+    let (busy, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (now, peak) = (Arc::clone(&busy), Arc::clone(&most));
+    origin.on("/p/*", move |exchange| {
+        peak.fetch_max(now.fetch_add(1, SeqCst) + 1, SeqCst);
+        pass(Duration::from_millis(2));
+        let reply = Reply::ok(format!("v{}", exchange.nth())).field("Cache-Tag", "t");
+        exchange.reply(&reply.cache("max-age=600, stale-while-revalidate=600"));
+        now.fetch_sub(1, SeqCst);
+    });
+    let proxy = Config::new(&origin).redis(&redis).upstream("max_connections = 4").start();
+    for n in 0..HOT {
+        proxy.get(&format!("/p/{n}")).expect(200, "MISS", "v1");
+    }
+    most.store(0, SeqCst);
+    assert_eq!(proxy.purge(&json!({ "tags": ["t"] }))["matched"], HOT);
+    let answers =
+        fan_out(&[proxy.address], 2 * HOT, |n| request("GET", &format!("/p/{}", n % HOT), ""), || {});
+    for answer in &answers {
+        assert!(["STALE", "HIT"].contains(&answer.x_cache()), "{}", answer.cache_status());
+    }
+    // Who found no room at the origin is renewed by a later visit.
+    until("all are renewed", || {
+        let renewed = |target: &str| origin.count(target) == 2 || proxy.get(target).x_cache().is_empty();
+        (0..HOT).all(|n| renewed(&format!("/p/{n}")))
+    });
+    // Each of the two workers has connections of its own.
+    assert!(most.load(SeqCst) <= 8, "{} at once", most.load(SeqCst));
+}
