@@ -5,6 +5,9 @@
 //! effect through a collaborator, never both in one expression. The last steps of a miss happen in
 //! an [`errand`] of its own, because a fetch outlives the client that began it.
 //!
+//! Interim responses (RFC 9110 15.2) end here: hyper's server sends none but 100, which it sends by
+//! itself, and its client passes over those of the origin to the final response.
+//!
 //! Never touches: parsing of fields (`semantics`), the rules (`caching`), bytes on disk or wire.
 
 mod answer;
@@ -37,7 +40,7 @@ pub use site::{Proxy, Shared, Site};
 use self::answer::{Reused, Source, part_suffices};
 use self::asked::{Asked, Outcome};
 use self::deliver::Delivery;
-use self::errand::{Errand, How, Landed, Obtained};
+use self::errand::{Errand, How, Landed, Obtained, Wanted};
 use self::error::Failure;
 use self::forward::{Forwarding, request_body};
 use self::lookup::{Candidate, Found, Reading, Selecting};
@@ -256,6 +259,11 @@ impl Proxy {
                 outcome.told.stored = landed.stored;
                 outcome.told.collapsed.then_some(reused_age)
             }
+            How::Completed => {
+                outcome.told.status = Some(http::StatusCode::PARTIAL_CONTENT);
+                outcome.told.stored = landed.stored;
+                Some(reused_age)
+            }
             How::Revalidated => {
                 outcome.result = CacheResult::Revalidated;
                 outcome.told.status = Some(http::StatusCode::NOT_MODIFIED);
@@ -305,6 +313,15 @@ impl Proxy {
         let params = route.path.params(asked.path());
         let mut tags: Vec<String> = route.tags.iter().map(|tag| tag.expand(&params)).collect();
         tags.extend(forward::every_key_of(&route.policy.key, asked.authority(), asked.target()));
+        let ranged = facts.range
+            && facts.method == MethodClass::Get
+            && cause == Cause::Miss
+            && found.candidate().is_none_or(|candidate| candidate.stored.head.part.is_some());
+        let wanted = if ranged {
+            Wanted::Range
+        } else {
+            found.to_complete(facts, &route.policy, cause, asked.now).map_or(Wanted::Whole, Wanted::Rest)
+        };
         Some(Errand {
             proxy: Arc::clone(self),
             route: Arc::clone(route),
@@ -315,12 +332,7 @@ impl Proxy {
             authority: asked.authority().to_owned(),
             tags,
             found: found.clone(),
-            ranged: facts.range
-                && facts.method == MethodClass::Get
-                && cause == Cause::Miss
-                && found.candidate().is_none_or(|candidate| candidate.stored.head.part.is_some()),
-            // What is stored and not for this request lends it none of its validators.
-            validates: cause != Cause::Miss || found.candidate().is_none(),
+            wanted,
             cause,
         })
     }
@@ -376,7 +388,7 @@ impl Proxy {
     ) -> Got {
         // What may not be shared never queues; nor does a range, which is one client's.
         let collapses = !matches!(errand.found, Found::HitForMiss)
-            && !errand.ranged
+            && errand.wanted != Wanted::Range
             && !errand
                 .found
                 .candidate()
