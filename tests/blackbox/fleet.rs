@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -61,7 +61,7 @@ fn every_proxy_obeys_a_purge_that_one_was_told() {
         ] {
             warmed(&fleet, "/p/1", &format!("v{version}"));
             let told = fleet[round % 4].purge(&what);
-            let acknowledged = Instant::now();
+            let acknowledged = ::forebay::clock::monotonic();
             assert!(told["scope"] == "fleet" && told["sequence"].is_u64() && told["matched"] == 1, "{told}");
             version += 1;
             for proxy in &fleet {
@@ -119,7 +119,7 @@ fn one_fetch_for_the_fleet_cold_expired_and_purged() {
         let nth = exchange.nth();
         held[nth - 1].wait();
         let lifetime = if nth == 1 { "max-age=1" } else { "max-age=600" };
-        let reply = Reply::ok(format!("v{nth}")).field("ETag", &format!("\"{nth}\"")).field("Cache-Tag", "t");
+        let reply = Reply::ok(format!("v{nth}")).field("ETag", format!("\"{nth}\"")).field("Cache-Tag", "t");
         exchange.reply(&reply.cache(lifetime));
     });
     let config = Config::new(&origin).redis(&redis).defaults("collapse_timeout = \"30s\"");
@@ -232,4 +232,35 @@ fn a_soft_purge_of_what_is_hot_makes_nobody_wait_and_spares_the_origin() {
     });
     // Each of the two workers has connections of its own.
     assert!(most.load(SeqCst) <= 8, "{} at once", most.load(SeqCst));
+}
+
+#[test]
+fn the_rights_that_the_readme_names_are_enough() {
+    let (origin, redis) = (origin(), Redis::start());
+    origin.on("/long", |exchange| exchange.reply(&Reply::ok(noise(7, 600_000)).cache("max-age=600")));
+    let readme = include_str!("../../README.md");
+    let line = readme.split("ACL SETUSER").nth(1).and_then(|rest| rest.split("```").next()).expect("a line");
+    let words: Vec<&str> = ["ACL", "SETUSER"].into_iter().chain(line.split_whitespace()).collect();
+    assert_eq!(redis.command(&words), Value::Text("OK".to_owned()));
+    let text = |config: Config| config.text().replace("redis://", "redis://forebay:secret@");
+    let fleet = [0, 1].map(|_| Forebay::run(&text(Config::new(&origin).redis(&redis).without_memory())));
+    for proxy in &fleet {
+        until("it reads the journal", || in_sync(proxy));
+    }
+    for target in ["/p/1", "/long"] {
+        until("it comes from Redis", || {
+            fleet[0].get(target);
+            let answer = fleet[1].get(target);
+            answer.cache_status().contains("detail=redis")
+        });
+    }
+    assert_eq!(fleet[0].request("POST", "/p/1", "Content-Length: 0\r\n").status, 200);
+    let what = json!({ "prefixes": ["/p/"], "tags": ["t"], "mode": "hard" });
+    assert_eq!(fleet[0].purge(&what)["scope"], "fleet");
+    until("the other obeys", || fleet[1].get("/p/1").text() != "v1");
+    for proxy in &fleet {
+        assert_eq!(proxy.metric("forebay_redis_errors_total", &[("kind", "noperm")]), 0.0);
+    }
+    let denied = redis.command(&["ACL", "LOG"]);
+    assert!(matches!(&denied, Value::Array(log) if log.is_empty()), "{denied:?}");
 }
