@@ -17,17 +17,20 @@ const CONNECTIONS: usize = 64;
 struct Client {
     socket: TcpStream,
     buffer: Vec<u8>,
+    /// One more field line, with its end.
+    field: String,
 }
 
 impl Client {
     async fn connect(to: &str) -> Result<Self, Failure> {
         let socket = TcpStream::connect(to).await.map_err(|error| format!("{to}: {error}"))?;
         socket.set_nodelay(true)?;
-        Ok(Self { socket, buffer: Vec::new() })
+        Ok(Self { socket, buffer: Vec::new(), field: String::new() })
     }
 
     async fn ask(&mut self, path: &str) -> Result<(), Failure> {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: bench.example\r\nAccept: */*\r\n\r\n");
+        let field = &self.field;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: bench.example\r\nAccept: */*\r\n{field}\r\n");
         Ok(self.socket.write_all(request.as_bytes()).await?)
     }
 
@@ -43,6 +46,11 @@ impl Client {
             }
         };
         let head = String::from_utf8_lossy(&self.buffer[..end]).to_ascii_lowercase();
+        if !self.field.is_empty() && head.starts_with("http/1.1 304") {
+            // Whatever Content-Length it has is that of a 200 (RFC 9110 8.6).
+            self.buffer.drain(..end);
+            return Ok(0);
+        }
         if !head.starts_with("http/1.1 200") {
             return Err(format!("not 200: {}", head.lines().next().unwrap_or_default()).into());
         }
@@ -97,9 +105,7 @@ pub(crate) async fn replay(
 ) -> Result<(), Failure> {
     let order = order.map(std::fs::read).transpose()?;
     let next = Rc::new(Cell::new(from));
-    let mut latencies = Vec::with_capacity(count);
-    latencies.resize(0, 0_u32);
-    let latencies = Rc::new(RefCell::new(latencies));
+    let latencies = Rc::new(RefCell::new(Vec::with_capacity(count)));
     let order: Option<Rc<[u8]>> = order.map(Into::into);
     let began = Instant::now();
     let mut tasks = JoinSet::new();
@@ -133,12 +139,52 @@ pub(crate) async fn replay(
         });
     }
     all(tasks).await?;
-    let took = began.elapsed();
-    let mut latencies = latencies.take();
+    say(latencies.take(), began.elapsed());
+    Ok(())
+}
+
+/// Asks for one path for so many seconds, with one field more; 304 is an answer.
+pub(crate) async fn again(to: &str, path: &str, seconds: usize, field: &str) -> Result<(), Failure> {
+    let latencies = Rc::new(RefCell::new(Vec::new()));
+    let began = Instant::now();
+    let until = began + Duration::from_secs(seconds as u64);
+    let mut tasks = JoinSet::new();
+    for _ in 0..CONNECTIONS {
+        let latencies = Rc::clone(&latencies);
+        let (to, path, field) = (to.to_owned(), path.to_owned(), format!("{field}\r\n"));
+        tasks.spawn_local(async move {
+            let run = async {
+                let mut client = Client::connect(&to).await?;
+                client.field = field;
+                loop {
+                    let asked = Instant::now();
+                    if asked >= until {
+                        return Ok(());
+                    }
+                    client.ask(&path).await?;
+                    client.answer().await?;
+                    let took = u32::try_from(asked.elapsed().as_micros()).unwrap_or(u32::MAX);
+                    latencies.borrow_mut().push(took);
+                }
+            };
+            run.await.map_err(|error| said(&error))
+        });
+    }
+    all(tasks).await?;
+    say(latencies.take(), began.elapsed());
+    Ok(())
+}
+
+fn say(mut latencies: Vec<u32>, took: Duration) {
     latencies.sort_unstable();
     let at = |part: f64| latencies.get((latencies.len() as f64 * part) as usize).copied().unwrap_or(0);
-    println!("requests={count} seconds={:.6} p50_us={} p99_us={}", took.as_secs_f64(), at(0.50), at(0.99));
-    Ok(())
+    println!(
+        "requests={} seconds={:.6} p50_us={} p99_us={}",
+        latencies.len(),
+        took.as_secs_f64(),
+        at(0.50),
+        at(0.99)
+    );
 }
 
 /// Connects everybody, then sends everybody's request, and takes down when each was answered.

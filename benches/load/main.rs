@@ -4,6 +4,8 @@
 //! ```text
 //! load origin 127.0.0.1:0                            an origin; prints where it listens
 //! load replay ADDR PREFIX COUNT [ORDER [FROM]]       each key once, or the keys of a file, 64 connections
+//! load again ADDR PATH SECONDS FIELD                 one path, 64 connections, 304 allowed: wrk waits for
+//!                                                    the content that a 304's Content-Length speaks of
 //! load stampede PATH CLIENTS ADDR...                 all at once for one path, spread over the proxies
 //! load idle ADDR PATH CONNECTIONS                    one request each, then silence until stdin closes
 //! load slow ADDR PREFIX READERS BYTES/S SECONDS      a body of its own for each, read slowly
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
             ["replay", to, prefix, count, order, from] => {
                 clients::replay(to, prefix, number(count)?, Some(order), number(from)?).await
             }
+            ["again", to, path, seconds, field] => clients::again(to, path, number(seconds)?, field).await,
             ["stampede", path, clients, ref to @ ..] if !to.is_empty() => {
                 clients::stampede(path, number(clients)?, to).await
             }
@@ -41,7 +44,7 @@ fn main() -> ExitCode {
             ["slow", to, prefix, readers, rate, seconds] => {
                 clients::slow(to, prefix, number(readers)?, number(rate)?, number(seconds)?).await
             }
-            _ => Err("origin ADDR | replay | stampede | idle | slow: see the top of benches/load/main.rs".into()),
+            _ => Err("origin | replay | again | stampede | idle | slow: see the top of benches/load/main.rs".into()),
         }
     }));
     match ended {

@@ -26,9 +26,11 @@ COLUMNS = [
 class Path_:
     """What wrk asks for again and again."""
 
-    def __init__(self, title, target, *, headers=(), script=None, keys=0, origin=0.0, targets=None, redis=False,
+    def __init__(self, title, target, *, field=None, script=None, keys=0, origin=0.0, targets=None, redis=False,
                  memory="1GiB"):
-        self.title, self.target, self.headers, self.script = title, target, headers, script
+        self.title, self.target, self.script = title, target, script
+        # wrk cannot read every 304: then another client asks.
+        self.field = field
         # How many origin requests there are per request; anything else is no measurement of this path.
         self.origin = origin
         # Peer: the largest ratio of forebay's CPU per request to its own (DESIGN 7).
@@ -52,7 +54,7 @@ PATHS = {
         targets={"nginx-lua": 0.70},
     ),
     "conditional": Path_(
-        "conditional hit (304)", "/b/1024/hit", headers=['If-None-Match: "33a64df551425fcc"']
+        "conditional hit (304)", "/b/1024/hit", field='If-None-Match: "33a64df551425fcc"'
     ),
     "forward": Path_(
         "forwarded, not cached, 1 KiB", "/n/1024/x", origin=1.0, targets={"haproxy": 1.10, "nginx": 1.10}
@@ -163,10 +165,14 @@ class Run:
     def measure(self, name, path, peer, server, origin, number, seconds):
         asked = origin.counts()[0]
         before = server.process.cpu_seconds()
-        done = wrk(
-            server.address, path.target, seconds, self.load, headers=path.headers, script=path.script,
-            arguments=[path.keys or f"{peer}-{number}"],
-        )
+        # What is asked conditionally must be stored first.
+        if path.field and number != "warm":
+            done = {"errors": 0, **self.helper.run("again", server.address, path.target, seconds, path.field)}
+        else:
+            done = wrk(
+                server.address, path.target, seconds, self.load, script=path.script,
+                arguments=[path.keys or f"{peer}-{number}"],
+            )
         cpu = server.process.cpu_seconds() - before
         if number == "warm":
             return
@@ -175,7 +181,8 @@ class Run:
         note = ""
         if done["errors"]:
             note = f"{done['errors']:.0f} errors"
-        elif abs(asked / requests - path.origin) > 0.02:
+        elif abs(asked - requests * path.origin) > requests * 0.02 + 64:
+            # 64: what is under way when wrk ends is not counted by it.
             note = f"{asked / requests:.2f} origin requests per request instead of {path.origin:.0f}"
         self.rows.add(
             path=name, peer=peer, round=number, requests=requests, seconds=done["seconds"],
