@@ -1,0 +1,1 @@
+"""What the measurements share: processes on chosen cores, load, tables. Python's standard library only."""
