@@ -38,8 +38,8 @@
 //!    the response head, never before it: only what may be stored may be shared with waiters.
 //! 2. A body is complete or it is visibly broken.
 //! 3. A cache failure is never a user's failure.
-//! 4. A fetch that began before an invalidation never brings the old response back
-//!    ([`caching::stamp`]).
+//! 4. After a purge is acknowledged, no connected proxy serves the old response; a fetch that began
+//!    before an invalidation never brings it back ([`caching::stamp`], [`store::journal`]).
 //! 5. One miss is one origin fetch, in the process always, in the fleet while Redis answers.
 //! 6. Memory is bounded by configuration.
 //! 7. One reading of a message: what is ambiguous is refused; key and forwarded target are the same
@@ -51,7 +51,8 @@
 //!
 //! One single-threaded event loop per worker, each with its own listener on the shared port, its own
 //! connections to origins and its own connection to Redis. Shared by all: memory tier, purge table,
-//! flights, compiled rules, metrics. No lock is held across an await.
+//! flights, compiled rules, metrics. The fleet's journal of purges is read on a thread of its own, and the
+//! admin listener has another, so that busy event loops delay neither. No lock is held across an await.
 
 pub mod admin;
 pub mod caching;

@@ -124,7 +124,8 @@ pub(crate) async fn replay(
                     let key = match &order {
                         None => place as u64,
                         Some(order) => {
-                            let bytes = order.get(place * 4..place * 4 + 4).ok_or("the order is too short")?;
+                            let bytes =
+                                order.get(place * 4..place * 4 + 4).ok_or("the order is too short")?;
                             u64::from(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
                         }
                     };

@@ -44,7 +44,8 @@ fn main() -> ExitCode {
             ["slow", to, prefix, readers, rate, seconds] => {
                 clients::slow(to, prefix, number(readers)?, number(rate)?, number(seconds)?).await
             }
-            _ => Err("origin | replay | again | stampede | idle | slow: see the top of benches/load/main.rs".into()),
+            _ => Err("origin | replay | again | stampede | idle | slow: see the top of benches/load/main.rs"
+                .into()),
         }
     }));
     match ended {

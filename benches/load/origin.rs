@@ -88,10 +88,13 @@ async fn answer_all(mut socket: TcpStream, counts: &Counts, body: &[u8]) -> std:
                     counts.requests.get(),
                     counts.connections.get().saturating_sub(1)
                 );
-                put(&mut out, &format!(
-                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}",
-                    text.len()
-                ));
+                put(
+                    &mut out,
+                    &format!(
+                        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}",
+                        text.len()
+                    ),
+                );
             }
             Wanted::Body { size, stored, delay, tags } => {
                 counts.requests.set(counts.requests.get() + 1);
@@ -119,7 +122,10 @@ async fn answer_all(mut socket: TcpStream, counts: &Counts, body: &[u8]) -> std:
                 }
             }
             Wanted::Unknown => {
-                put(&mut out, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nCache-Control: no-store\r\n\r\n");
+                put(
+                    &mut out,
+                    "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nCache-Control: no-store\r\n\r\n",
+                );
             }
         }
         socket.write_all(&out).await?;

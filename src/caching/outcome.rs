@@ -64,7 +64,6 @@ macro_rules! reasons {
 reasons! {
     // Answered by the cache.
     Fresh, "fresh", "RFC 9111 4.2", "The stored response was fresh.", "Nothing to do.";
-    Validated, "validated", "RFC 9111 4.3.4", "The origin confirmed the stored response with 304.", "Nothing to do; a longer max-age spares the validation.";
     StaleWhileRevalidate, "stale-while-revalidate", "RFC 5861 3", "A stale response was served while one request renews it.", "Nothing to do; set stale_while_revalidate = \"0s\" if stale answers are unwanted.";
     StaleIfError, "stale-if-error", "RFC 5861 4", "The origin failed and a stale response was served instead.", "Look at the origin: its failure is in the log beside this line.";
     StaleOnTimeout, "stale-on-timeout", "RFC 9111 4.2.4", "The fetch by another request took too long and a stale response was served.", "Raise collapse_timeout, or look at why the origin is slow.";
@@ -134,7 +133,6 @@ reasons! {
     RangeNotSatisfiable, "range-not-satisfiable", "RFC 9110 15.5.17", "The ranges asked for lie beyond the end of the stored response.", "Ask for bytes that exist; Content-Range says how many there are.";
     NoRoute, "no-route", "", "No route matches the host and path.", "Add a route, or one with path = \"/{*rest}\" for everything else.";
     ClientGone, "client-gone", "", "The client went away before the answer.", "Nothing to do; what was being fetched is stored all the same.";
-    Draining, "draining", "RFC 9110 15.6.4", "The proxy is shutting down.", "Send the request to another proxy.";
     Internal, "internal", "RFC 9110 15.6.1", "The proxy met a fault of its own.", "Please report it with the log line.";
 }
 
@@ -178,7 +176,7 @@ impl Reason {
             | Self::ClientReload
             | Self::CookieGuard
             | Self::AuthorizationNotShared => Fwd::Request,
-            Self::Stale | Self::MustValidate | Self::Validated | Self::EarlyRefresh => Fwd::Stale,
+            Self::Stale | Self::MustValidate | Self::EarlyRefresh => Fwd::Stale,
             Self::PartMissing => Fwd::Partial,
             _ => return None,
         })

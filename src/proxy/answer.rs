@@ -15,7 +15,7 @@ use super::deliver::{Content, Delivery, PIECE};
 use super::error::Failure;
 use super::record::Record;
 use crate::caching::admission::RequestFacts;
-use crate::caching::outcome::CacheResult;
+use crate::caching::outcome::{CacheResult, Reason};
 use crate::caching::stored::StoredHead;
 use crate::collapse::fill::{Fill, FillReader};
 use crate::semantics::preconditions::{self, Precondition};
@@ -85,7 +85,7 @@ impl Proxy {
         facts: &RequestFacts,
         route: usize,
         reused: Reused<'_>,
-        outcome: Outcome,
+        mut outcome: Outcome,
     ) -> Response<Delivery> {
         let Reused { head, own_fields, source, age } = reused;
         let mut headers = HeaderMap::with_capacity(head.fields.len() + 6);
@@ -104,6 +104,9 @@ impl Proxy {
         };
         if let Some(age) = age {
             headers.insert(AGE, age);
+        }
+        if status == StatusCode::RANGE_NOT_SATISFIABLE && outcome.fwd.is_none() {
+            outcome.reason = Some(Reason::RangeNotSatisfiable);
         }
         self.finish(asked, Some(route), status, headers, content, outcome)
     }

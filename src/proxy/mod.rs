@@ -137,10 +137,12 @@ impl Proxy {
         }
         let (cause, reason) = match verdict {
             Verdict::Fresh(candidate) => {
-                if reuse::refresh_early(&candidate.stored.head, policy, asked.now, fastrand::f64()) {
+                let early = reuse::refresh_early(&candidate.stored.head, policy, asked.now, fastrand::f64());
+                if early {
                     self.refresh(&asked, &facts, route, &key, &found);
                 }
-                return self.reuse(&asked, &facts, route, candidate, CacheResult::Hit, None);
+                let reason = early.then_some(Reason::EarlyRefresh);
+                return self.reuse(&asked, &facts, route, candidate, CacheResult::Hit, reason);
             }
             Verdict::StaleWhileRevalidate(candidate) => {
                 self.refresh(&asked, &facts, route, &key, &found);
@@ -161,7 +163,7 @@ impl Proxy {
         if let Some(candidate) = stand_in
             && self.shared.backoff.holds(flight, asked.now)
         {
-            let reason = Some(Reason::StaleIfError);
+            let reason = Some(Reason::OriginBackOff);
             return self.reuse(&asked, &facts, route, candidate, CacheResult::Stale, reason);
         }
         // Nor would a HEAD be worth a whole response that is not going to be stored.

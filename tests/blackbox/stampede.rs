@@ -489,3 +489,25 @@ fn only_who_shared_a_fetch_is_counted_as_sharing_one() {
     fan_out(&[proxy.address], 20, ask("/p"), || ());
     assert_eq!(proxy.metric("forebay_collapsed_total", &[]), 0.0);
 }
+
+#[test]
+fn what_is_dear_and_hot_is_renewed_before_it_is_stale() {
+    let origin = Origin::start();
+    origin.on("/p", |exchange| {
+        pass(Duration::from_millis(300));
+        exchange.reply(&Reply::ok(format!("v{}", exchange.nth())).cache("max-age=3"));
+    });
+    let proxy = Config::new(&origin).defaults("early_refresh = 10.0").start();
+    proxy.get("/p").expect(200, "MISS", "v1");
+    // Each visit begins it with a chance that grows as the end comes near; nobody waits for it.
+    until("it is renewed early", || {
+        let answer = proxy.get("/p");
+        answer.expect(200, "HIT", "v1");
+        answer.cache_status().contains("detail=early-refresh")
+    });
+    until("the new one answers", || {
+        let answer = proxy.get("/p");
+        assert_eq!(answer.x_cache(), "HIT", "{}", answer.cache_status());
+        answer.text() == "v2"
+    });
+}

@@ -56,6 +56,8 @@ both_tiers! {
             let answer = stage.fetch("/p", &crlf(asked));
             answer.expect(*status, "HIT", content);
             assert_eq!(answer.field("content-range"), *content_range, "{asked}");
+            let says = answer.cache_status().contains("detail=range-not-satisfiable");
+            assert_eq!(says, *status == 416, "{asked}: {}", answer.cache_status());
             if *status == 206 {
                 // RFC 9110 15.3.7: what a 200 would have said of it.
                 let told = ["cache-control", "etag", "content-type", "date"].map(|name| answer.field(name).is_some());

@@ -156,7 +156,9 @@ both_tiers! {
         stage.fetch("/allowed", "").expect(200, "STALE", "old");
         let asked = stage.origin.count("/allowed");
         for _ in 0..5 {
-            stage.fetch("/allowed", "").expect(200, "STALE", "old");
+            let answer = stage.fetch("/allowed", "");
+            answer.expect(200, "STALE", "old");
+            assert!(answer.cache_status().contains("detail=origin-back-off"), "{}", answer.cache_status());
         }
         assert_eq!(stage.origin.count("/allowed"), asked, "while it backs off nobody asks the origin");
     }
