@@ -145,7 +145,7 @@ fn one_fetch_for_the_fleet_cold_expired_and_purged() {
         }
         let answers = fan_out(
             &addresses,
-            400,
+            200,
             |_| request("GET", "/p", ""),
             || {
                 origin.wait_count("/p", nth + 1);
