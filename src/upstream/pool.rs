@@ -34,7 +34,7 @@ pub const IDLE_LIFETIME: Duration = Duration::from_secs(30);
 /// Bytes hyper may hold of an answer that nobody reads, and the largest answer head with all interim ones
 /// before it: room for the thousands of tags that some applications send, which are read here and go no
 /// further.
-const BUFFER: usize = 256 << 10;
+const BUFFER: usize = 128 << 10;
 /// How long a connection may take to notice that it is idle after both messages have ended.
 const SETTLE: Duration = Duration::from_secs(1);
 
