@@ -268,12 +268,6 @@ impl<'a> Reading<'a> {
             self.error(&place, format!("expected an array, found {found}{hint}"));
             return None;
         };
-        if !array.is_empty()
-            && let Some(refusal) = schema::NOT_YET.iter().find(|r| r.key == name && r.beginning.is_empty())
-        {
-            self.error(&place, refusal.says);
-            return None;
-        }
         let mut items = Vec::with_capacity(array.len());
         for item in array.iter() {
             let span = if place.given { item.span() } else { place.span.clone() };
@@ -294,9 +288,7 @@ impl<'a> Reading<'a> {
     ) -> Option<At<T>> {
         let result = self.leaf(value).and_then(|leaf| {
             let text = if let Leaf::Text { value, .. } = &leaf { value.as_str() } else { "" };
-            let refused = |r: &&schema::NotYet| {
-                r.key == name && !r.beginning.is_empty() && text.starts_with(r.beginning)
-            };
+            let refused = |r: &&schema::NotYet| r.key == name && text.starts_with(r.beginning);
             match schema::NOT_YET.iter().find(refused) {
                 Some(refusal) => Err(refusal.says.to_owned()),
                 None => parse(&leaf),

@@ -115,7 +115,7 @@ pub(super) const RECIPE: &[Key] = &[
 pub(super) struct NotYet {
     /// The key.
     pub(super) key: &'static str,
-    /// Refused when its value begins so; empty: refused whatever it says, unless it is empty.
+    /// Refused when its value begins so.
     pub(super) beginning: &'static str,
     /// What to tell.
     pub(super) says: &'static str,

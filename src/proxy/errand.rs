@@ -199,10 +199,7 @@ impl Errand {
                 Rest::Instead => {}
                 Rest::Unfit => {
                     drop(answer);
-                    return match self.ask(stamp, false).await {
-                        Ok((answer, arrival)) => self.settle(answer, arrival, permits).await,
-                        Err(failure) => self.failed(failure, permits).await,
-                    };
+                    return self.ask_plainly(stamp, permits).await;
                 }
             }
         }
@@ -220,13 +217,24 @@ impl Errand {
                 }
                 // The 304 is about nothing that is stored here: ask again, without conditions.
                 drop(answer);
-                match self.ask(stamp, false).await {
-                    Ok((answer, arrival)) => self.settle(answer, arrival, permits).await,
-                    Err(failure) => self.failed(failure, permits).await,
-                }
+                self.ask_plainly(stamp, permits).await;
             }
             Kind::Error | Kind::NotModified | Kind::Full => self.settle(answer, arrival, permits).await,
         }
+    }
+
+    /// Asks as if nothing were stored, for what is stored turned out to be of no use.
+    async fn ask_plainly(self, stamp: Stamp, permits: Permits) {
+        match self.ask(stamp, false).await {
+            Ok((answer, arrival)) => self.settle(answer, arrival, permits).await,
+            Err(failure) => self.failed(failure, permits).await,
+        }
+    }
+
+    /// Counts a response that is not stored.
+    fn not_stored(&self, reason: Reason) {
+        let route = self.proxy.site.route_metrics(&self.route);
+        self.proxy.shared.metrics.not_stored(route, reason);
     }
 
     /// Sends the request: with the stored validators (RFC 9111 4.3.1), or as an ordinary one.
@@ -295,8 +303,7 @@ impl Errand {
                 self.store(head, headers, body, arrival, permits).await;
             }
             Storability::Pass(reason) => {
-                let site = &self.proxy.site;
-                self.proxy.shared.metrics.not_stored(site.route_metrics(&self.route), reason);
+                self.not_stored(reason);
                 // Here first, so that nobody new queues; then those who wait; the fleet afterwards.
                 let marker = self.mark(reason, response.status, arrival.received);
                 permits.land(Landing::Alone);
@@ -347,8 +354,7 @@ impl Errand {
             }
             // Every reader knows, and nothing is stored.
             Err(reason) => {
-                let site = &self.proxy.site;
-                self.proxy.shared.metrics.not_stored(site.route_metrics(&self.route), reason);
+                self.not_stored(reason);
             }
         }
         permits.release().await;
@@ -401,8 +407,7 @@ impl Errand {
                 self.keep(StoredResponse { head, body: poured.body }, landed.variant).await;
             }
             Err(reason) => {
-                let site = &self.proxy.site;
-                self.proxy.shared.metrics.not_stored(site.route_metrics(&self.route), reason);
+                self.not_stored(reason);
             }
         }
         permits.release().await;
@@ -558,8 +563,7 @@ impl Errand {
             }
             Freshened::Serve(head, reason) => {
                 // Confirmed, but not to be kept any longer: for this client only.
-                let site = &self.proxy.site;
-                self.proxy.shared.metrics.not_stored(site.route_metrics(&self.route), reason);
+                self.not_stored(reason);
                 self.forget().await;
                 permits.land(Landing::Alone);
                 let landed = self.landed(*head, fill, How::Revalidated, false, arrival);

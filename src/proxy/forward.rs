@@ -24,7 +24,7 @@ use super::lookup::{Candidate, Found, Selecting};
 use super::{Got, Proxy, own};
 use crate::caching::admission::RequestFacts;
 use crate::caching::invalidation::{self, Invalidation, TargetUri};
-use crate::caching::key::KeyRecipe;
+use crate::caching::key::{KeyRecipe, KeyTooLong, PrimaryKey};
 use crate::caching::outcome::{CacheResult, Reason};
 use crate::caching::stamp::{Mode, Purge, PurgeId, Stamp};
 use crate::caching::stored::StoredHead;
@@ -239,11 +239,7 @@ impl Proxy {
         let shared = &self.shared;
         let (places, purges) = self.invalidated(asked, route, status, response);
         let mut cached = stores || purges.len() > places.len();
-        let here = |purge| {
-            let number = shared.purges.purge(&purge, clock::wall());
-            (purge, number)
-        };
-        let purges: Vec<_> = purges.into_iter().map(here).collect();
+        let purges = shared.purges.purge_each(purges, clock::wall());
         let last = purges.last().map(|(_, number)| *number)?;
         // The journal tells of what was seen to be cached: not of every URL that is ever posted to.
         for place in &places {
@@ -306,10 +302,7 @@ impl Proxy {
                 continue;
             }
             let in_key = self.fields_named(Selecting::Asked(asked), &policy.key.headers);
-            let Ok(key) = policy.key.key(Asked::SCHEME, asked.authority(), &target, in_key) else { continue };
-            let every = every_key_of(&policy.key, asked.authority(), &target);
-            let every = every.map(|tag| PurgeId::tag(tag.as_bytes()));
-            let ids = std::iter::once(PurgeId::key(key.hash)).chain(every).collect();
+            let Ok((key, ids)) = named_by(&policy.key, asked.authority(), &target, in_key) else { continue };
             purges.push(Purge::of_ids(Mode::Hard, ids));
             places.push(StoreKey { primary: key.hash, variant: None, text: key.text });
             self.shared.metrics.purge("key", "unsafe_method");
@@ -331,6 +324,20 @@ pub(super) fn every_key_of(recipe: &KeyRecipe, authority: &str, target: &str) ->
     }
     let key = recipe.key(Asked::SCHEME, authority, target, &HeaderMap::new()).ok()?;
     Some(format!("\n{:032x}", key.hash))
+}
+
+/// The key of a target, and what purges it: under the values that the fields in its key have in `fields`,
+/// and under all others.
+pub(super) fn named_by(
+    recipe: &KeyRecipe,
+    authority: &str,
+    target: &str,
+    fields: &HeaderMap,
+) -> Result<(PrimaryKey, Vec<PurgeId>), KeyTooLong> {
+    let key = recipe.key(Asked::SCHEME, authority, target, fields)?;
+    let every = every_key_of(recipe, authority, target).map(|tag| PurgeId::tag(tag.as_bytes()));
+    let ids = std::iter::once(PurgeId::key(key.hash)).chain(every).collect();
+    Ok((key, ids))
 }
 
 /// The body of a client's request as it goes upstream.

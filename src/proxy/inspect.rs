@@ -121,7 +121,7 @@ impl Proxy {
 
     /// `None` where Redis is not asked.
     async fn held_in_redis(&self, key: &PrimaryKey, by: Selecting<'_>, now: UnixMillis) -> Option<Found> {
-        let redis = self.redis.as_ref().filter(|redis| redis.usable() && self.shared.purges.in_sync(now))?;
+        let redis = self.readable(now)?;
         let place = |variant| StoreKey { primary: key.hash, variant, text: key.text.clone() };
         let primary = self.get(redis, &place(None), now).await;
         let mut variant: Option<(VariantHash, Option<Record>)> = None;

@@ -182,9 +182,7 @@ impl Proxy {
         reading: Reading,
         now: UnixMillis,
     ) -> Found {
-        // What was purged meanwhile could be anything while the fleet's purges are not known.
-        let usable = self.redis.as_ref().is_some_and(|redis| redis.usable());
-        if !usable || !self.shared.purges.in_sync(now) {
+        if self.readable(now).is_none() {
             return Found::Nothing;
         }
         let primary = StoreKey { primary: key.hash, variant: None, text: key.text.clone() };
@@ -255,10 +253,10 @@ impl Proxy {
     pub(super) fn with_validity(&self, record: Record, key: &[u8], now: UnixMillis) -> (Record, Validity) {
         let purges = &self.shared.purges;
         let validity = match &record {
-            Record::Response(stored) => match purges.validity(stored.head.stamp, &stored.head.ids, key) {
-                Validity::Valid => purges.heard(stored.head.asked(), now),
-                validity => validity,
-            },
+            Record::Response(stored) => {
+                let head = &stored.head;
+                purges.judge(head.stamp, &head.ids, key, head.asked(), now)
+            }
             Record::Index(_) | Record::HitForMiss { .. } => Validity::Valid,
         };
         (record, validity)
@@ -296,6 +294,12 @@ impl Proxy {
             Record::Index(index) => Some(index),
             Record::Response(_) | Record::HitForMiss { .. } => None,
         }
+    }
+
+    /// Redis, where what it says may be believed: what was purged meanwhile could be anything while the
+    /// fleet's purges are not known.
+    pub(super) fn readable(&self, now: UnixMillis) -> Option<&Arc<RedisStore>> {
+        self.redis.as_ref().filter(|redis| redis.usable() && self.shared.purges.in_sync(now))
     }
 
     /// The record under a key, with the stamp that is believed of it; whatever the clock of who wrote it, it

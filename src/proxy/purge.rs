@@ -4,12 +4,13 @@
 //! and how far the word got. Never touches: how it got there (`store::journal`), or who may ask (`admin`,
 //! and for the PURGE method the life of a request).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::asked::Asked;
-use super::forward::every_key_of;
+use super::forward::named_by;
 use super::site::Shared;
 pub use crate::caching::stamp::Mode;
 use crate::caching::stamp::{self, PurgeId};
@@ -105,7 +106,12 @@ impl Shared {
     ///
     /// # Errors
     /// [`InvalidPurge`] names the first part that is not what it should be.
-    pub async fn purge(&self, rules: &Rules, purge: &Purge, source: Source) -> Result<Purged, InvalidPurge> {
+    pub async fn purge(
+        self: &Arc<Self>,
+        rules: &Rules,
+        purge: &Purge,
+        source: Source,
+    ) -> Result<Purged, InvalidPurge> {
         let purges = compile(rules, purge)?;
         if self.purges.prefixes_left() < purge.prefixes.len() {
             let why = "are more than can be remembered; purge by host or tag instead";
@@ -121,12 +127,11 @@ impl Shared {
         for (kind, _) in kinds.into_iter().filter(|(_, named)| *named) {
             self.metrics.purge(kind, source.label());
         }
-        let matched = purges.iter().map(|purge| self.memory.concerned(purge)).sum();
-        let here = |purge| {
-            let number = self.purges.purge(&purge, clock::wall());
-            (purge, number)
-        };
-        let purges = purges.into_iter().map(here).collect();
+        // Every entry is looked at: not on an event loop that answers requests.
+        let (shared, asked) = (Arc::clone(self), purges.clone());
+        let count = move || asked.iter().map(|purge| shared.memory.concerned(purge)).sum();
+        let matched = tokio::task::spawn_blocking(count).await.unwrap_or(0);
+        let purges = self.purges.purge_each(purges, clock::wall());
         let (scope, sequence) = match &self.journal {
             None => (Scope::Process, None),
             Some(journal) => match journal.tell(purges, PATIENCE).await {
@@ -198,12 +203,8 @@ fn url_ids(rules: &Rules, url: &str) -> Result<Vec<PurgeId>, &'static str> {
     for authority in spellings(authority) {
         let Some(selected) = rules.select(&authority, path) else { continue };
         let recipe = &selected.route.policy.key;
-        let key = recipe
-            .key(Asked::SCHEME, &authority, &target, &http::HeaderMap::new())
-            .map_err(|_| "is longer than any key")?;
-        ids.push(PurgeId::key(key.hash));
-        let every = every_key_of(recipe, &authority, &target);
-        ids.extend(every.map(|tag| PurgeId::tag(tag.as_bytes())));
+        let named = named_by(recipe, &authority, &target, &http::HeaderMap::new());
+        ids.extend(named.map_err(|_| "is longer than any key")?.1);
     }
     Ok(ids)
 }

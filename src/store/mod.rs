@@ -9,7 +9,7 @@ pub mod purges;
 pub mod record;
 pub mod redis;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
@@ -60,6 +60,11 @@ impl Tier {
             Self::Redis => "redis",
         }
     }
+}
+
+/// Whole values are put in place under these locks: what a panicking thread left is sound.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A copy that keeps nothing else alive: `bytes` may be a small slice of a large read buffer.

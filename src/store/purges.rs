@@ -39,6 +39,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::lock;
 use crate::caching::stamp::{Mode, Purge, PurgeId, Sequence, Stamp, begins};
 use crate::semantics::UnixMillis;
 
@@ -123,6 +124,16 @@ struct Hearing {
     heard: AtomicU64,
     /// Readings fail: whatever the clock says, what is known may not be the latest.
     lost: AtomicBool,
+}
+
+impl Hearing {
+    fn last(&self) -> UnixMillis {
+        UnixMillis(self.heard.load(Ordering::Relaxed))
+    }
+
+    fn is_current(&self, now: UnixMillis) -> bool {
+        !self.lost.load(Ordering::Relaxed) && now.since(self.last()) <= HEARING
+    }
 }
 
 impl Default for PurgeTable {
@@ -238,28 +249,41 @@ impl PurgeTable {
     #[must_use]
     pub fn heard(&self, asked: UnixMillis, now: UnixMillis) -> Validity {
         let Some(fleet) = &self.fleet else { return Validity::Valid };
-        let heard = UnixMillis(fleet.heard.load(Ordering::Relaxed));
-        if !fleet.lost.load(Ordering::Relaxed) && now.since(heard) <= HEARING {
+        if fleet.is_current(now) {
             return Validity::Valid;
         }
-        let until = heard.max(asked).plus(fleet.grace);
+        let until = fleet.last().max(asked).plus(fleet.grace);
         if now < until { Validity::Valid } else { Validity::Unheard(until) }
+    }
+
+    /// What is to be made of a record that was asked for at `asked`: what purges say of it, and whether the
+    /// latest are known (I3, I7).
+    #[must_use]
+    pub fn judge(
+        &self,
+        stamp: Stamp,
+        ids: &[PurgeId],
+        key: &[u8],
+        asked: UnixMillis,
+        now: UnixMillis,
+    ) -> Validity {
+        match self.validity(stamp, ids, key) {
+            Validity::Valid => self.heard(asked, now),
+            validity => validity,
+        }
     }
 
     /// Whether the fleet's latest word is known here.
     #[must_use]
     pub fn in_sync(&self, now: UnixMillis) -> bool {
-        self.fleet.as_ref().is_none_or(|fleet| {
-            !fleet.lost.load(Ordering::Relaxed)
-                && now.since(UnixMillis(fleet.heard.load(Ordering::Relaxed))) <= HEARING
-        })
+        self.fleet.as_ref().is_none_or(|fleet| fleet.is_current(now))
     }
 
     /// Milliseconds since the fleet was heard; `None` where there is none, or it never was.
     #[must_use]
     pub fn lag(&self, now: UnixMillis) -> Option<u64> {
-        let heard = self.fleet.as_ref()?.heard.load(Ordering::Relaxed);
-        (heard > 0).then(|| now.since(UnixMillis(heard)))
+        let heard = self.fleet.as_ref()?.last();
+        (heard.0 > 0).then(|| now.since(heard))
     }
 
     /// Ids that are remembered. Locks every shard in turn: for people.
@@ -310,6 +334,15 @@ impl PurgeTable {
         order.pending.remove(&number);
         let oldest = order.pending.first().map_or(u64::MAX, |number| number.0);
         self.oldest_pending.store(oldest, Ordering::Release);
+    }
+
+    /// The same for several, each with its number.
+    pub fn purge_each(&self, purges: Vec<Purge>, now: UnixMillis) -> Vec<(Purge, Stamp)> {
+        let each = |purge| {
+            let number = self.purge(&purge, now);
+            (purge, number)
+        };
+        purges.into_iter().map(each).collect()
     }
 
     // === what the fleet says ===
@@ -421,12 +454,6 @@ impl PurgeTable {
         // The remainder is below the number of shards, which is never zero.
         lock(&self.shards[id.0 as usize % SHARDS])
     }
-}
-
-/// Purge numbers are published one by one and maps hold whole values: what a panicking thread left is
-/// sound.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The purges of one id or prefix that still say something.

@@ -219,9 +219,7 @@ impl Follower {
             } else if entry.mark_before != self.mark {
                 self.lost_by_server(self.known.forgotten(), self.position.max(self.known.last()));
             }
-            let news = self.table.apply(&entry.purge, entry.sequence, now);
-            self.floor_above(entry.sequence, news);
-            self.known.add(entry.sequence, &entry.purge);
+            self.told(&entry.purge, entry.sequence, now);
             (self.position, self.mark) = (entry.sequence, entry.mark);
         }
         if self.reload.is_some() {
@@ -247,8 +245,8 @@ impl Follower {
         self.stage = Stage::Looking;
     }
 
-    /// A purge of this proxy was given a number: it holds here from now on, and becomes part of stamps
-    /// when it is read.
+    /// A purge was given a number: it holds here from now on, and becomes part of stamps when everything
+    /// before it has been read.
     pub fn told(&mut self, purge: &Purge, sequence: Sequence, now: UnixMillis) {
         let news = self.table.apply(purge, sequence, now);
         self.floor_above(sequence, news);

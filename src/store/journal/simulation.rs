@@ -285,10 +285,8 @@ impl Proxy {
 
     /// As the tiers judge.
     fn validity(&self, response: &Response, now: u64) -> Validity {
-        match self.table.validity(response.stamp, &ids(response.key), text(response.key).as_bytes()) {
-            Validity::Valid => self.table.heard(response.asked, self.clock(now)),
-            validity => validity,
-        }
+        let (ids, text) = (ids(response.key), text(response.key));
+        self.table.judge(response.stamp, &ids, text.as_bytes(), response.asked, self.clock(now))
     }
 
     /// Whether it has applied this purge, or cannot serve anything that old.

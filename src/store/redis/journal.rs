@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -33,6 +33,7 @@ use crate::store::journal::{
     Entry, Follower, Look, MAX_CALL, MAX_CALL_PREFIXES, PAGE as PAGE_SIZE, Page, Progress, Step, Table,
     id_bytes, mode_byte,
 };
+use crate::store::lock;
 use crate::store::purges::{HEARING, MAX_PREFIXES, PurgeTable, RETENTION};
 
 /// How long a reading waits for something to come.
@@ -529,18 +530,11 @@ impl Journal {
         keys: &[Key],
         arguments: Vec<Value>,
     ) -> Result<Value, Failure> {
-        let call = |verb: &'static str, script: &str| {
-            let count = i64::try_from(keys.len()).unwrap_or(i64::MAX);
-            let fixed = [Value::from(script), Value::Integer(count)];
-            let keys = keys.iter().map(|key| Value::Bytes(key.inner().clone()));
-            let all: Vec<Value> = fixed.into_iter().chain(keys).chain(arguments.iter().cloned()).collect();
-            let verb = CustomCommand::new_static(verb, ClusterHash::Offset(2), false);
-            self.answer(command, line.client.custom::<Value, _>(verb, all))
-        };
-        match call("EVALSHA", &script.hash).await {
-            Err(Failure::NoScript) => call("EVAL", &script.text).await,
-            result => result,
-        }
+        script
+            .run(keys, &arguments, |verb, all| {
+                self.answer(command, line.client.custom::<Value, _>(verb, all))
+            })
+            .await
     }
 
     async fn answer(
@@ -598,9 +592,4 @@ fn entries(value: &Value) -> Option<Vec<Entry>> {
             Entry::decode(bytes(id)?, pairs).filter(|_| rest.is_empty())
         })
         .collect()
-}
-
-/// Whole values are put in place: what a panicking thread left is sound.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

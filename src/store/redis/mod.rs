@@ -47,7 +47,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fred::interfaces::{ClientLike, KeysInterface};
-use fred::types::{ClusterHash, CustomCommand, Expiration, Key, SetOptions, Value};
+use fred::types::{Expiration, Key, SetOptions, Value};
 use tokio::sync::Semaphore;
 
 use self::breaker::Breaker;
@@ -205,9 +205,8 @@ impl RedisStore {
     /// the fleet's lock; `None` where Redis did not say.
     pub async fn forget(&self, key: &StoreKey) -> Option<bool> {
         let names = &self.context.names;
-        let lock = Value::Bytes(names.lock(key).inner().clone());
-        let script =
-            self.script_of("forget", &FORGET, vec![names.record(key).inner().clone().into(), lock], vec![]);
+        let keys = [names.record(key), names.lock(key)];
+        let script = self.script_of("forget", &FORGET, &keys, &[]);
         script.await.ok().map(|found| found > 0)
     }
 
@@ -259,7 +258,7 @@ impl RedisStore {
         line.run(command, |link| async move { link.write.set(name, value, expiry, None, false).await }).await
     }
 
-    /// Runs a script by its hash, and by its text where Redis does not know the hash yet.
+    /// Runs a script on one key.
     async fn script(
         &self,
         command: &'static str,
@@ -267,7 +266,7 @@ impl RedisStore {
         name: Key,
         arguments: Vec<Value>,
     ) -> Result<i64, Failure> {
-        self.script_of(command, script, vec![Value::Bytes(name.inner().clone())], arguments).await
+        self.script_of(command, script, &[name], &arguments).await
     }
 
     /// The same of several keys, all of one slot.
@@ -275,23 +274,14 @@ impl RedisStore {
         &self,
         command: &'static str,
         script: &'static Script,
-        keys: Vec<Value>,
-        arguments: Vec<Value>,
+        keys: &[Key],
+        arguments: &[Value],
     ) -> Result<i64, Failure> {
-        let count = i64::try_from(keys.len()).unwrap_or(i64::MAX);
-        let call = |verb: &'static str, script: Value| {
-            let fixed = [script, Value::Integer(count)];
-            let named = keys.iter().chain(&arguments).cloned();
-            let arguments: Vec<Value> = fixed.into_iter().chain(named).collect();
-            // Not the library's own method for scripts: that one ignores our time budget.
-            let verb = CustomCommand::new_static(verb, ClusterHash::Offset(2), false);
-            self.hot
-                .run(command, |link| async move { link.write.custom::<i64, Value>(verb, arguments).await })
-        };
-        match call("EVALSHA", script.hash.as_str().into()).await {
-            Err(Failure::NoScript) => call("EVAL", Value::from(script.text.as_str())).await,
-            result => result,
-        }
+        script
+            .run(keys, arguments, |verb, all| {
+                self.hot.run(command, |link| async move { link.write.custom::<i64, Value>(verb, all).await })
+            })
+            .await
     }
 }
 

@@ -5,7 +5,10 @@
 
 use std::sync::LazyLock;
 
+use fred::types::{ClusterHash, CustomCommand, Key, Value};
 use fred::util::sha1_hash;
+
+use super::counters::Failure;
 
 /// A script, and the hash Redis knows it by.
 pub(super) struct Script {
@@ -17,6 +20,30 @@ impl Script {
     fn new(text: impl Into<String>) -> Self {
         let text = text.into();
         Self { hash: sha1_hash(&text), text }
+    }
+
+    /// Runs it on keys of one slot, by its hash, and by its text where Redis does not know the hash yet.
+    /// `send` sends the command: not the library's own method for scripts, which ignores time budgets.
+    pub(super) async fn run<T, A>(
+        &self,
+        keys: &[Key],
+        arguments: &[Value],
+        send: impl Fn(CustomCommand, Vec<Value>) -> A,
+    ) -> Result<T, Failure>
+    where
+        A: Future<Output = Result<T, Failure>>,
+    {
+        let count = i64::try_from(keys.len()).unwrap_or(i64::MAX);
+        let call = |verb, script: &str| {
+            let fixed = [Value::from(script), Value::Integer(count)];
+            let keys = keys.iter().map(|key| Value::Bytes(key.inner().clone()));
+            let all = fixed.into_iter().chain(keys).chain(arguments.iter().cloned()).collect();
+            send(CustomCommand::new_static(verb, ClusterHash::Offset(2), false), all)
+        };
+        match call("EVALSHA", &self.hash).await {
+            Err(Failure::NoScript) => call("EVAL", &self.text).await,
+            result => result,
+        }
     }
 }
 
