@@ -252,8 +252,12 @@ impl PurgeTable {
         if fleet.is_current(now) {
             return Validity::Valid;
         }
-        let until = fleet.last().max(asked).plus(fleet.grace);
-        if now < until { Validity::Valid } else { Validity::Unheard(until) }
+        // A clock that went back leaves times ahead of it: they prove nothing.
+        let times = [fleet.last(), asked].into_iter().filter(|time| *time <= now);
+        match times.max().map(|time| time.plus(fleet.grace)) {
+            Some(until) if now < until => Validity::Valid,
+            until => Validity::Unheard(until.unwrap_or(now)),
+        }
     }
 
     /// What is to be made of a record that was asked for at `asked`: what purges say of it, and whether the
@@ -841,6 +845,9 @@ mod tests {
         assert_eq!(table.heard(T.plus(5_000), T.plus(10_000)), Validity::Valid, "fetched since");
         table.hears_nothing();
         assert!(!table.in_sync(T), "whatever the clock says");
+        // The clock went back by a minute: neither the record nor the reading is of any use as proof.
+        assert_eq!(table.heard(T.plus(5_000), old), Validity::Unheard(old));
+        assert_eq!(table.heard(old, old.plus(1)), Validity::Valid, "asked for since");
         assert_eq!(PurgeTable::alone().heard(old, T), Validity::Valid);
     }
 
