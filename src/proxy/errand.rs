@@ -27,7 +27,7 @@ use crate::caching::admission::RequestFacts;
 use crate::caching::invalidation::TargetUri;
 use crate::caching::key::PrimaryKey;
 use crate::caching::outcome::Reason;
-use crate::caching::partial::{self, Order};
+use crate::caching::partial::{self, Completion, Join, Order};
 use crate::caching::reuse::{self, Reuse};
 use crate::caching::stamp::Stamp;
 use crate::caching::storability::{self, Exchange, Storability};
@@ -73,6 +73,8 @@ pub struct Landed {
 pub enum How {
     /// The origin sent it.
     Fetched,
+    /// The origin sent what a stored part lacked.
+    Completed,
     /// The origin confirmed a stored one.
     Revalidated,
     /// It was there when looked for again.
@@ -124,13 +126,22 @@ pub struct Errand {
     pub tags: Vec<String>,
     /// What was found for it.
     pub found: Found,
-    /// Whether the client's `Range` goes upstream: where nothing stored could answer it, the part is
-    /// fetched and stored as a part (RFC 9111 3.3), and joined with others (3.4).
-    pub ranged: bool,
-    /// Whether stored validators are sent (RFC 9111 4.3.1).
-    pub validates: bool,
+    /// How much of it.
+    pub wanted: Wanted,
     /// Why the origin is asked.
     pub cause: Cause,
+}
+
+/// How much of a representation an errand is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// All of it.
+    Whole,
+    /// What the client's `Range` asks: where nothing stored could answer it, the part is fetched and
+    /// stored as a part (RFC 9111 3.3), and joined with others (3.4).
+    Range,
+    /// What a stored part lacks of the whole (RFC 9111 3.4).
+    Rest(Completion),
 }
 
 /// Permit to lead a flight.
@@ -182,6 +193,19 @@ impl Errand {
             Ok(answered) => answered,
             Err(failure) => return self.failed(failure, permits).await,
         };
+        if let Wanted::Rest(_) = self.wanted {
+            match self.completes(&answer, arrival) {
+                Rest::Fits(join) => return self.complete(join, answer, arrival, permits).await,
+                Rest::Instead => {}
+                Rest::Unfit => {
+                    drop(answer);
+                    return match self.ask(stamp, false).await {
+                        Ok((answer, arrival)) => self.settle(answer, arrival, permits).await,
+                        Err(failure) => self.failed(failure, permits).await,
+                    };
+                }
+            }
+        }
         match Kind::of(answer.head.status) {
             Kind::Error if self.may_stand_in(arrival.received) => {
                 drop(answer);
@@ -208,7 +232,16 @@ impl Errand {
     /// Sends the request: with the stored validators (RFC 9111 4.3.1), or as an ordinary one.
     async fn ask(&self, stamp: Stamp, validate: bool) -> Result<(Answer, Arrival), Failure> {
         let mut request = http::Request::from_parts(self.request.clone(), RequestBody::Empty);
-        let conditions = if self.ranged {
+        let rest = match &self.wanted {
+            Wanted::Rest(rest) if validate => Some(rest),
+            _ => None,
+        };
+        let conditions = if let Some(Completion { range, if_range }) = rest {
+            validation::remove_preconditions(request.headers_mut());
+            request.headers_mut().insert(RANGE, range.clone());
+            request.headers_mut().insert(IF_RANGE, if_range.clone());
+            Conditions::Nothing
+        } else if self.wanted == Wanted::Range {
             // `If-Range` only chooses between the part and the whole: either may be stored.
             let if_range = request.headers().get(IF_RANGE).cloned();
             validation::remove_preconditions(request.headers_mut());
@@ -216,8 +249,10 @@ impl Errand {
                 request.headers_mut().insert(IF_RANGE, if_range);
             }
             Conditions::Nothing
-        } else if validate && self.validates {
-            let selected = self.found.candidate().map(|candidate| &candidate.stored.head);
+        } else if validate {
+            // What is stored and not for this request lends it no validators: a 304 could not be used.
+            let selected = self.found.candidate().filter(|_| self.cause != Cause::Miss);
+            let selected = selected.map(|candidate| &candidate.stored.head);
             let others = match &self.found {
                 Found::NoVariant(index) => Some(index.etags()),
                 _ => None,
@@ -302,7 +337,7 @@ impl Errand {
         let landed = Arc::new(landed);
         self.share(&landed, &mut permits, arrival.received);
         permits.reply.send(Obtained::Landed(Arc::clone(&landed), reader));
-        match self.pour(body, writer, &mut permits).await {
+        match self.pour(body, writer, Around::default(), &mut permits).await {
             Ok(poured) => {
                 let mut head = landed.head.clone();
                 head.cost = millis(clock::monotonic().saturating_duration_since(arrival.begun));
@@ -310,14 +345,7 @@ impl Errand {
                 let response = self.joined(StoredResponse { head, body: poured.body });
                 self.keep(response, landed.variant).await;
             }
-            // Every reader knows, and nothing is stored.
-            Err(reason) => {
-                let site = &self.proxy.site;
-                self.proxy.shared.metrics.not_stored(site.route_metrics(&self.route), reason);
-                if reason == Reason::Incomplete {
-                    tracing::warn!(route = %self.route.name, "the origin broke off in the middle of a response");
-                }
-            }
+            Err(reason) => self.not_kept(reason),
         }
         permits.release().await;
     }
@@ -328,21 +356,21 @@ impl Errand {
         &self,
         mut body: AnswerBody,
         writer: FillWriter,
+        around: Around,
         permits: &mut Permits,
     ) -> Result<Poured, Reason> {
         let mut trailers = None;
         let mut outgrown = false;
+        let mut arrived = 0;
+        self.push(&writer, around.before, &mut outgrown, permits).await?;
         while let Some(frame) = body.frame().await {
             match frame.map_err(|_| Reason::Incomplete)?.into_data() {
                 Ok(data) => {
-                    if writer.push(data) == Pushed::Windowed {
-                        if !std::mem::replace(&mut outgrown, true) {
-                            self.outgrown(permits).await;
-                        }
-                        if !writer.room().await {
-                            return Err(Reason::TooLarge);
-                        }
+                    arrived += data.len() as u64;
+                    if around.missing.is_some_and(|missing| arrived > missing) {
+                        return Err(Reason::Incomplete);
                     }
+                    self.push(&writer, data, &mut outgrown, permits).await?;
                 }
                 Err(frame) => {
                     trailers = frame.into_trailers().ok();
@@ -352,8 +380,38 @@ impl Errand {
                 }
             }
         }
+        if around.missing.is_some_and(|missing| arrived != missing) {
+            return Err(Reason::Incomplete);
+        }
+        self.push(&writer, around.after, &mut outgrown, permits).await?;
         let kept = trailers.as_ref().map(storability::trailer_fields).unwrap_or_default();
         writer.complete(trailers).map(|body| Poured { body, trailers: kept }).ok_or(Reason::TooLarge)
+    }
+
+    /// Adds bytes to a fill, and waits for its readers where it no longer keeps them all.
+    async fn push(
+        &self,
+        writer: &FillWriter,
+        data: Bytes,
+        outgrown: &mut bool,
+        permits: &mut Permits,
+    ) -> Result<(), Reason> {
+        if writer.push(data) == Pushed::Retained {
+            return Ok(());
+        }
+        if !std::mem::replace(outgrown, true) {
+            self.outgrown(permits).await;
+        }
+        if writer.room().await { Ok(()) } else { Err(Reason::TooLarge) }
+    }
+
+    /// A body that is not stored after all; every one of its readers knows already.
+    fn not_kept(&self, reason: Reason) {
+        let site = &self.proxy.site;
+        self.proxy.shared.metrics.not_stored(site.route_metrics(&self.route), reason);
+        if reason == Reason::Incomplete {
+            tracing::warn!(route = %self.route.name, "the origin broke off in the middle of a response");
+        }
     }
 
     /// Nobody may join what is no longer kept from its first byte, nor wait for it to be stored: the
@@ -368,6 +426,57 @@ impl Errand {
             redis.put(place, record, now).await;
         }
         std::mem::replace(&mut permits.held, Held::None).release().await;
+    }
+
+    /// Whether an answer to a request for the rest of a stored part is that.
+    fn completes(&self, answer: &Answer, arrival: Arrival) -> Rest {
+        match answer.head.status {
+            StatusCode::PARTIAL_CONTENT => {}
+            // It has changed meanwhile: the same whole for everybody; or the origin fails.
+            status if status == StatusCode::OK || status.is_server_error() => return Rest::Instead,
+            _ => return Rest::Unfit,
+        }
+        let length = http_body::Body::size_hint(&answer.body).exact();
+        // Only the rest was asked for: a part is what the answer may be.
+        let mut asked = self.request.headers.clone();
+        asked.insert(RANGE, HeaderValue::from_static("bytes=0-"));
+        let exchange = Exchange { request: &asked, ..self.exchange(&answer.head, length, arrival) };
+        let Storability::Store(newer) = storability::judge(&exchange, &self.route.policy) else {
+            return Rest::Unfit;
+        };
+        let older = self.found.candidate().map(|candidate| &candidate.stored.head);
+        match older.and_then(|older| partial::join(older, &newer)) {
+            Some(join) if join.overlap == 0 && join.head.part.is_none() => Rest::Fits(Box::new(join)),
+            _ => Rest::Unfit,
+        }
+    }
+
+    /// The rest of a stored part arrives: what is given and stored is the whole.
+    async fn complete(self, join: Box<Join>, answer: Answer, arrival: Arrival, mut permits: Permits) {
+        let Some(older) = self.found.candidate().map(|candidate| Arc::clone(&candidate.stored)) else {
+            return self.failed(Failure::INTERNAL, permits).await;
+        };
+        let held = older.body.len() as u64;
+        let complete = older.head.part.map_or(held, |part| part.complete);
+        let (writer, fill) = Fill::start(Some(complete), self.route.policy.max_object_size);
+        let reader = fill.read();
+        let landed = Arc::new(self.landed(*join.head, fill, How::Completed, true, arrival));
+        self.share(&landed, &mut permits, arrival.received);
+        permits.reply.send(Obtained::Landed(Arc::clone(&landed), reader));
+        let mut around = Around { missing: Some(complete - held.min(complete)), ..Around::default() };
+        match join.order {
+            Order::OlderFirst => around.before = older.body.clone(),
+            Order::NewerFirst => around.after = older.body.clone(),
+        }
+        match self.pour(answer.body, writer, around, &mut permits).await {
+            Ok(poured) => {
+                let mut head = landed.head.clone();
+                head.trailers = poured.trailers;
+                self.keep(StoredResponse { head, body: poured.body }, landed.variant).await;
+            }
+            Err(reason) => self.not_kept(reason),
+        }
+        permits.release().await;
     }
 
     /// A part, made larger by the part that was stored before where the two fit (RFC 9111 3.4).
@@ -601,7 +710,8 @@ impl Errand {
 
     /// Whether the stored response may stand in for a failing origin (RFC 5861 4).
     fn may_stand_in(&self, now: UnixMillis) -> bool {
-        self.found.candidate().is_some_and(|candidate| {
+        let answering = self.found.candidate().filter(|_| self.cause != Cause::Miss);
+        answering.is_some_and(|candidate| {
             reuse::stale_if_error(&candidate.stored.head, &self.facts, &self.route.policy, now)
         })
     }
@@ -750,6 +860,25 @@ impl Reply {
             let _ = reply.send(obtained);
         }
     }
+}
+
+/// What the answer to a request for the rest of a stored part is.
+enum Rest {
+    /// The rest, and with the part the whole.
+    Fits(Box<Join>),
+    /// An answer in its place.
+    Instead,
+    /// Neither: the whole has to be asked for.
+    Unfit,
+}
+
+/// Bytes that stand around those that arrive.
+#[derive(Default)]
+struct Around {
+    before: Bytes,
+    after: Bytes,
+    /// How many must arrive, exactly.
+    missing: Option<u64>,
 }
 
 /// A body that has been poured to its end.

@@ -9,11 +9,16 @@ use http::{HeaderMap, HeaderName, Method};
 
 use super::Proxy;
 use super::asked::Asked;
+use crate::caching::admission::{MethodClass, RequestFacts};
 use crate::caching::key::PrimaryKey;
+use crate::caching::partial::{self, Completion};
+use crate::caching::policy::Policy;
+use crate::caching::reuse::{self, Reuse};
 use crate::caching::stamp::Stamp;
 use crate::caching::stored::StoredResponse;
 use crate::caching::vary::{VariantHash, VaryIndex, variant_hash};
 use crate::collapse::flight::{FlightKey, Joined, Landing};
+use crate::observe::metrics::Cause;
 use crate::semantics::UnixMillis;
 use crate::store::purges::Validity;
 use crate::store::{Record, StoreKey, Tier};
@@ -87,6 +92,25 @@ impl Found {
             Self::Nothing | Self::Purged | Self::HitForMiss => None,
         };
         (key.hash, variant.map_or(0, |hash| hash.0))
+    }
+
+    /// How to fetch the rest of a stored part, where a request for the whole could be answered with both
+    /// (RFC 9111 3.4): the part is fresh, and reuse failed for nothing but what it lacks.
+    #[must_use]
+    pub fn to_complete(
+        &self,
+        facts: &RequestFacts,
+        policy: &Policy,
+        cause: Cause,
+        now: UnixMillis,
+    ) -> Option<Completion> {
+        let candidate = self.candidate().filter(|held| held.soft_purged.is_none() && cause == Cause::Miss)?;
+        let head = &candidate.stored.head;
+        // The verdict on it as on a request that it could answer.
+        let ranged = RequestFacts { range: true, ..facts.clone() };
+        let plain = !facts.range && facts.method == MethodClass::Get;
+        let fresh = plain && reuse::judge(head, &ranged, policy, now) == Reuse::Fresh;
+        if fresh { partial::completion(head) } else { None }
     }
 
     /// The better of two look-ups for one request: a response before none, the more recent first.

@@ -5,6 +5,9 @@
 //! effect through a collaborator, never both in one expression. The last steps of a miss happen in
 //! an [`errand`] of its own, because a fetch outlives the client that began it.
 //!
+//! Interim responses (RFC 9110 15.2) end here: hyper's server sends none but 100, which it sends by
+//! itself, and its client passes over those of the origin to the final response.
+//!
 //! Never touches: parsing of fields (`semantics`), the rules (`caching`), bytes on disk or wire.
 
 mod answer;
@@ -34,7 +37,7 @@ pub use site::{Proxy, Shared, Site};
 use self::answer::{Reused, Source, part_suffices};
 use self::asked::{Asked, Outcome};
 use self::deliver::Delivery;
-use self::errand::{Errand, How, Landed, Obtained};
+use self::errand::{Errand, How, Landed, Obtained, Wanted};
 use self::error::Failure;
 use self::forward::{Forwarding, request_body};
 use self::lookup::{Candidate, Found, Selecting};
@@ -129,8 +132,9 @@ impl Proxy {
             return self.fail(&asked, Some(route.index), Failure::ONLY_IF_CACHED, outcome);
         }
         let flight = found.flight_key(&key, &self, Selecting::Asked(&asked));
-        let stand_in = found
-            .candidate()
+        // What is not for this request, confirmed or not, does not stand in for its answer either.
+        let selected = found.candidate().filter(|_| cause == Cause::Validate);
+        let stand_in = selected
             .filter(|candidate| reuse::stale_if_error(&candidate.stored.head, &facts, policy, asked.now));
         if let Some(candidate) = stand_in
             && self.shared.backoff.holds(flight, asked.now)
@@ -182,7 +186,7 @@ impl Proxy {
                     self.fail(&asked, Some(route.index), failure, outcome)
                 }
             },
-            Got::Impatient => match (route.on_collapse_timeout, found.candidate()) {
+            Got::Impatient => match (route.on_collapse_timeout, selected) {
                 (OnCollapseTimeout::Stale, Some(candidate))
                     if reuse::stale_on_timeout(&candidate.stored.head, &facts, policy, asked.now)
                         && !self.is_purged(&candidate.stored.head) =>
@@ -233,6 +237,11 @@ impl Proxy {
                 outcome.told.stored = landed.stored;
                 outcome.told.collapsed.then_some(reused_age)
             }
+            How::Completed => {
+                outcome.told.status = Some(http::StatusCode::PARTIAL_CONTENT);
+                outcome.told.stored = landed.stored;
+                Some(reused_age)
+            }
             How::Revalidated => {
                 outcome.result = CacheResult::Revalidated;
                 outcome.told.status = Some(http::StatusCode::NOT_MODIFIED);
@@ -282,6 +291,15 @@ impl Proxy {
         let params = route.path.params(asked.path());
         let mut tags: Vec<String> = route.tags.iter().map(|tag| tag.expand(&params)).collect();
         tags.extend(forward::every_key_of(&route.policy.key, asked.authority(), asked.target()));
+        let ranged = facts.range
+            && facts.method == MethodClass::Get
+            && cause == Cause::Miss
+            && found.candidate().is_none_or(|candidate| candidate.stored.head.part.is_some());
+        let wanted = if ranged {
+            Wanted::Range
+        } else {
+            found.to_complete(facts, &route.policy, cause, asked.now).map_or(Wanted::Whole, Wanted::Rest)
+        };
         Some(Errand {
             proxy: Arc::clone(self),
             route: Arc::clone(route),
@@ -292,12 +310,7 @@ impl Proxy {
             authority: asked.authority().to_owned(),
             tags,
             found: found.clone(),
-            ranged: facts.range
-                && facts.method == MethodClass::Get
-                && cause == Cause::Miss
-                && found.candidate().is_none_or(|candidate| candidate.stored.head.part.is_some()),
-            // What is stored and not for this request lends it none of its validators.
-            validates: cause != Cause::Miss || found.candidate().is_none(),
+            wanted,
             cause,
         })
     }
@@ -352,7 +365,7 @@ impl Proxy {
     ) -> Got {
         // What may not be shared never queues; nor does a range, which is one client's.
         let collapses = !matches!(errand.found, Found::HitForMiss)
-            && !errand.ranged
+            && errand.wanted != Wanted::Range
             && !errand
                 .found
                 .candidate()
@@ -443,13 +456,12 @@ fn judge<'f>(found: &'f Found, facts: &RequestFacts, route: &Route, asked: &Aske
         Some(purged) => reuse::judge_soft_purged(head, facts, &route.policy, purged, asked.now),
     };
     match reuse {
-        Reuse::Fresh | Reuse::StaleWhileRevalidate if !part_suffices(asked, facts, head) => {
-            Verdict::Fetch(Reason::PartMissing)
-        }
+        Reuse::Unusable(reason) => Verdict::Fetch(reason),
+        // Nor does it help to have a part confirmed that does not hold what is asked for.
+        _ if !part_suffices(asked, facts, head) => Verdict::Fetch(Reason::PartMissing),
         Reuse::Fresh => Verdict::Fresh(candidate),
         Reuse::StaleWhileRevalidate => Verdict::StaleWhileRevalidate(candidate),
         Reuse::Validate(reason) => Verdict::Validate(reason),
-        Reuse::Unusable(reason) => Verdict::Fetch(reason),
     }
 }
 

@@ -284,6 +284,52 @@ mod tests {
     }
 
     #[test]
+    fn rfc_9111_4_1_every_field_that_may_differ_is_known_to() {
+        let names = [
+            "host",
+            "via",
+            "forwarded",
+            "x-forwarded-for",
+            "x-forwarded-proto",
+            "x-forwarded-host",
+            "te",
+            "trailer",
+            "connection",
+            "upgrade",
+            "keep-alive",
+            "proxy-connection",
+            "proxy-authorization",
+            "transfer-encoding",
+            "expect",
+            "content-length",
+            "accept",
+            "accept-encoding",
+            "accept-language",
+            "cookie",
+            "authorization",
+            "user-agent",
+            "origin",
+            "range",
+            "x-custom",
+            "max-forwards",
+            "x-real-ip",
+        ];
+        for trusted in [false, true] {
+            for name in names {
+                let lines = [("host", "shop.example"), ("connection", "te, upgrade"), (name, "trailers")];
+                let lines = if name == "host" { &lines[..1] } else { &lines[..] };
+                let parts = run("/", Version::HTTP_11, lines, trusted).expect("forwardable");
+                let (before, after) = (map(lines), parts.headers);
+                for name in before.keys().chain(after.keys()).filter(|name| !is_rewritten(name)) {
+                    let values =
+                        |fields: &HeaderMap| fields.get_all(name).iter().cloned().collect::<Vec<_>>();
+                    assert_eq!(values(&before), values(&after), "{name}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn fields_by_clause() {
         const HOST: (&str, &str) = ("host", "shop.example");
         for (title, lines, expected) in [

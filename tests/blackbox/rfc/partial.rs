@@ -5,8 +5,11 @@ use crate::support::*;
 
 const CONTENT: &str = "0123456789";
 
-/// Answers ranges as an origin does that knows them; the tag is the third line's or a plain one.
+/// Answers ranges and conditions as an origin does that knows them.
 fn serve(exchange: &mut Exchange, lines: &str) {
+    if exchange.head().field("if-none-match").is_some() {
+        return exchange.reply(&with(Reply::not_modified(), lines));
+    }
     let range = exchange.head().field("range").map(str::to_owned);
     let reply = match range.as_deref().and_then(|range| range.strip_prefix("bytes=")?.split_once('-')) {
         Some((first, last)) => {
@@ -28,7 +31,7 @@ both_tiers! {
         let stage = tiers.stage(&[]);
         stage.origin.on("/p", |exchange| serve(exchange, STRONG));
         stage.fetch("/p", "Range: bytes=2-7\r\n").expect(206, "MISS", "234567");
-        for (asked, content_range, content) in [("2-7", "bytes 2-7/10", "234567"), ("3-5", "bytes 3-5/10", "345"), ("7-7", "bytes 7-7/10", "7")] {
+        for (asked, content_range, content) in [("2-7", "bytes 2-7/10", "234567"), ("3-5", "bytes 3-5/10", "345"), ("7-7", "bytes 7-7/10", "7"), ("2-2", "bytes 2-2/10", "2")] {
             let hit = stage.fetch("/p", &format!("Range: bytes={asked}\r\n"));
             hit.expect(206, "HIT", content);
             assert_eq!(hit.field("content-range"), Some(content_range));
@@ -63,6 +66,72 @@ both_tiers! {
             assert_eq!((answer.status, answer.text().as_str()), (200, CONTENT), "row {at}");
             assert_eq!(answer.x_cache() == "HIT", *whole, "row {at}: {}", answer.cache_status());
             assert_eq!(answer.field("content-range"), None, "row {at}");
+        }
+    }
+
+    /// RFC 9111 3.4: what a stored part lacks is fetched, where it is one range, and both are the whole.
+    fn a_part_is_completed_by_its_rest(tiers: Tiers) {
+        // (the part that is stored, what the origin is asked when the whole is wanted)
+        let rows = [("0-4", Some("bytes=5-")), ("0-8", Some("bytes=9-")), ("5-9", Some("bytes=0-4")), ("3-6", None)];
+        let stage = tiers.stage(&[]);
+        for (part, rest) in rows {
+            let target = format!("/{part}");
+            stage.origin.on(&target, |exchange| serve(exchange, STRONG));
+            assert_eq!(stage.fetch(&target, &format!("Range: bytes={part}\r\n")).status, 206);
+            let whole = stage.fetch(&target, "");
+            whole.expect(200, "MISS", CONTENT);
+            assert_eq!(whole.field("content-range"), None);
+            let asked = stage.origin.last(&target);
+            assert_eq!((asked.field("range"), asked.field("if-range")), (rest, rest.map(|_| "\"a\"")), "{part}");
+            assert_eq!(asked.field("if-none-match"), None, "{part}: a part is not validated for a whole");
+            if rest.is_some() {
+                let told = whole.cache_status();
+                assert!(told.starts_with("forebay; fwd=partial; fwd-status=206; stored; "), "{told}");
+            }
+            stage.fetch(&target, "").expect(200, "HIT", CONTENT);
+            assert_eq!(stage.origin.count(&target), 2, "{part}");
+        }
+    }
+
+    /// What is not the rest never becomes part of a whole.
+    fn what_is_not_the_rest_is_not_joined(tiers: Tiers) {
+        // (the answer to the request for the rest, how often the origin is asked, whether the client
+        // sees it break off; the whole is `new` otherwise)
+        let part = |fields: &str, body: &str| format!("HTTP/1.1 206 Partial Content\r\nCache-Control: max-age=60\r\n{fields}\r\n{body}");
+        let rows = [
+            ("HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nETag: \"b\"\r\nContent-Length: 3\r\n\r\nnew".to_owned(), 2, false),
+            ("HTTP/1.1 416 Range Not Satisfiable\r\nContent-Range: bytes */3\r\nContent-Length: 0\r\n\r\n".to_owned(), 3, false),
+            ("HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n".to_owned(), 3, false),
+            (part("ETag: \"b\"\r\nContent-Range: bytes 5-9/10\r\nContent-Length: 5\r\n", "56789"), 3, false),
+            (part("ETag: W/\"a\"\r\nContent-Range: bytes 5-9/10\r\nContent-Length: 5\r\n", "56789"), 3, false),
+            (part("Content-Range: bytes 5-9/10\r\nContent-Length: 5\r\n", "56789"), 3, false),
+            (part("ETag: \"a\"\r\nContent-Range: bytes 5-10/11\r\nContent-Length: 6\r\n", "567890"), 3, false),
+            (part("ETag: \"a\"\r\nContent-Range: bytes 6-9/10\r\nContent-Length: 4\r\n", "6789"), 3, false),
+            (part("ETag: \"a\"\r\nContent-Range: bytes 5-8/10\r\nContent-Length: 4\r\n", "5678"), 3, false),
+            (part("ETag: \"a\"\r\nContent-Range: bytes 5-9/10\r\nContent-Length: 5\r\n", "567"), 2, true),
+            (part("ETag: \"a\"\r\nContent-Range: bytes 5-9/10\r\nTransfer-Encoding: chunked\r\n", "3\r\n567\r\n0\r\n\r\n"), 2, true),
+            (part("ETag: \"a\"\r\nContent-Range: bytes 5-9/10\r\nTransfer-Encoding: chunked\r\n", "6\r\n56789a\r\n0\r\n\r\n"), 2, true),
+        ];
+        let stage = tiers.stage(&[]);
+        for (at, (rest, count, broken)) in rows.into_iter().enumerate() {
+            let target = format!("/{at}");
+            stage.origin.on(&target, move |exchange| match exchange.nth() {
+                1 => serve(exchange, STRONG),
+                2 => {
+                    exchange.send(&rest);
+                    exchange.close();
+                }
+                _ => exchange.reply(&with(Reply::ok("new"), STRONG)),
+            });
+            assert_eq!(stage.fetch(&target, "Range: bytes=0-4\r\n").status, 206);
+            if broken {
+                assert!(!stage.is_answered_whole(&target), "row {at}");
+            } else {
+                stage.fetch(&target, "").expect(200, "MISS", "new");
+            }
+            assert_eq!(stage.origin.count(&target), count, "row {at}");
+            let next = stage.fetch(&target, "");
+            assert_eq!((next.status, next.text().as_str()), (200, "new"), "row {at}: nothing false was stored");
         }
     }
 

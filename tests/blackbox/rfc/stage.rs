@@ -76,6 +76,15 @@ impl Stage {
         self.ask("GET", target, lines)
     }
 
+    /// Whether a client would take the answer for a whole 200; it may as well see the connection break.
+    pub(super) fn is_answered_whole(&self, target: &str) -> bool {
+        let mut client = self.connect();
+        client.send(request("GET", target, ""));
+        let whole = client.try_answer().is_ok_and(|answer| answer.is_complete() && answer.status == 200);
+        self.settle();
+        whole
+    }
+
     /// Waits until nothing is being fetched or stored: an answer is out before it is stored.
     #[track_caller]
     pub(super) fn settle(&self) {

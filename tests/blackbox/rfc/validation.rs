@@ -61,6 +61,34 @@ both_tiers! {
         }
     }
 
+    /// The same for each field alone, whatever it is called, as for what a HEAD tells.
+    fn each_field_of_a_304_replaces_the_stored_one(tiers: Tiers) {
+        const REPLACED: [&str; 22] = [
+            "Test-Header", "X-Test-Header", "Content-Foo", "X-Content-Foo", "Content-Location", "Content-MD5",
+            "Content-Security-Policy", "Content-Type", "Content-Language", "Content-Disposition", "Clear-Site-Data",
+            "Public-Key-Pins", "X-Frame-Options", "X-XSS-Protection", "Link", "Server", "Allow", "Retry-After",
+            "Warning", "Accept-Ranges", "Refresh", "Strict-Transport-Security",
+        ];
+        const KEPT: [&str; 1] = ["Content-Encoding"];
+        const GONE: [&str; 6] = ["Keep-Alive", "Proxy-Authenticate", "Proxy-Connection", "Upgrade", "TE", "Cache-Tag"];
+        let stage = tiers.stage(&[]);
+        for name in REPLACED.iter().chain(&KEPT).chain(&GONE).copied() {
+            let target = format!("/{name}");
+            stage.origin.on(&target, move |exchange| {
+                let reply = if exchange.nth() == 1 { Reply::ok("v1").field(name, "old").field("Age", "60") } else { Reply::not_modified().field(name, "new") };
+                exchange.reply(&reply.cache("max-age=60").field("ETag", "\"a\""));
+            });
+            stage.fetch(&target, "").expect(200, "MISS", "v1");
+            let expected = if REPLACED.contains(&name) { Some("new") } else if KEPT.contains(&name) { Some("old") } else { None };
+            for x_cache in ["REVALIDATED", "HIT"] {
+                // An encoded response goes to who says nothing of encodings as it went before.
+                let answer = stage.fetch(&target, "");
+                answer.expect(200, x_cache, "v1");
+                assert_eq!(answer.head.all(&name.to_lowercase()), expected.into_iter().collect::<Vec<_>>(), "{x_cache} {name}");
+            }
+        }
+    }
+
     /// A 304 that says nothing of freshness renews with what is stored.
     fn a_bare_304_renews(tiers: Tiers) {
         let stage = tiers.stage(&[]);
