@@ -32,7 +32,8 @@
 //! | 3.1 MAY: so do the other fields of one hop | [`crate::semantics::fields::is_hop_by_hop`] | `rfc9111_3_1_never_stored` |
 //! | 3.1: fields of a qualified `no-cache` or `private` are not stored | [`storability::judge`], [`validation::freshen`] | `rfc_9111_3_1_fields` |
 //! | 3.1 MUST NOT: proxy authentication fields | [`crate::semantics::fields::is_hop_by_hop`] | `rfc9111_3_1_never_stored` |
-//! | 3.1 MAY, MUST NOT: trailers are kept apart from the header or discarded | [`storability::trailer_fields`] | `rfc_9110_6_5_1_trailers`, `trailers_pass_both_ways_and_frame_nothing` |
+//! | 3.1 MAY: trailers are stored apart from the header, and sent again behind the whole content | [`storability::trailer_fields`], [`stored::StoredHead::trailers`] | `rfc_9110_6_5_1_trailers`, `trailers` |
+//! | 3.1 MUST NOT: they are combined with the header | [`stored::StoredHead::trailers`] | `trailers` |
 //! | 3.2 MUST: an update replaces each field it carries | [`validation::freshen`] | `rfc_9111_3_2_fields_a_304_replaces`, `validation_renews_the_response_and_merges_fields` |
 //! | 3.2: but what is never stored, and `Content-Length` | [`validation::freshen`] | `rfc_9111_3_2_fields_a_304_replaces` |
 //! | 3.2 MAY, SHOULD: nor what the stored bytes depend on, and no more than that | [`validation::freshen`] | `any_304_leaves_the_content_described_as_it_is` |

@@ -20,7 +20,7 @@ use std::borrow::Cow;
 
 use http::header::{
     AGE, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE, DATE, ETAG, HeaderMap,
-    HeaderName, HeaderValue, LAST_MODIFIED, RANGE, SET_COOKIE,
+    HeaderName, HeaderValue, LAST_MODIFIED, RANGE, SET_COOKIE, TRAILER,
 };
 use http::{Method, StatusCode};
 
@@ -130,12 +130,17 @@ pub fn decided_by(x: &Exchange<'_>, policy: &Policy, reason: Reason) -> Option<u
 }
 
 /// What the first client receives: without hop-by-hop, nominated and tag fields; and where `stored`
-/// and the route strips it, without `Set-Cookie`.
+/// and the route strips it, without `Set-Cookie`. `Trailer` stays: it says what the content that
+/// streams on ends with, and is for the last hop to take out where no trailers go.
 ///
 /// Fields of a qualified `private="…"` or `no-cache="…"` stay: they are withheld from the others,
 /// who receive the stored fields.
 pub fn client_fields(headers: &mut HeaderMap, stored: bool, policy: &Policy) {
+    let trailer: Vec<HeaderValue> = headers.get_all(TRAILER).iter().cloned().collect();
     fields::remove_hop_by_hop(headers);
+    for line in trailer {
+        headers.append(TRAILER, line);
+    }
     for name in [tags::SURROGATE_KEY, tags::CACHE_TAG, tags::CACHE_GROUPS] {
         headers.remove(name);
     }
@@ -145,7 +150,8 @@ pub fn client_fields(headers: &mut HeaderMap, stored: bool, policy: &Policy) {
     }
 }
 
-/// The trailer fields worth keeping: those that only describe the content (RFC 9110 6.5.1).
+/// The trailer fields worth keeping: those that only describe the content (RFC 9110 6.5.1). They are
+/// stored apart from the header (RFC 9111 3.1), and nothing is ever decided by them.
 #[must_use]
 pub fn trailer_fields(trailers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
     let kept = trailers.iter().filter(|(name, _)| {
@@ -796,6 +802,7 @@ mod tests {
             ("connection", "x-a"),
             ("x-a", "1"),
             ("x-b", "1"),
+            ("trailer", "x-sum"),
         ];
         for (policy, stored, cookie) in
             [(&strip, true, false), (&strip, false, true), (&Policy::default(), true, true)]
@@ -803,7 +810,7 @@ mod tests {
             let mut headers = map(&all);
             client_fields(&mut headers, stored, policy);
             assert_eq!(headers.contains_key("set-cookie"), cookie);
-            assert_eq!(headers.len(), 1 + usize::from(cookie));
+            assert_eq!(headers.len(), 2 + usize::from(cookie));
         }
     }
 

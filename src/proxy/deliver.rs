@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::collapse::fill::FillReader;
@@ -44,6 +45,8 @@ pub enum Content {
     },
     /// Straight from the origin to this client.
     Passing(Box<AnswerBody>),
+    /// Stored content, and the trailers that were stored with it.
+    Trailed(Box<Content>, HeaderMap),
 }
 
 /// What is to be done once an answer has ended: told how many bytes went out, and whether it broke.
@@ -75,43 +78,25 @@ impl Content {
             Self::Growing(reader) => reader.size_hint().exact(),
             Self::Part { take, .. } => Some(*take),
             Self::Passing(body) => body.size_hint().exact(),
-        }
-    }
-}
-
-impl Delivery {
-    /// A body to be counted by `finish` when it has ended.
-    #[must_use]
-    pub fn new(content: Content, finish: Option<Box<dyn Finish>>) -> Self {
-        Self { content, sent: 0, finish }
-    }
-
-    /// A body that nobody waits for the end of.
-    #[must_use]
-    pub const fn of(content: Content) -> Self {
-        Self { content, sent: 0, finish: None }
-    }
-
-    fn ended(&mut self, broken: bool) {
-        if let Some(finish) = self.finish.take() {
-            finish.finished(self.sent, broken);
+            // A stated length leaves no room for trailers: chunked alone has them (RFC 9112 7.1.2).
+            Self::Trailed(..) => None,
         }
     }
 
-    fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        match &mut self.content {
-            Content::Empty => Poll::Ready(None),
-            Content::Whole(bytes) => {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        match self {
+            Self::Empty => Poll::Ready(None),
+            Self::Whole(bytes) => {
                 let bytes = std::mem::take(bytes);
-                self.content = Content::Empty;
+                *self = Self::Empty;
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
-            Content::Pieces(pieces, left) => Poll::Ready(pieces.next().map(|piece| {
+            Self::Pieces(pieces, left) => Poll::Ready(pieces.next().map(|piece| {
                 *left = left.saturating_sub(piece.len() as u64);
                 Ok(Frame::data(piece))
             })),
-            Content::Growing(reader) => Pin::new(reader).poll_frame(cx).map_err(|_| BrokenOff),
-            Content::Part { from, skip, take } => loop {
+            Self::Growing(reader) => Pin::new(reader).poll_frame(cx).map_err(|_| BrokenOff),
+            Self::Part { from, skip, take } => loop {
                 if *take == 0 {
                     return Poll::Ready(None);
                 }
@@ -134,7 +119,7 @@ impl Delivery {
                 *take -= data.len() as u64;
                 return Poll::Ready(Some(Ok(Frame::data(data))));
             },
-            Content::Passing(body) => Pin::new(&mut **body)
+            Self::Passing(body) => Pin::new(&mut **body)
                 .poll_frame(cx)
                 .map_ok(|frame| match frame.into_trailers() {
                     Ok(mut trailers) => {
@@ -144,6 +129,47 @@ impl Delivery {
                     Err(frame) => frame,
                 })
                 .map_err(|_| BrokenOff),
+            Self::Trailed(content, trailers) => {
+                let polled = content.poll(cx);
+                if matches!(polled, Poll::Ready(None)) {
+                    let trailers = std::mem::take(trailers);
+                    *self = Self::Empty;
+                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                }
+                polled
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Whole(bytes) => bytes.is_empty(),
+            Self::Pieces(pieces, _) => pieces.len() == 0,
+            Self::Growing(reader) => reader.is_end_stream(),
+            Self::Part { take, .. } => *take == 0,
+            Self::Passing(body) => body.is_end_stream(),
+            Self::Trailed(..) => false,
+        }
+    }
+}
+
+impl Delivery {
+    /// A body to be counted by `finish` when it has ended.
+    #[must_use]
+    pub fn new(content: Content, finish: Option<Box<dyn Finish>>) -> Self {
+        Self { content, sent: 0, finish }
+    }
+
+    /// A body that nobody waits for the end of.
+    #[must_use]
+    pub const fn of(content: Content) -> Self {
+        Self { content, sent: 0, finish: None }
+    }
+
+    fn ended(&mut self, broken: bool) {
+        if let Some(finish) = self.finish.take() {
+            finish.finished(self.sent, broken);
         }
     }
 }
@@ -156,7 +182,7 @@ impl Body for Delivery {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        let polled = self.poll_content(cx);
+        let polled = self.content.poll(cx);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 self.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -172,14 +198,7 @@ impl Body for Delivery {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.content {
-            Content::Empty => true,
-            Content::Whole(bytes) => bytes.is_empty(),
-            Content::Pieces(pieces, _) => pieces.len() == 0,
-            Content::Growing(reader) => reader.is_end_stream(),
-            Content::Part { take, .. } => *take == 0,
-            Content::Passing(body) => body.is_end_stream(),
-        }
+        self.content.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

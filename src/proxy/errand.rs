@@ -470,9 +470,8 @@ impl Errand {
         }
         match self.pour(answer.body, writer, around, &mut permits).await {
             Ok(poured) => {
-                let mut head = landed.head.clone();
-                head.trailers = poured.trailers;
-                self.keep(StoredResponse { head, body: poured.body }, landed.variant).await;
+                let whole = StoredResponse { head: landed.head.clone(), body: poured.body };
+                self.keep(whole, landed.variant).await;
             }
             Err(reason) => self.not_kept(reason),
         }
