@@ -265,6 +265,23 @@ fn the_readme_tells_every_reason_in_its_own_words() {
     assert!(order.is_sorted(), "README.md: the reasons are not in the order of the list");
 }
 
+/// Reasons that no test from outside can bring about, and why.
+const NOT_FROM_OUTSIDE: &[(Reason, &str)] = &[(Reason::Internal, "takes a defect of the proxy itself")];
+
+#[test]
+fn every_reason_has_a_black_box_test_that_names_it() {
+    let tests: String = sources("tests/blackbox").into_iter().map(|(_, text)| text).collect();
+    for reason in Reason::ALL {
+        let code = reason.code();
+        // As a whole string, or at the end of one: `detail=` and the like.
+        let named = tests.contains(&format!("\"{code}\"")) || tests.contains(&format!("={code}\""));
+        match NOT_FROM_OUTSIDE.iter().find(|(exempt, _)| exempt == reason) {
+            Some((_, why)) => assert!(!named, "{code} {why}, and yet a test names it"),
+            None => assert!(named, "no test of tests/blackbox names {code}"),
+        }
+    }
+}
+
 #[test]
 fn links_inside_the_readme_lead_somewhere() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();

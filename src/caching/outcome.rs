@@ -64,7 +64,6 @@ macro_rules! reasons {
 reasons! {
     // Answered by the cache.
     Fresh, "fresh", "RFC 9111 4.2", "The stored response was fresh.", "Nothing to do.";
-    Validated, "validated", "RFC 9111 4.3.4", "The origin confirmed the stored response with 304.", "Nothing to do; a longer max-age spares the validation.";
     StaleWhileRevalidate, "stale-while-revalidate", "RFC 5861 3", "A stale response was served while one request renews it.", "Nothing to do; set stale_while_revalidate = \"0s\" if stale answers are unwanted.";
     StaleIfError, "stale-if-error", "RFC 5861 4", "The origin failed and a stale response was served instead.", "Look at the origin: its failure is in the log beside this line.";
     StaleOnTimeout, "stale-on-timeout", "RFC 9111 4.2.4", "The fetch by another request took too long and a stale response was served.", "Raise collapse_timeout, or look at why the origin is slow.";
@@ -87,7 +86,6 @@ reasons! {
     Purged, "purged", "RFC 9111 4.4", "The stored response was purged, or invalidated by an unsafe request.", "Nothing to do; the next response is stored again.";
     CookieGuard, "cookie-guard", "RFC 9111 7.3", "The request carries Cookie and only the route's ttl made the stored response fresh.", "Let the origin send Cache-Control with max-age or s-maxage, or set cookies = \"ignore\".";
     AuthorizationNotShared, "authorization-not-shared", "RFC 9111 3.5", "The request carries Authorization and the stored response does not allow sharing.", "Send public, s-maxage or must-revalidate if everyone may have this response.";
-    HeadOnly, "head-only", "RFC 9110 9.3.2", "Only the answer to a HEAD is stored, which has no content.", "Nothing to do; the GET is stored now.";
     PartMissing, "part-missing", "RFC 9111 3.3", "The stored part does not hold the bytes that are asked for.", "Nothing to do; the missing bytes are fetched.";
     HitForMiss, "hit-for-miss", "", "The last response to this key could not be shared, so nobody waits for this one.", "Look at the reason for not storing; it wears off by itself.";
     EarlyRefresh, "early-refresh", "", "A hot response is renewed before it becomes stale.", "Nothing to do; early_refresh = 0 turns this off.";
@@ -107,7 +105,7 @@ reasons! {
     TooManyTags, "too-many-tags", "", "The response carries more tags than are kept.", "Send fewer tags; purge by prefix or host instead.";
     Incomplete, "incomplete", "RFC 9111 3.3", "The response broke off before its end.", "Look at the origin or the network between: bodies are cut short.";
     RequestMethod, "request-method", "RFC 9111 3", "The response to this method is not stored.", "Use GET for what may be cached.";
-    ReflectsRequest, "reflects-request", "", "The status speaks of this one request, not of the resource.", "Nothing to do; 400, 405, 414 and 431 are not stored by route rule.";
+    ReflectsRequest, "reflects-request", "", "The status speaks of this one request, not of the resource.", "Nothing to do; 400, 405, 414 and 431 are not stored by ttl or ttl_by_status.";
     PartNotStorable, "part-not-storable", "RFC 9111 3.3", "The partial response has no strong validator, or its range cannot be read.", "Send a strong ETag with partial responses.";
     TtlZero, "ttl-zero", "RFC 9111 4.2", "The freshness is zero and there is no validator to ask with.", "Send max-age above zero, or an ETag.";
     // Failures of the origin, and of waiting for it.
@@ -132,8 +130,7 @@ reasons! {
     MethodRefused, "method-refused", "RFC 9110 15.5.6", "CONNECT, TRACE and PURGE from strangers are refused.", "Use another method; purge_from says who may send PURGE.";
     RangeNotSatisfiable, "range-not-satisfiable", "RFC 9110 15.5.17", "The ranges asked for lie beyond the end of the stored response.", "Ask for bytes that exist; Content-Range says how many there are.";
     NoRoute, "no-route", "", "No route matches the host and path.", "Add a route, or one with path = \"/{*rest}\" for everything else.";
-    ClientGone, "client-gone", "", "The client went away before the answer.", "Nothing to do; what was being fetched is stored all the same.";
-    Draining, "draining", "RFC 9110 15.6.4", "The proxy is shutting down.", "Send the request to another proxy.";
+    ClientGone, "client-gone", "", "The client went away before the end of the answer.", "Nothing to do; what was being fetched is stored all the same.";
     Internal, "internal", "RFC 9110 15.6.1", "The proxy met a fault of its own.", "Please report it with the log line.";
 }
 
@@ -170,14 +167,14 @@ impl Reason {
             Self::MethodNotCacheable => Fwd::Method,
             Self::NothingStored => Fwd::UriMiss,
             Self::NoVariantMatches => Fwd::VaryMiss,
-            Self::Purged | Self::HitForMiss | Self::HeadOnly | Self::CollapseTimeout => Fwd::Miss,
+            Self::Purged | Self::HitForMiss | Self::CollapseTimeout => Fwd::Miss,
             Self::RequestNoStore
             | Self::RequestWantsValidation
             | Self::RequestWantsFresher
             | Self::ClientReload
             | Self::CookieGuard
             | Self::AuthorizationNotShared => Fwd::Request,
-            Self::Stale | Self::MustValidate | Self::Validated | Self::EarlyRefresh => Fwd::Stale,
+            Self::Stale | Self::MustValidate => Fwd::Stale,
             Self::PartMissing => Fwd::Partial,
             _ => return None,
         })
@@ -471,8 +468,8 @@ mod tests {
             (
                 CacheStatus::forwarded("f", Fwd::Stale, told(Some(StatusCode::NOT_MODIFIED), true, true))
                     .ttl(60_000)
-                    .detail("validated"),
-                "f; fwd=stale; fwd-status=304; stored; collapsed; ttl=60; detail=validated",
+                    .detail("stale"),
+                "f; fwd=stale; fwd-status=304; stored; collapsed; ttl=60; detail=stale",
             ),
         ] {
             assert_eq!(member.to_value(), expected);

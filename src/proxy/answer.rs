@@ -17,7 +17,7 @@ use super::deliver::{Content, Delivery};
 use super::error::Failure;
 use super::record::Record;
 use crate::caching::admission::RequestFacts;
-use crate::caching::outcome::CacheResult;
+use crate::caching::outcome::{CacheResult, Reason};
 use crate::caching::stored::StoredHead;
 use crate::collapse::fill::{Fill, FillReader};
 use crate::semantics::fields;
@@ -88,7 +88,7 @@ impl Proxy {
         facts: &RequestFacts,
         route: usize,
         reused: Reused<'_>,
-        outcome: Outcome,
+        mut outcome: Outcome,
     ) -> Response<Delivery> {
         let Reused { head, own_fields, source, age } = reused;
         let mut headers = HeaderMap::with_capacity(head.fields.len() + 6);
@@ -104,6 +104,9 @@ impl Proxy {
                 None => headers.extend(head.fields.iter().map(|(name, value)| (name.clone(), value.clone()))),
             }
             let (status, content) = select(asked, facts, head, source, &mut headers);
+            if status == StatusCode::RANGE_NOT_SATISFIABLE {
+                outcome.reason = Some(Reason::RangeNotSatisfiable);
+            }
             (status, trailed(asked, head, status, content, &mut headers))
         };
         if let Some(age) = age {
@@ -177,7 +180,7 @@ impl Proxy {
         let record = Record::of(self, asked, route, status, outcome);
         let delivery = match content {
             Content::Empty => {
-                record.write(0, false);
+                record.write(0, None);
                 Delivery::of(Content::Empty)
             }
             content if *asked.method() == Method::HEAD => {
@@ -188,11 +191,11 @@ impl Proxy {
                 {
                     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
                 }
-                record.write(0, false);
+                record.write(0, None);
                 Delivery::of(Content::Empty)
             }
             Content::Whole(bytes) => {
-                record.write(bytes.len() as u64, false);
+                record.write(bytes.len() as u64, None);
                 Delivery::of(Content::Whole(bytes))
             }
             content => Delivery::new(content, Some(Box::new(record))),

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
+use crate::caching::outcome::Reason;
 use crate::collapse::fill::FillReader;
 use crate::upstream::AnswerBody;
 use crate::upstream::response::clean_trailers;
@@ -49,15 +50,15 @@ pub enum Content {
     Trailed(Box<Content>, HeaderMap),
 }
 
-/// What is to be done once an answer has ended: told how many bytes went out, and whether it broke.
+/// What is to be done once an answer has ended: told how many bytes went out, and why no more did.
 pub trait Finish: Send + std::fmt::Debug {
     /// Called exactly once.
-    fn finished(self: Box<Self>, sent: u64, broken: bool);
+    fn finished(self: Box<Self>, sent: u64, broken: Option<Reason>);
 }
 
 /// A body that could not be given whole. The connection is broken off, so that the client sees it.
 #[derive(Debug)]
-pub struct BrokenOff;
+pub struct BrokenOff(Reason);
 
 impl std::fmt::Display for BrokenOff {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -95,7 +96,9 @@ impl Content {
                 *left = left.saturating_sub(piece.len() as u64);
                 Ok(Frame::data(piece))
             })),
-            Self::Growing(reader) => Pin::new(reader).poll_frame(cx).map_err(|_| BrokenOff),
+            Self::Growing(reader) => {
+                Pin::new(reader).poll_frame(cx).map_err(|_| BrokenOff(Reason::Incomplete))
+            }
             Self::Part { from, skip, take } => loop {
                 if *take == 0 {
                     return Poll::Ready(None);
@@ -104,7 +107,7 @@ impl Content {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Some(Ok(frame))) => frame,
                     // A range that was promised must not end early.
-                    Poll::Ready(_) => return Poll::Ready(Some(Err(BrokenOff))),
+                    Poll::Ready(_) => return Poll::Ready(Some(Err(BrokenOff(Reason::Incomplete)))),
                 };
                 let Ok(mut data) = frame.into_data() else { continue };
                 let length = data.len() as u64;
@@ -128,7 +131,7 @@ impl Content {
                     }
                     Err(frame) => frame,
                 })
-                .map_err(|_| BrokenOff),
+                .map_err(|error| BrokenOff(error.reason())),
             Self::Trailed(content, trailers) => {
                 let polled = content.poll(cx);
                 if matches!(polled, Poll::Ready(None)) {
@@ -167,7 +170,7 @@ impl Delivery {
         Self { content, sent: 0, finish: None }
     }
 
-    fn ended(&mut self, broken: bool) {
+    fn ended(&mut self, broken: Option<Reason>) {
         if let Some(finish) = self.finish.take() {
             finish.finished(self.sent, broken);
         }
@@ -187,11 +190,14 @@ impl Body for Delivery {
             Poll::Ready(Some(Ok(frame))) => {
                 self.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
                 if self.is_end_stream() {
-                    self.ended(false);
+                    self.ended(None);
                 }
             }
-            Poll::Ready(Some(Err(_))) => self.ended(true),
-            Poll::Ready(None) => self.ended(false),
+            Poll::Ready(Some(Err(BrokenOff(reason)))) => {
+                let reason = *reason;
+                self.ended(Some(reason));
+            }
+            Poll::Ready(None) => self.ended(None),
             Poll::Pending => {}
         }
         polled
@@ -210,6 +216,6 @@ impl Drop for Delivery {
     /// A client that went away before the end of a stream: what is left is what it did not get.
     fn drop(&mut self) {
         let unsent = !self.is_end_stream();
-        self.ended(unsent);
+        self.ended(unsent.then_some(Reason::ClientGone));
     }
 }

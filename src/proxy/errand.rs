@@ -208,6 +208,7 @@ impl Errand {
         }
         match Kind::of(answer.head.status) {
             Kind::Error if self.may_stand_in(arrival.received) => {
+                self.stood_in_for(answer.head.status);
                 drop(answer);
                 self.failed(Failure::ORIGIN_ERROR, permits).await;
             }
@@ -276,7 +277,8 @@ impl Errand {
                 Ok((answer, Arrival { stamp, sent, received, begun, took, conditions }))
             }
             Err(error) => {
-                tracing::warn!(route = %self.route.name, %error, "the origin could not answer");
+                let reason = error.reason().code();
+                tracing::warn!(route = %self.route.name, reason, %error, "the origin could not answer");
                 Err(Failure::from(&error))
             }
         }
@@ -713,6 +715,12 @@ impl Errand {
         answering.is_some_and(|candidate| {
             reuse::stale_if_error(&candidate.stored.head, &self.facts, &self.route.policy, now)
         })
+    }
+
+    /// Tells of an error that nobody is shown.
+    pub(super) fn stood_in_for(&self, status: StatusCode) {
+        let (reason, status) = (Reason::OriginError.code(), status.as_u16());
+        tracing::warn!(route = %self.route.name, reason, status, "what is stored stands in for the origin");
     }
 
     /// Which stored response a 304 is about: the one at hand, or the variant that its tag names.

@@ -73,7 +73,8 @@ impl Proxy {
             Err(error) => {
                 // Content that was refused in its middle broke the upstream message off.
                 let failure = connection.refusal().map_or_else(|| Failure::from(&error), Failure::from);
-                tracing::warn!(route = %route.name, %error, "the origin could not answer");
+                let reason = error.reason().code();
+                tracing::warn!(route = %route.name, reason, %error, "the origin could not answer");
                 return self.fail(&asked, Some(route.index), failure, outcome);
             }
         };
@@ -148,15 +149,19 @@ impl Proxy {
         let stands_in =
             || reuse::stale_if_error(&candidate.stored.head, &errand.facts, &route.policy, asked.now);
         let stale = |proxy: &Arc<Self>| {
-            let reason = Some(Reason::StaleIfError);
+            let reason = Reason::StaleIfError;
             proxy.reuse(&asked, &errand.facts, route, candidate, CacheResult::Stale, reason)
         };
         let mut answer = match upstream.send(request, &SendOptions::default()).await {
-            Ok(answer) if answer.head.status.is_server_error() && stands_in() => return stale(self),
+            Ok(answer) if answer.head.status.is_server_error() && stands_in() => {
+                errand.stood_in_for(answer.head.status);
+                return stale(self);
+            }
             Ok(answer) => answer,
             Err(_) if stands_in() => return stale(self),
             Err(error) => {
-                tracing::warn!(route = %route.name, %error, "the origin could not answer");
+                let reason = error.reason().code();
+                tracing::warn!(route = %route.name, reason, %error, "the origin could not answer");
                 let failure = connection.refusal().map_or_else(|| Failure::from(&error), Failure::from);
                 let failure = failure.where_stored(Some(&candidate.stored.head));
                 return self.fail(&asked, Some(route.index), failure, outcome);

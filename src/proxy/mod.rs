@@ -114,14 +114,14 @@ impl Proxy {
         }
         let (cause, reason) = match verdict {
             Verdict::Fresh(candidate) => {
-                if reuse::refresh_early(&candidate.stored.head, policy, asked.now, fastrand::f64()) {
-                    self.refresh(&asked, &facts, route, &key, &found);
-                }
-                return self.reuse(&asked, &facts, route, candidate, CacheResult::Hit, None);
+                let early = reuse::refresh_early(&candidate.stored.head, policy, asked.now, fastrand::f64())
+                    && self.refresh(&asked, &facts, route, &key, &found);
+                let reason = if early { Reason::EarlyRefresh } else { Reason::Fresh };
+                return self.reuse(&asked, &facts, route, candidate, CacheResult::Hit, reason);
             }
             Verdict::StaleWhileRevalidate(candidate) => {
                 self.refresh(&asked, &facts, route, &key, &found);
-                let reason = Some(Reason::StaleWhileRevalidate);
+                let reason = Reason::StaleWhileRevalidate;
                 return self.reuse(&asked, &facts, route, candidate, CacheResult::Stale, reason);
             }
             Verdict::Validate(reason) => (Cause::Validate, reason),
@@ -139,7 +139,7 @@ impl Proxy {
         if let Some(candidate) = stand_in
             && self.shared.backoff.holds(flight, asked.now)
         {
-            let reason = Some(Reason::StaleIfError);
+            let reason = Reason::OriginBackOff;
             return self.reuse(&asked, &facts, route, candidate, CacheResult::Stale, reason);
         }
         // Nor would a HEAD be worth a whole response that is not going to be stored.
@@ -178,7 +178,7 @@ impl Proxy {
             }
             Got::Failed(failure) => match stand_in {
                 Some(candidate) if !self.is_purged(&candidate.stored.head) => {
-                    let reason = Some(Reason::StaleIfError);
+                    let reason = Reason::StaleIfError;
                     self.reuse(&asked, &facts, route, candidate, CacheResult::Stale, reason)
                 }
                 _ => {
@@ -191,7 +191,7 @@ impl Proxy {
                     if reuse::stale_on_timeout(&candidate.stored.head, &facts, policy, asked.now)
                         && !self.is_purged(&candidate.stored.head) =>
                 {
-                    let reason = Some(Reason::StaleOnTimeout);
+                    let reason = Reason::StaleOnTimeout;
                     self.reuse(&asked, &facts, route, candidate, CacheResult::Stale, reason)
                 }
                 _ => self.fail(&asked, Some(route.index), Failure::COLLAPSE_TIMEOUT, outcome),
@@ -207,7 +207,7 @@ impl Proxy {
         route: &Arc<Route>,
         candidate: &Candidate,
         result: CacheResult,
-        reason: Option<Reason>,
+        reason: Reason,
     ) -> Response<Delivery> {
         let head = &candidate.stored.head;
         let mut outcome = Outcome::reused(result, candidate.tier, reason);
@@ -249,7 +249,7 @@ impl Proxy {
                 Some(reused_age)
             }
             How::Found(tier) => {
-                outcome = Outcome::reused(CacheResult::Hit, tier, None);
+                outcome = Outcome::reused(CacheResult::Hit, tier, Reason::Fresh);
                 Some(reused_age)
             }
         };
@@ -258,7 +258,8 @@ impl Proxy {
         self.answer(asked, facts, route.index, Reused { head, own_fields, source, age }, outcome)
     }
 
-    /// Renews a response in the background; whoever asked is answered already. One per flight.
+    /// Renews a response in the background; whoever asked is answered already. One per flight: whether
+    /// this request began it.
     fn refresh(
         self: &Arc<Self>,
         asked: &Asked,
@@ -266,16 +267,18 @@ impl Proxy {
         route: &Arc<Route>,
         key: &PrimaryKey,
         found: &Found,
-    ) {
+    ) -> bool {
         let flight = found.flight_key(key, self, Selecting::Asked(asked));
         if self.shared.backoff.holds(flight, asked.now) {
-            return;
+            return false;
         }
         if let Some(errand) = self.errand(asked, facts, route, key, found, Cause::Refresh)
             && let Joined::Leader(lead) = self.join(flight, &errand)
         {
             drop(errand.start(Some(lead)));
+            return true;
         }
+        false
     }
 
     /// The fetch that this request would cause; `None` for a target that cannot be forwarded.

@@ -7,6 +7,7 @@ use http::{Method, StatusCode};
 use super::Proxy;
 use super::asked::{Asked, Outcome};
 use super::deliver::Finish;
+use crate::caching::outcome::Reason;
 use crate::clock;
 use crate::observe::access_log::Line;
 use crate::store::Tier;
@@ -61,8 +62,8 @@ impl Record {
         }
     }
 
-    /// Counts and writes the line: `sent` bytes of content went out, whole or broken off.
-    pub(super) fn write(self, sent: u64, broken: bool) {
+    /// Counts and writes the line: `sent` bytes of content went out, all of it or broken off for a reason.
+    pub(super) fn write(self, sent: u64, broken: Option<Reason>) {
         let took = clock::monotonic().saturating_duration_since(self.started);
         let site = &self.proxy.site;
         let route = self.route.and_then(|index| site.routes.get(index)).unwrap_or(&site.no_route);
@@ -79,18 +80,18 @@ impl Record {
                 bytes: sent,
                 route: route.name(),
                 result: self.outcome.result,
-                reason: self.outcome.reason,
+                reason: broken.or(self.outcome.reason),
                 tier: self.outcome.tier.map(Tier::label),
                 total: took,
                 origin: self.outcome.origin,
-                broken,
+                broken: broken.is_some(),
             });
         }
     }
 }
 
 impl Finish for Record {
-    fn finished(self: Box<Self>, sent: u64, broken: bool) {
+    fn finished(self: Box<Self>, sent: u64, broken: Option<Reason>) {
         self.write(sent, broken);
     }
 }

@@ -12,6 +12,7 @@ mod fields;
 mod freshness;
 mod hostile_redis;
 mod limits;
+mod reasons;
 mod redis;
 mod rfc;
 mod sharing;
