@@ -130,6 +130,8 @@ pub struct Errand {
     pub wanted: Wanted,
     /// Why the origin is asked.
     pub cause: Cause,
+    /// What is told to the client that caused it, and to nobody else, before the answer.
+    pub options: SendOptions,
 }
 
 /// How much of a representation an errand is for.
@@ -268,7 +270,7 @@ impl Errand {
         metrics.origin_fetch(self.proxy.site.route_metrics(&self.route), self.cause);
         let sent = clock::wall();
         let begun = clock::monotonic();
-        match self.upstream().send(request, &SendOptions::default()).await {
+        match self.upstream().send(request, &self.options).await {
             Ok(mut answer) => {
                 response::clean(&mut answer.head, &self.proxy.site.via);
                 let took = clock::monotonic().saturating_duration_since(begun);

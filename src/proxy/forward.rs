@@ -33,7 +33,7 @@ use crate::observe::metrics::Cause;
 use crate::rules::route::Route;
 use crate::store::StoreKey;
 use crate::upstream::request::{self, Hop, Unforwardable};
-use crate::upstream::{Answer, RequestBody, SendOptions, response};
+use crate::upstream::{Answer, RequestBody, response};
 use crate::wire::Connection;
 
 /// What is forwarded, and what for.
@@ -66,8 +66,9 @@ impl Proxy {
         let upstream = self.upstream(route);
         self.shared.metrics.origin_fetch(self.site.route_metrics(route), Cause::Bypass);
         let stamp = self.shared.purges.stamp(clock::wall());
+        let options = self.relaying(&asked, route, connection);
         let (sent, begun) = (clock::wall(), clock::monotonic());
-        let answered = upstream.send(Request::from_parts(head, body), &SendOptions::default()).await;
+        let answered = upstream.send(Request::from_parts(head, body), &options).await;
         let mut answer = match answered {
             Ok(answer) => answer,
             Err(error) => {
@@ -142,6 +143,7 @@ impl Proxy {
             return self.fail(&asked, Some(route.index), Failure::UNFORWARDABLE, outcome);
         };
         let stamp = self.shared.purges.stamp(clock::wall());
+        let options = self.relaying(&asked, route, connection);
         let (sent, begun) = (clock::wall(), clock::monotonic());
         let upstream = self.upstream(route);
         self.shared.metrics.origin_fetch(self.site.route_metrics(route), Cause::Validate);
@@ -152,7 +154,7 @@ impl Proxy {
             let reason = Reason::StaleIfError;
             proxy.reuse(&asked, &errand.facts, route, candidate, CacheResult::Stale, reason)
         };
-        let mut answer = match upstream.send(request, &SendOptions::default()).await {
+        let mut answer = match upstream.send(request, &options).await {
             Ok(answer) if answer.head.status.is_server_error() && stands_in() => {
                 errand.stood_in_for(answer.head.status);
                 return stale(self);

@@ -5,8 +5,8 @@
 //! effect through a collaborator, never both in one expression. The last steps of a miss happen in
 //! an [`errand`] of its own, because a fetch outlives the client that began it.
 //!
-//! Interim responses (RFC 9110 15.2) end here: hyper's server sends none but 100, which it sends by
-//! itself, and its client passes over those of the origin to the final response.
+//! Interim responses (RFC 9110 15.2) pass [`interim`]: to the one client whose request went to the
+//! origin, and into no store.
 //!
 //! Never touches: parsing of fields (`semantics`), the rules (`caching`), bytes on disk or wire.
 
@@ -19,6 +19,7 @@ pub mod errand;
 pub mod error;
 mod forward;
 mod instance;
+mod interim;
 mod lease;
 mod lookup;
 mod record;
@@ -54,6 +55,7 @@ use crate::collapse::flight::{FlightKey, Joined, Landing, Wait};
 use crate::observe::metrics::{Cause, Scope};
 use crate::rules::route::{OnCollapseTimeout, Route};
 use crate::store::purges::Validity;
+use crate::upstream::SendOptions;
 
 use crate::wire::{Connection, Refusal};
 
@@ -159,9 +161,10 @@ impl Proxy {
 
         // Collapse and forward: one fetch, shared by all who may share it.
         let mut outcome = Outcome::forwarded(CacheResult::Miss, reason);
-        let Some(errand) = self.errand(&asked, &facts, route, &key, &found, cause) else {
+        let Some(mut errand) = self.errand(&asked, &facts, route, &key, &found, cause) else {
             return self.fail(&asked, Some(route.index), Failure::UNFORWARDABLE, outcome);
         };
+        errand.options = self.relaying(&asked, route, &connection);
         let obtained = Box::pin(self.obtain(&asked, route, errand, flight, &mut outcome)).await;
 
         // Deliver (and record, when the last byte is out).
@@ -315,6 +318,7 @@ impl Proxy {
             found: found.clone(),
             wanted,
             cause,
+            options: SendOptions::default(),
         })
     }
 

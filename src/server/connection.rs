@@ -45,6 +45,8 @@ pub(super) async fn serve<A: App>(
         let ending = Ending(connection.clone());
         async move {
             let mut response = app.answer(request, connection, refused).await;
+            // What came before it goes out before it.
+            ending.0.interim_ended().await;
             if ending.is_last(room, response.status()) {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
