@@ -296,8 +296,10 @@ pub(super) fn numbers(
         Err(reason) => return Err(reason),
     };
     if !source.is_some_and(Source::is_explicit) {
-        // A guess takes an origin that dated what it answered: more than the route's word alone.
-        if matches!(status.as_u16(), 400 | 405 | 414 | 431) && source != Some(Source::Heuristic) {
+        // 405 and 414 are cacheable by heuristics (RFC 9110 15.1), which take an origin that dated what it
+        // answered: more than the route's word alone.
+        let guessed = source == Some(Source::Heuristic) && freshness::is_heuristically_cacheable(status);
+        if matches!(status.as_u16(), 400 | 405 | 414 | 431) && !guessed {
             return Err(Reason::ReflectsRequest);
         }
         if *x.method == Method::POST {
@@ -473,6 +475,18 @@ mod tests {
                 "{status}"
             );
             assert_eq!(reason(&Case::new(status, &[FRESH]).policy(&every)), None, "{status}");
+        }
+    }
+
+    #[test]
+    fn rfc_9110_15_1_what_reflects_a_request_is_stored_by_heuristics_alone() {
+        let on = Policy { heuristic: true, ..Policy::default() };
+        let ruled = Policy { ttl: Some(60_000), ..on.clone() };
+        let lines = [("last-modified", HOUR_AGO), ("cache-control", "public")];
+        for (status, expected) in [(405, None), (414, None), (400, Some(Reason::ReflectsRequest))] {
+            assert_eq!(reason(&Case::new(status, &lines).policy(&on)), expected, "{status}");
+            let ruled = reason(&Case::new(status, &lines).policy(&ruled));
+            assert_eq!(ruled, Some(Reason::ReflectsRequest), "{status}");
         }
     }
 

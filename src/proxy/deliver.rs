@@ -47,7 +47,7 @@ pub enum Content {
     /// Straight from the origin to this client.
     Passing(Box<AnswerBody>),
     /// Stored content, and the trailers that were stored with it.
-    Trailed(Box<Content>, HeaderMap),
+    Trailed(Box<Self>, HeaderMap),
 }
 
 /// What is to be done once an answer has ended: told how many bytes went out, and why no more did.
