@@ -5,7 +5,7 @@
 //! effect through a collaborator, never both in one expression. The last steps of a miss happen in
 //! an [`errand`] of its own, because a fetch outlives the client that began it.
 //!
-//! Interim responses (RFC 9110 15.2) pass [`interim`]: to the one client whose request went to the
+//! Interim responses (RFC 9110 15.2) pass through `interim`: to the one client whose request went to the
 //! origin, and into no store.
 //!
 //! Never touches: parsing of fields (`semantics`), the rules (`caching`), bytes on disk or wire.
