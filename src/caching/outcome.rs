@@ -87,7 +87,6 @@ reasons! {
     PurgesUnknown, "purges-unknown", "", "The fleet's purges could not be read for longer than the grace, so the stored response counts as stale.", "Look at Redis: its breaker and the journal are in /ready.";
     CookieGuard, "cookie-guard", "RFC 9111 7.3", "The request carries Cookie and only the route's ttl made the stored response fresh.", "Let the origin send Cache-Control with max-age or s-maxage, or set cookies = \"ignore\".";
     AuthorizationNotShared, "authorization-not-shared", "RFC 9111 3.5", "The request carries Authorization and the stored response does not allow sharing.", "Send public, s-maxage or must-revalidate if everyone may have this response.";
-    HeadOnly, "head-only", "RFC 9110 9.3.2", "Only the answer to a HEAD is stored, which has no content.", "Nothing to do; the GET is stored now.";
     PartMissing, "part-missing", "RFC 9111 3.3", "The stored part does not hold the bytes that are asked for.", "Nothing to do; the missing bytes are fetched.";
     HitForMiss, "hit-for-miss", "", "The last response to this key could not be shared, so nobody waits for this one.", "Look at the reason for not storing; it wears off by itself.";
     EarlyRefresh, "early-refresh", "", "A hot response is renewed before it becomes stale.", "Nothing to do; early_refresh = 0 turns this off.";
@@ -107,7 +106,7 @@ reasons! {
     TooManyTags, "too-many-tags", "", "The response carries more tags than are kept.", "Send fewer tags; purge by prefix or host instead.";
     Incomplete, "incomplete", "RFC 9111 3.3", "The response broke off before its end.", "Look at the origin or the network between: bodies are cut short.";
     RequestMethod, "request-method", "RFC 9111 3", "The response to this method is not stored.", "Use GET for what may be cached.";
-    ReflectsRequest, "reflects-request", "", "The status speaks of this one request, not of the resource.", "Nothing to do; 400, 405, 414 and 431 are not stored by route rule.";
+    ReflectsRequest, "reflects-request", "", "The status speaks of this one request, not of the resource.", "Nothing to do; 400, 405, 414 and 431 are not stored by ttl or ttl_by_status.";
     PartNotStorable, "part-not-storable", "RFC 9111 3.3", "The partial response has no strong validator, or its range cannot be read.", "Send a strong ETag with partial responses.";
     TtlZero, "ttl-zero", "RFC 9111 4.2", "The freshness is zero and there is no validator to ask with.", "Send max-age above zero, or an ETag.";
     // Failures of the origin, and of waiting for it.
@@ -132,7 +131,7 @@ reasons! {
     MethodRefused, "method-refused", "RFC 9110 15.5.6", "CONNECT, TRACE and PURGE from strangers are refused.", "Use another method; purge_from says who may send PURGE.";
     RangeNotSatisfiable, "range-not-satisfiable", "RFC 9110 15.5.17", "The ranges asked for lie beyond the end of the stored response.", "Ask for bytes that exist; Content-Range says how many there are.";
     NoRoute, "no-route", "", "No route matches the host and path.", "Add a route, or one with path = \"/{*rest}\" for everything else.";
-    ClientGone, "client-gone", "", "The client went away before the answer.", "Nothing to do; what was being fetched is stored all the same.";
+    ClientGone, "client-gone", "", "The client went away before the end of the answer.", "Nothing to do; what was being fetched is stored all the same.";
     Internal, "internal", "RFC 9110 15.6.1", "The proxy met a fault of its own.", "Please report it with the log line.";
 }
 
@@ -169,7 +168,7 @@ impl Reason {
             Self::MethodNotCacheable => Fwd::Method,
             Self::NothingStored => Fwd::UriMiss,
             Self::NoVariantMatches => Fwd::VaryMiss,
-            Self::Purged | Self::HitForMiss | Self::HeadOnly | Self::CollapseTimeout => Fwd::Miss,
+            Self::Purged | Self::HitForMiss | Self::CollapseTimeout => Fwd::Miss,
             Self::RequestNoStore
             | Self::RequestWantsValidation
             | Self::RequestWantsFresher
@@ -473,8 +472,8 @@ mod tests {
             (
                 CacheStatus::forwarded("f", Fwd::Stale, told(Some(StatusCode::NOT_MODIFIED), true, true))
                     .ttl(60_000)
-                    .detail("validated"),
-                "f; fwd=stale; fwd-status=304; stored; collapsed; ttl=60; detail=validated",
+                    .detail("stale"),
+                "f; fwd=stale; fwd-status=304; stored; collapsed; ttl=60; detail=stale",
             ),
         ] {
             assert_eq!(member.to_value(), expected);

@@ -65,7 +65,8 @@ pub struct StoredHead {
     /// [`Traits::HEAD_ONLY`] response keeps its `Content-Length`: there is no body to count. A
     /// stored part has no `Content-Range`: `part` says it.
     pub fields: Fields,
-    /// Trailer fields that may be merged or sent again (RFC 9110 6.5).
+    /// Trailer fields, sent again behind the whole content to clients that take them (RFC 9110 6.5,
+    /// RFC 9111 3.1); never merged.
     pub trailers: Vec<(HeaderName, HeaderValue)>,
     /// When the response was received: `response_time` of RFC 9111 4.2.3.
     pub received: UnixMillis,

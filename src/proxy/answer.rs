@@ -6,8 +6,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{AGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, LAST_MODIFIED};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use http::header::{
+    AGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, LAST_MODIFIED, TE, TRAILER,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 
 use super::Proxy;
 use super::asked::{Asked, Outcome};
@@ -18,6 +20,7 @@ use crate::caching::admission::RequestFacts;
 use crate::caching::outcome::{CacheResult, Reason};
 use crate::caching::stored::StoredHead;
 use crate::collapse::fill::{Fill, FillReader};
+use crate::semantics::fields;
 use crate::semantics::preconditions::{self, Precondition};
 use crate::semantics::range::{self, ByteRange, ContentRange, Multipart, RangeVerdict, Representation};
 use crate::upstream::AnswerBody;
@@ -100,7 +103,11 @@ impl Proxy {
                 Some(own) => headers.extend(own.clone()),
                 None => headers.extend(head.fields.iter().map(|(name, value)| (name.clone(), value.clone()))),
             }
-            select(asked, facts, head, source, &mut headers)
+            let (status, content) = select(asked, facts, head, source, &mut headers);
+            if status == StatusCode::RANGE_NOT_SATISFIABLE {
+                outcome.reason = Some(Reason::RangeNotSatisfiable);
+            }
+            (status, trailed(asked, head, status, content, &mut headers))
         };
         if let Some(age) = age {
             headers.insert(AGE, age);
@@ -161,6 +168,9 @@ impl Proxy {
         content: Content,
         outcome: Outcome,
     ) -> Response<Delivery> {
+        if !takes_trailers(asked) || content.length().is_some() {
+            headers.remove(TRAILER);
+        }
         let server = &self.site.rules.server;
         if let Some(status) = outcome.cache_status(&server.name) {
             status.append_to(&mut headers);
@@ -173,7 +183,7 @@ impl Proxy {
         let record = Record::of(self, asked, route, status, outcome);
         let delivery = match content {
             Content::Empty => {
-                record.write(0, false);
+                record.write(0, None);
                 Delivery::of(Content::Empty)
             }
             content if *asked.method() == Method::HEAD => {
@@ -184,11 +194,11 @@ impl Proxy {
                 {
                     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
                 }
-                record.write(0, false);
+                record.write(0, None);
                 Delivery::of(Content::Empty)
             }
             Content::Whole(bytes) if bytes.len() <= PIECE => {
-                record.write(bytes.len() as u64, false);
+                record.write(bytes.len() as u64, None);
                 Delivery::of(Content::Whole(bytes))
             }
             content => Delivery::new(content, Some(Box::new(record))),
@@ -287,6 +297,37 @@ fn select(
             (head.status, source.whole())
         }
     }
+}
+
+/// Whether the client has said that it takes trailers (RFC 9110 6.5.1, 10.1.4), and could be sent some.
+fn takes_trailers(asked: &Asked) -> bool {
+    asked.head.version == Version::HTTP_11
+        && asked.head.headers.contains_key(TE)
+        && fields::has_token(&asked.head.headers, &TE, "trailers")
+}
+
+/// The content with the trailers that are stored with it, where it is the whole of what they came with
+/// and the client takes them. A 304 and a range have none: they were said of the whole.
+fn trailed(
+    asked: &Asked,
+    head: &StoredHead,
+    status: StatusCode,
+    content: Content,
+    headers: &mut HeaderMap,
+) -> Content {
+    let is_whole = head.part.is_none() && status == head.status;
+    let fits = is_whole && *asked.method() == Method::GET && takes_trailers(asked);
+    if head.trailers.is_empty() || !fits {
+        return content;
+    }
+    let mut trailers = HeaderMap::with_capacity(head.trailers.len());
+    for (name, value) in &head.trailers {
+        if !trailers.contains_key(name) {
+            headers.append(TRAILER, HeaderValue::from(name.clone()));
+        }
+        trailers.append(name.clone(), value.clone());
+    }
+    Content::Trailed(Box::new(content), trailers)
 }
 
 /// Whether a stored response holds a range of its representation.

@@ -187,8 +187,8 @@ impl Outcome {
 
     /// A reused response from `tier`.
     #[must_use]
-    pub const fn reused(result: CacheResult, tier: Tier, reason: Option<Reason>) -> Self {
-        let mut outcome = Self::new(result, reason);
+    pub const fn reused(result: CacheResult, tier: Tier, reason: Reason) -> Self {
+        let mut outcome = Self::new(result, Some(reason));
         outcome.tier = Some(tier);
         outcome
     }
@@ -210,7 +210,9 @@ impl Outcome {
         if let Some(ttl) = self.ttl {
             status = status.ttl(ttl);
         }
-        match self.reason.map(Reason::code).or_else(|| self.tier.map(Tier::label)) {
+        // That it was fresh is what a hit is; who answered says more.
+        let reason = self.reason.filter(|reason| *reason != Reason::Fresh).map(Reason::code);
+        match reason.or_else(|| self.tier.map(Tier::label)) {
             Some(detail) => Some(status.detail(detail)),
             None => Some(status),
         }

@@ -130,6 +130,8 @@ pub struct Errand {
     pub wanted: Wanted,
     /// Why the origin is asked.
     pub cause: Cause,
+    /// What is told to the client that caused it, and to nobody else, before the answer.
+    pub options: SendOptions,
 }
 
 /// How much of a representation an errand is for.
@@ -205,6 +207,7 @@ impl Errand {
         }
         match Kind::of(answer.head.status) {
             Kind::Error if self.may_stand_in(arrival.received) => {
+                self.stood_in_for(answer.head.status);
                 drop(answer);
                 self.failed(Failure::ORIGIN_ERROR, permits).await;
             }
@@ -231,7 +234,7 @@ impl Errand {
         }
     }
 
-    /// Counts a response that is not stored.
+    /// Counts a response that is not stored. Where it broke off, every one of its readers knows already.
     fn not_stored(&self, reason: Reason) {
         let route = self.proxy.site.route_metrics(&self.route);
         self.proxy.shared.metrics.not_stored(route, reason);
@@ -275,7 +278,7 @@ impl Errand {
         metrics.origin_fetch(self.proxy.site.route_metrics(&self.route), self.cause);
         let sent = clock::wall();
         let begun = clock::monotonic();
-        match self.upstream().send(request, &SendOptions::default()).await {
+        match self.upstream().send(request, &self.options).await {
             Ok(mut answer) => {
                 response::clean(&mut answer.head, &self.proxy.site.via);
                 let took = clock::monotonic().saturating_duration_since(begun);
@@ -284,7 +287,8 @@ impl Errand {
                 Ok((answer, Arrival { stamp, sent, received, begun, took, conditions }))
             }
             Err(error) => {
-                tracing::warn!(route = %self.route.name, error = %error.in_full(), "the origin could not answer");
+                let (reason, text) = (error.reason().code(), error.in_full());
+                tracing::warn!(route = %self.route.name, reason, error = %text, "the origin could not answer");
                 Err(Failure::from(&error))
             }
         }
@@ -344,7 +348,7 @@ impl Errand {
         let landed = Arc::new(landed);
         self.share(&landed, &mut permits, arrival.received);
         permits.reply.send(Obtained::Landed(Arc::clone(&landed), reader));
-        match self.pour(body, writer, &mut permits, Around::default()).await {
+        match self.pour(body, writer, Around::default(), &mut permits).await {
             Ok(poured) => {
                 let mut head = landed.head.clone();
                 head.cost = millis(clock::monotonic().saturating_duration_since(arrival.begun));
@@ -352,12 +356,83 @@ impl Errand {
                 let response = self.joined(StoredResponse { head, body: poured.body });
                 self.keep(response, landed.variant).await;
             }
-            // Every reader knows, and nothing is stored.
-            Err(reason) => {
-                self.not_stored(reason);
-            }
+            Err(reason) => self.not_stored(reason),
         }
         permits.release().await;
+    }
+
+    /// Pours an answer's body into a fill, to its end; or why it is not to be stored: it broke off, or it
+    /// outgrew what may be kept (and perhaps lost its last reader after that).
+    async fn pour(
+        &self,
+        mut body: AnswerBody,
+        mut writer: FillWriter,
+        around: Around,
+        permits: &mut Permits,
+    ) -> Result<Poured, Reason> {
+        let mut trailers = None;
+        let mut outgrown = false;
+        let mut arrived = 0;
+        self.push(&mut writer, around.before, &mut outgrown, permits).await?;
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| {
+                let error = error.in_full();
+                tracing::warn!(route = %self.route.name, %error, "the origin broke off in the middle of a response");
+                Reason::Incomplete
+            })?;
+            match frame.into_data() {
+                Ok(data) => {
+                    arrived += data.len() as u64;
+                    if around.missing.is_some_and(|missing| arrived > missing) {
+                        return Err(Reason::Incomplete);
+                    }
+                    self.push(&mut writer, data, &mut outgrown, permits).await?;
+                }
+                Err(frame) => {
+                    trailers = frame.into_trailers().ok();
+                    if let Some(trailers) = &mut trailers {
+                        response::clean_trailers(trailers);
+                    }
+                }
+            }
+        }
+        if around.missing.is_some_and(|missing| arrived != missing) {
+            return Err(Reason::Incomplete);
+        }
+        self.push(&mut writer, around.after, &mut outgrown, permits).await?;
+        let kept = trailers.as_ref().map(storability::trailer_fields).unwrap_or_default();
+        writer.complete(trailers).map(|body| Poured { body, trailers: kept }).ok_or(Reason::TooLarge)
+    }
+
+    /// Adds bytes to a fill, and waits for its readers where it no longer keeps them all.
+    async fn push(
+        &self,
+        writer: &mut FillWriter,
+        data: Bytes,
+        outgrown: &mut bool,
+        permits: &mut Permits,
+    ) -> Result<(), Reason> {
+        if writer.push(data) == Pushed::Retained {
+            return Ok(());
+        }
+        if !std::mem::replace(outgrown, true) {
+            self.outgrown(permits).await;
+        }
+        if writer.room().await { Ok(()) } else { Err(Reason::TooLarge) }
+    }
+
+    /// Nobody may join what is no longer kept from its first byte, nor wait for it to be stored: the
+    /// rest may take as long as its slowest reader does.
+    async fn outgrown(&self, permits: &mut Permits) {
+        let now = clock::wall();
+        let marker = self.mark(Reason::TooLarge, StatusCode::OK, now);
+        if let Some(lead) = &permits.lead {
+            lead.leave();
+        }
+        if let (Some(redis), Some((place, record))) = (&self.proxy.redis, marker) {
+            redis.put(place, record, now).await;
+        }
+        std::mem::replace(&mut permits.held, Held::None).release().await;
     }
 
     /// Whether an answer to a request for the rest of a stored part is that.
@@ -400,81 +475,14 @@ impl Errand {
             Order::OlderFirst => around.before = older.body.clone(),
             Order::NewerFirst => around.after = older.body.clone(),
         }
-        match self.pour(answer.body, writer, &mut permits, around).await {
+        match self.pour(answer.body, writer, around, &mut permits).await {
             Ok(poured) => {
-                let mut head = landed.head.clone();
-                head.trailers = poured.trailers;
-                self.keep(StoredResponse { head, body: poured.body }, landed.variant).await;
+                let whole = StoredResponse { head: landed.head.clone(), body: poured.body };
+                self.keep(whole, landed.variant).await;
             }
-            Err(reason) => {
-                self.not_stored(reason);
-            }
+            Err(reason) => self.not_stored(reason),
         }
         permits.release().await;
-    }
-
-    /// Pours an answer's body into a fill, to its end; or why it is not to be stored: it broke off, or it
-    /// outgrew what may be kept (and perhaps lost its last reader after that).
-    async fn pour(
-        &self,
-        mut body: AnswerBody,
-        mut writer: FillWriter,
-        permits: &mut Permits,
-        around: Around,
-    ) -> Result<Poured, Reason> {
-        let mut trailers = None;
-        let mut outgrown = false;
-        let mut arrived = 0;
-        writer.push(around.before);
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| {
-                let error = error.in_full();
-                tracing::warn!(route = %self.route.name, %error, "the origin broke off in the middle of a response");
-                Reason::Incomplete
-            })?;
-            match frame.into_data() {
-                Ok(data) => {
-                    arrived += data.len() as u64;
-                    if around.missing.is_some_and(|missing| arrived > missing) {
-                        return Err(Reason::Incomplete);
-                    }
-                    if writer.push(data) == Pushed::Windowed {
-                        if !std::mem::replace(&mut outgrown, true) {
-                            self.outgrown(permits).await;
-                        }
-                        if !writer.room().await {
-                            return Err(Reason::TooLarge);
-                        }
-                    }
-                }
-                Err(frame) => {
-                    trailers = frame.into_trailers().ok();
-                    if let Some(trailers) = &mut trailers {
-                        response::clean_trailers(trailers);
-                    }
-                }
-            }
-        }
-        if around.missing.is_some_and(|missing| arrived != missing) {
-            return Err(Reason::Incomplete);
-        }
-        writer.push(around.after);
-        let kept = trailers.as_ref().map(storability::trailer_fields).unwrap_or_default();
-        writer.complete(trailers).map(|body| Poured { body, trailers: kept }).ok_or(Reason::TooLarge)
-    }
-
-    /// Nobody may join what is no longer kept from its first byte, nor wait for it to be stored: the
-    /// rest may take as long as its slowest reader does.
-    async fn outgrown(&self, permits: &mut Permits) {
-        let now = clock::wall();
-        let marker = self.mark(Reason::TooLarge, StatusCode::OK, now);
-        if let Some(lead) = &permits.lead {
-            lead.leave();
-        }
-        if let (Some(redis), Some((place, record))) = (&self.proxy.redis, marker) {
-            redis.put(place, record, now).await;
-        }
-        std::mem::replace(&mut permits.held, Held::None).release().await;
     }
 
     /// A part, made larger by the part that was stored before where the two fit (RFC 9111 3.4).
@@ -709,9 +717,16 @@ impl Errand {
 
     /// Whether the stored response may stand in for a failing origin (RFC 5861 4).
     fn may_stand_in(&self, now: UnixMillis) -> bool {
-        self.found.candidate().is_some_and(|candidate| {
+        let answering = self.found.candidate().filter(|_| self.cause != Cause::Miss);
+        answering.is_some_and(|candidate| {
             reuse::stale_if_error(&candidate.stored.head, &self.facts, &self.route.policy, now)
         })
+    }
+
+    /// Tells of an error that nobody is shown.
+    pub(super) fn stood_in_for(&self, status: StatusCode) {
+        let (reason, status) = (Reason::OriginError.code(), status.as_u16());
+        tracing::warn!(route = %self.route.name, reason, status, "what is stored stands in for the origin");
     }
 
     /// Which stored response a 304 is about: the one at hand, or the variant that its tag names.

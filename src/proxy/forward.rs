@@ -35,7 +35,7 @@ use crate::rules::route::Route;
 use crate::store::StoreKey;
 use crate::store::redis::Told;
 use crate::upstream::request::{self, Hop, Unforwardable};
-use crate::upstream::{Answer, RequestBody, SendOptions, response};
+use crate::upstream::{Answer, RequestBody, response};
 use crate::wire::Connection;
 
 /// What is forwarded, and what for.
@@ -68,14 +68,16 @@ impl Proxy {
         let upstream = self.upstream(route);
         self.shared.metrics.origin_fetch(self.site.route_metrics(route), Cause::Bypass);
         let stamp = self.shared.purges.stamp();
+        let options = self.relaying(&asked, route, connection);
         let (sent, begun) = (clock::wall(), clock::monotonic());
-        let answered = upstream.send(Request::from_parts(head, body), &SendOptions::default()).await;
+        let answered = upstream.send(Request::from_parts(head, body), &options).await;
         let mut answer = match answered {
             Ok(answer) => answer,
             Err(error) => {
                 // Content that was refused in its middle broke the upstream message off.
                 let failure = connection.refusal().map_or_else(|| Failure::from(&error), Failure::from);
-                tracing::warn!(route = %route.name, error = %error.in_full(), "the origin could not answer");
+                let (reason, text) = (error.reason().code(), error.in_full());
+                tracing::warn!(route = %route.name, reason, error = %text, "the origin could not answer");
                 return self.fail(&asked, Some(route.index), failure, outcome);
             }
         };
@@ -148,6 +150,7 @@ impl Proxy {
             return self.fail(&asked, Some(route.index), Failure::UNFORWARDABLE, outcome);
         };
         let stamp = self.shared.purges.stamp();
+        let options = self.relaying(&asked, route, connection);
         let (sent, begun) = (clock::wall(), clock::monotonic());
         let upstream = self.upstream(route);
         self.shared.metrics.origin_fetch(self.site.route_metrics(route), Cause::Validate);
@@ -157,15 +160,19 @@ impl Proxy {
         let backoff = &self.shared.backoff;
         let stale = |proxy: &Arc<Self>| {
             backoff.failed(errand.flight(), clock::wall());
-            let reason = Some(Reason::StaleIfError);
+            let reason = Reason::StaleIfError;
             proxy.reuse(&asked, &errand.facts, route, candidate, CacheResult::Stale, reason)
         };
-        let mut answer = match upstream.send(request, &SendOptions::default()).await {
-            Ok(answer) if answer.head.status.is_server_error() && stands_in() => return stale(self),
+        let mut answer = match upstream.send(request, &options).await {
+            Ok(answer) if answer.head.status.is_server_error() && stands_in() => {
+                errand.stood_in_for(answer.head.status);
+                return stale(self);
+            }
             Ok(answer) => answer,
             Err(_) if stands_in() => return stale(self),
             Err(error) => {
-                tracing::warn!(route = %route.name, error = %error.in_full(), "the origin could not answer");
+                let (reason, text) = (error.reason().code(), error.in_full());
+                tracing::warn!(route = %route.name, reason, error = %text, "the origin could not answer");
                 let failure = connection.refusal().map_or_else(|| Failure::from(&error), Failure::from);
                 let failure = failure.where_stored(Some(&candidate.stored.head));
                 backoff.failed(errand.flight(), clock::wall());

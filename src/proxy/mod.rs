@@ -5,8 +5,8 @@
 //! effect through a collaborator, never both in one expression. The last steps of a miss happen in
 //! an [`errand`] of its own, because a fetch outlives the client that began it.
 //!
-//! Interim responses (RFC 9110 15.2) end here: hyper's server sends none but 100, which it sends by
-//! itself, and its client passes over those of the origin to the final response.
+//! Interim responses (RFC 9110 15.2) pass through `interim`: to the one client whose request went to the
+//! origin, and into no store.
 //!
 //! Never touches: parsing of fields (`semantics`), the rules (`caching`), bytes on disk or wire.
 
@@ -20,6 +20,7 @@ pub mod error;
 mod forward;
 pub mod inspect;
 mod instance;
+mod interim;
 mod lease;
 pub mod lookup;
 pub mod purge;
@@ -57,6 +58,7 @@ use crate::collapse::flight::{FlightKey, Joined, Landing, Wait};
 use crate::observe::metrics::{Cause, Scope};
 use crate::rules::route::{OnCollapseTimeout, Route};
 use crate::store::purges::Validity;
+use crate::upstream::SendOptions;
 
 use crate::wire::{Connection, Refusal};
 
@@ -137,16 +139,14 @@ impl Proxy {
         }
         let (cause, reason) = match verdict {
             Verdict::Fresh(candidate) => {
-                let early = reuse::refresh_early(&candidate.stored.head, policy, asked.now, fastrand::f64());
-                if early {
-                    self.refresh(&asked, &facts, route, &key, &found);
-                }
-                let reason = early.then_some(Reason::EarlyRefresh);
+                let early = reuse::refresh_early(&candidate.stored.head, policy, asked.now, fastrand::f64())
+                    && self.refresh(&asked, &facts, route, &key, &found);
+                let reason = if early { Reason::EarlyRefresh } else { Reason::Fresh };
                 return self.reuse(&asked, &facts, route, candidate, CacheResult::Hit, reason);
             }
             Verdict::StaleWhileRevalidate(candidate) => {
                 self.refresh(&asked, &facts, route, &key, &found);
-                let reason = Some(Reason::StaleWhileRevalidate);
+                let reason = Reason::StaleWhileRevalidate;
                 return self.reuse(&asked, &facts, route, candidate, CacheResult::Stale, reason);
             }
             Verdict::Validate(reason) => (Cause::Validate, reason),
@@ -157,13 +157,14 @@ impl Proxy {
             return self.fail(&asked, Some(route.index), Failure::ONLY_IF_CACHED, outcome);
         }
         let flight = found.flight_key(&key, &self, Selecting::Asked(&asked));
-        let stand_in = found
-            .candidate()
+        // What is not for this request, confirmed or not, does not stand in for its answer either.
+        let selected = found.candidate().filter(|_| cause == Cause::Validate);
+        let stand_in = selected
             .filter(|candidate| reuse::stale_if_error(&candidate.stored.head, &facts, policy, asked.now));
         if let Some(candidate) = stand_in
             && self.shared.backoff.holds(flight, asked.now)
         {
-            let reason = Some(Reason::OriginBackOff);
+            let reason = Reason::OriginBackOff;
             return self.reuse(&asked, &facts, route, candidate, CacheResult::Stale, reason);
         }
         // Nor would a HEAD be worth a whole response that is not going to be stored.
@@ -183,9 +184,10 @@ impl Proxy {
 
         // Collapse and forward: one fetch, shared by all who may share it.
         let mut outcome = Outcome::forwarded(CacheResult::Miss, reason);
-        let Some(errand) = self.errand(&asked, &facts, route, &key, &found, cause) else {
+        let Some(mut errand) = self.errand(&asked, &facts, route, &key, &found, cause) else {
             return self.fail(&asked, Some(route.index), Failure::UNFORWARDABLE, outcome);
         };
+        errand.options = self.relaying(&asked, route, &connection);
         let obtained = Box::pin(self.obtain(&asked, route, errand, flight, &mut outcome)).await;
 
         // Deliver (and record, when the last byte is out).
@@ -202,7 +204,7 @@ impl Proxy {
             }
             Got::Failed(failure) => match stand_in {
                 Some(candidate) if !self.is_purged(&candidate.stored.head, &key) => {
-                    let reason = Some(Reason::StaleIfError);
+                    let reason = Reason::StaleIfError;
                     self.reuse(&asked, &facts, route, candidate, CacheResult::Stale, reason)
                 }
                 _ => {
@@ -210,12 +212,12 @@ impl Proxy {
                     self.fail(&asked, Some(route.index), failure, outcome)
                 }
             },
-            Got::Impatient => match (route.on_collapse_timeout, found.candidate()) {
+            Got::Impatient => match (route.on_collapse_timeout, selected) {
                 (OnCollapseTimeout::Stale, Some(candidate))
                     if reuse::stale_on_timeout(&candidate.stored.head, &facts, policy, asked.now)
                         && !self.is_purged(&candidate.stored.head, &key) =>
                 {
-                    let reason = Some(Reason::StaleOnTimeout);
+                    let reason = Reason::StaleOnTimeout;
                     self.reuse(&asked, &facts, route, candidate, CacheResult::Stale, reason)
                 }
                 _ => self.fail(&asked, Some(route.index), Failure::COLLAPSE_TIMEOUT, outcome),
@@ -231,7 +233,7 @@ impl Proxy {
         route: &Arc<Route>,
         candidate: &Candidate,
         result: CacheResult,
-        reason: Option<Reason>,
+        reason: Reason,
     ) -> Response<Delivery> {
         let head = &candidate.stored.head;
         let mut outcome = Outcome::reused(result, candidate.tier, reason);
@@ -273,7 +275,7 @@ impl Proxy {
                 Some(reused_age)
             }
             How::Found(tier) => {
-                outcome = Outcome::reused(CacheResult::Hit, tier, None);
+                outcome = Outcome::reused(CacheResult::Hit, tier, Reason::Fresh);
                 Some(reused_age)
             }
         };
@@ -282,7 +284,8 @@ impl Proxy {
         self.answer(asked, facts, route.index, Reused { head, own_fields, source, age }, outcome)
     }
 
-    /// Renews a response in the background; whoever asked is answered already. One per flight.
+    /// Renews a response in the background; whoever asked is answered already. One per flight: whether
+    /// this request began it.
     fn refresh(
         self: &Arc<Self>,
         asked: &Asked,
@@ -290,16 +293,18 @@ impl Proxy {
         route: &Arc<Route>,
         key: &PrimaryKey,
         found: &Found,
-    ) {
+    ) -> bool {
         let flight = found.flight_key(key, self, Selecting::Asked(asked));
         if self.shared.backoff.holds(flight, asked.now) {
-            return;
+            return false;
         }
         if let Some(errand) = self.errand(asked, facts, route, key, found, Cause::Refresh)
             && let Joined::Leader(lead) = self.join(flight, &errand)
         {
             drop(errand.start(Some(lead)));
+            return true;
         }
+        false
     }
 
     /// The fetch that this request would cause; `None` for a target that cannot be forwarded.
@@ -336,6 +341,7 @@ impl Proxy {
             found: found.clone(),
             wanted,
             cause,
+            options: SendOptions::default(),
         })
     }
 
@@ -481,13 +487,12 @@ fn judge<'f>(found: &'f Found, facts: &RequestFacts, route: &Route, asked: &Aske
         Some(withdrawn) => reuse::judge_withdrawn(head, facts, &route.policy, withdrawn, asked.now),
     };
     match reuse {
-        Reuse::Fresh | Reuse::StaleWhileRevalidate if !part_suffices(asked, facts, head) => {
-            Verdict::Fetch(Reason::PartMissing)
-        }
+        Reuse::Unusable(reason) => Verdict::Fetch(reason),
+        // Nor does it help to have a part confirmed that does not hold what is asked for.
+        _ if !part_suffices(asked, facts, head) => Verdict::Fetch(Reason::PartMissing),
         Reuse::Fresh => Verdict::Fresh(candidate),
         Reuse::StaleWhileRevalidate => Verdict::StaleWhileRevalidate(candidate),
         Reuse::Validate(reason) => Verdict::Validate(reason),
-        Reuse::Unusable(reason) => Verdict::Fetch(reason),
     }
 }
 

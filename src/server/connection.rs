@@ -47,6 +47,8 @@ pub(super) async fn serve<A: App>(
         let answering = app.answer(request, connection, refused);
         async move {
             let mut response = answering.await;
+            // What came before it goes out before it.
+            ending.0.interim_ended().await;
             if ending.is_last(room, response.status()) {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }

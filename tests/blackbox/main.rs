@@ -15,6 +15,7 @@ mod freshness;
 mod hostile_redis;
 mod limits;
 mod purge;
+mod reasons;
 mod redis;
 mod rfc;
 mod sharing;

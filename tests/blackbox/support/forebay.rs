@@ -179,6 +179,16 @@ pub(crate) fn command(arguments: &[&str]) -> Output {
     binary().args(arguments).output().expect("the binary runs")
 }
 
+/// What `forebay explain` says of this file with these arguments.
+pub(crate) fn explain(config: &str, arguments: &[&str]) -> Output {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("proxy.toml");
+    std::fs::write(&file, config).expect("a configuration file");
+    let mut command = binary();
+    command.args(["explain", "--config"]).arg(&file).args(arguments);
+    command.output().expect("the binary runs")
+}
+
 fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
     // Nothing of the surroundings may change what a test sees.

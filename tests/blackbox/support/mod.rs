@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 pub(crate) use client::{Answer, Client, fan_out, get, request, send, try_fan_out};
-pub(crate) use forebay::{Config, Forebay, check, command};
+pub(crate) use forebay::{Config, Forebay, check, command, explain, value};
 pub(crate) use message::{End, Framing};
 pub(crate) use origin::{Exchange, Origin};
 pub(crate) use redis::Redis;
