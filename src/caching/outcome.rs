@@ -15,7 +15,10 @@
 //! | RFC 9211 2.8: detail is a token | [`CacheStatus::detail`] | `every_code_is_a_token_of_its_own` |
 
 use http::StatusCode;
-use http::header::{CACHE_STATUS, HeaderMap, HeaderValue};
+use http::header::{CACHE_STATUS, Entry, HeaderMap, HeaderName, HeaderValue};
+
+/// The field that says in one word how the cache answered.
+pub const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 
 /// Writes the enum and the lookups from one table, so that no reason can lack a part.
 macro_rules! reasons {
@@ -380,7 +383,16 @@ impl<'a> CacheStatus<'a> {
 
     /// Adds our member after those of the caches nearer to the origin, which stay as they are.
     pub fn append_to(&self, headers: &mut HeaderMap) {
-        headers.append(CACHE_STATUS, self.to_value());
+        match headers.entry(CACHE_STATUS) {
+            // An empty list, of one cache that had nothing to say or of a head with room for ours.
+            Entry::Occupied(mut theirs) if theirs.get().is_empty() && theirs.iter().nth(1).is_none() => {
+                theirs.insert(self.to_value());
+            }
+            Entry::Occupied(mut theirs) => theirs.append(self.to_value()),
+            Entry::Vacant(room) => {
+                room.insert(self.to_value());
+            }
+        }
     }
 }
 

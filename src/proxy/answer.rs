@@ -14,15 +14,17 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Ver
 use super::Proxy;
 use super::asked::{Asked, Outcome};
 use super::deliver::{Content, Delivery, PIECE};
+use super::errand::Landed;
 use super::error::Failure;
 use super::record::Record;
 use crate::caching::admission::RequestFacts;
-use crate::caching::outcome::{CacheResult, Reason};
+use crate::caching::age::age_seconds;
+use crate::caching::outcome::{CacheResult, Reason, X_CACHE};
 use crate::caching::stored::StoredHead;
 use crate::collapse::fill::{Fill, FillReader};
-use crate::semantics::fields;
 use crate::semantics::preconditions::{self, Precondition};
 use crate::semantics::range::{self, ByteRange, ContentRange, Multipart, RangeVerdict, Representation};
+use crate::semantics::{UnixMillis, fields};
 use crate::upstream::AnswerBody;
 
 /// Where a stored response's content is read from.
@@ -69,16 +71,39 @@ impl Source {
 pub(super) struct Reused<'a> {
     /// Its head.
     pub head: &'a StoredHead,
-    /// Fields for this client alone, where they differ from the stored ones: those it fetched itself.
-    pub own_fields: Option<&'a HeaderMap>,
+    /// Which fields the client is given.
+    pub fields: Given<'a>,
     /// Its content.
     pub source: Source,
-    /// What `Age` says, if it is to be there.
-    pub age: Option<HeaderValue>,
 }
 
-/// The name of the header that says in one word how the cache answered.
-pub(super) const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
+/// To whom a response is told.
+#[derive(Debug)]
+pub(super) enum Given<'a> {
+    /// To the client that fetched it: the fields as they came for it (a qualified `private`, the origin's
+    /// own `Age`).
+    First(&'a HeaderMap),
+    /// To any other: the stored fields, and how old it is by now (RFC 9111 5.1).
+    Again {
+        /// What `Age` says.
+        age: HeaderValue,
+    },
+}
+
+impl<'a> Given<'a> {
+    /// A stored response, as of `now`.
+    pub(super) fn again(head: &StoredHead, now: UnixMillis) -> Self {
+        Self::Again { age: HeaderValue::from(age_seconds(head.current_age(now))) }
+    }
+
+    /// What a fetch came to: to the client that caused it, or to one that waited for it.
+    pub(super) fn landed(landed: &'a Landed, is_first: bool, now: UnixMillis) -> Self {
+        match &landed.own_fields {
+            Some(own) if is_first => Self::First(own),
+            _ => Self::again(&landed.head, now),
+        }
+    }
+}
 
 impl Proxy {
     /// Answers from a stored response, or from one that is being stored.
@@ -90,28 +115,21 @@ impl Proxy {
         reused: Reused<'_>,
         mut outcome: Outcome,
     ) -> Response<Delivery> {
-        let Reused { head, own_fields, source, age } = reused;
-        let mut headers = HeaderMap::with_capacity(head.fields.len() + 6);
+        let Reused { head, fields, source } = reused;
         let not_modified = facts.conditional
             && head.status == StatusCode::OK
             && precondition(asked, head) == Precondition::NotModified;
-        let (status, content) = if not_modified {
-            copy_for_304(head, &mut headers);
-            (StatusCode::NOT_MODIFIED, Content::Empty)
+        let (status, headers, content) = if not_modified {
+            (StatusCode::NOT_MODIFIED, copy_for_304(head, fields), Content::Empty)
         } else {
-            match own_fields {
-                Some(own) => headers.extend(own.clone()),
-                None => headers.extend(head.fields.iter().map(|(name, value)| (name.clone(), value.clone()))),
-            }
+            let mut headers = match fields {
+                Given::First(own) => own.clone(),
+                Given::Again { age } => head.fields.to_answer(age),
+            };
             let (status, content) = select(asked, facts, head, source, &mut headers);
-            if status == StatusCode::RANGE_NOT_SATISFIABLE {
-                outcome.reason = Some(Reason::RangeNotSatisfiable);
-            }
-            (status, trailed(asked, head, status, content, &mut headers))
+            let content = trailed(asked, head, status, content, &mut headers);
+            (status, headers, content)
         };
-        if let Some(age) = age {
-            headers.insert(AGE, age);
-        }
         if status == StatusCode::RANGE_NOT_SATISFIABLE && outcome.fwd.is_none() {
             outcome.reason = Some(Reason::RangeNotSatisfiable);
         }
@@ -168,17 +186,19 @@ impl Proxy {
         content: Content,
         outcome: Outcome,
     ) -> Response<Delivery> {
-        if !takes_trailers(asked) || content.length().is_some() {
+        // A stated length leaves no room for trailers (RFC 9112 7.1.2).
+        let has_trailers = content.length().is_none() && takes_trailers(asked);
+        if !has_trailers {
             headers.remove(TRAILER);
         }
         let server = &self.site.rules.server;
         if let Some(status) = outcome.cache_status(&server.name) {
             status.append_to(&mut headers);
         }
-        if server.x_cache
-            && let Some(word) = outcome.result.x_cache()
-        {
+        if let Some(word) = outcome.result.x_cache().filter(|_| server.x_cache) {
             headers.insert(X_CACHE, word);
+        } else if headers.get(X_CACHE).is_some_and(HeaderValue::is_empty) {
+            headers.remove(X_CACHE);
         }
         let record = Record::of(self, asked, route, status, outcome);
         let delivery = match content {
@@ -315,9 +335,11 @@ fn trailed(
     content: Content,
     headers: &mut HeaderMap,
 ) -> Content {
+    if head.trailers.is_empty() {
+        return content;
+    }
     let is_whole = head.part.is_none() && status == head.status;
-    let fits = is_whole && *asked.method() == Method::GET && takes_trailers(asked);
-    if head.trailers.is_empty() || !fits {
+    if !is_whole || *asked.method() != Method::GET || !takes_trailers(asked) {
         return content;
     }
     let mut trailers = HeaderMap::with_capacity(head.trailers.len());
@@ -342,13 +364,18 @@ fn cut(body: &Bytes, range: ByteRange) -> Bytes {
 }
 
 /// RFC 9110 15.4.5: the fields a 200 would have had that concern the cached response, no others.
-fn copy_for_304(head: &StoredHead, headers: &mut HeaderMap) {
+fn copy_for_304(head: &StoredHead, fields: Given<'_>) -> HeaderMap {
     use http::header::{CACHE_CONTROL, CONTENT_LOCATION, EXPIRES, VARY, VIA};
     const KEPT: [HeaderName; 8] =
         [CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, LAST_MODIFIED, VARY, VIA];
+    let mut headers = HeaderMap::with_capacity(KEPT.len() + 2);
     for (name, value) in &head.fields {
         if KEPT.contains(name) || name.as_str() == "cdn-cache-control" {
             headers.append(name.clone(), value.clone());
         }
     }
+    if let Given::Again { age } = fields {
+        headers.insert(AGE, age);
+    }
+    headers
 }

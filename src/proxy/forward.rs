@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
-use super::answer::Reused;
+use super::answer::{Given, Reused};
 use super::asked::{Asked, Outcome};
 use super::deliver::Delivery;
 use super::errand::{Arrival, Errand};
@@ -99,8 +99,11 @@ impl Proxy {
             head.stamp = purged.unwrap_or(stamp);
             outcome.told.stored = true;
             if let Got::Landed(landed, source) = own(errand.take_in(head, answer, arrival)).await {
-                let own_fields = landed.own_fields.as_ref();
-                let reused = Reused { head: &landed.head, own_fields, source, age: None };
+                let reused = Reused {
+                    head: &landed.head,
+                    fields: Given::landed(&landed, true, arrival.received),
+                    source,
+                };
                 return self.answer(&asked, &RequestFacts::default(), route.index, reused, outcome);
             }
             return self.fail(&asked, Some(route.index), Failure::INTERNAL, outcome);

@@ -31,14 +31,14 @@ mod tunnel;
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Method, Request, Response};
+use http::{Method, Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
 pub use instance::{Instance, SetupError};
 pub use site::{Proxy, Shared, Site};
 
-use self::answer::{Reused, Source, part_suffices};
+use self::answer::{Given, Reused, Source, part_suffices};
 use self::asked::{Asked, Outcome};
 use self::deliver::Delivery;
 use self::errand::{Errand, How, Landed, Obtained, Wanted};
@@ -46,7 +46,6 @@ use self::error::Failure;
 use self::forward::{Forwarding, request_body};
 use self::lookup::{Candidate, Found, Reading, Selecting};
 use crate::caching::admission::{self, Admission, MethodClass, RequestFacts};
-use crate::caching::age::age_seconds;
 use crate::caching::key::PrimaryKey;
 use crate::caching::outcome::{CacheResult, Reason};
 use crate::caching::policy::Policy;
@@ -73,40 +72,41 @@ impl Proxy {
         // Receive: one reading of the message; what is ambiguous was refused at the wire. At once, so that
         // a client which left before anything else could be done is written down as well.
         let (head, body) = request.into_parts();
-        let asked = Asked::receive(&self, head, connection.peer(), !body.is_end_stream());
-        self.live(asked, body, connection, refused)
-    }
+        let mut asked = Asked::receive(&self, head, connection.peer(), !body.is_end_stream());
+        // A block, not a function: what it captures is not kept twice, and every open connection has one.
+        async move {
+            if let Some(refusal) = refused {
+                asked.refused(connection.refused_line());
+                return self.fail(
+                    &asked,
+                    None,
+                    Failure::from(refusal),
+                    Outcome::new(CacheResult::Error, None),
+                );
+            }
 
-    async fn live(
-        self: Arc<Self>,
-        mut asked: Asked,
-        body: Incoming,
-        connection: Connection,
-        refused: Option<Refusal>,
-    ) -> Response<Delivery> {
-        if let Some(refusal) = refused {
-            asked.refused(connection.refused_line());
-            return self.fail(&asked, None, Failure::from(refusal), Outcome::new(CacheResult::Error, None));
-        }
+            // A PURGE is for the cache itself, and only from who may send it.
+            if purge_method::is_purge(asked.method()) {
+                return Box::pin(self.purge_method(&asked)).await;
+            }
 
-        // A PURGE is for the cache itself, and only from who may send it.
-        if purge_method::is_purge(asked.method()) {
-            return Box::pin(self.purge_method(&asked)).await;
-        }
+            // Select the route: the most specific host, then the most specific path.
+            let Some(selected) = self.site.rules.select(asked.authority(), asked.path()) else {
+                let outcome = Outcome::new(CacheResult::Error, None);
+                return self.fail(&asked, None, Failure::NO_ROUTE, outcome);
+            };
+            let route = selected.route;
+            asked.route = Some(route.index);
 
-        // Select the route: the most specific host, then the most specific path.
-        let Some(selected) = self.site.rules.select(asked.authority(), asked.path()) else {
-            let outcome = Outcome::new(CacheResult::Error, None);
-            return self.fail(&asked, None, Failure::NO_ROUTE, outcome);
-        };
-        let route = selected.route;
-        asked.route = Some(route.index);
-
-        // Admit: is this request the cache's business at all?
-        let policy = &route.policy;
-        let facts =
-            match admission::admit(asked.method(), asked.headers(), asked.has_body, asked.upgrades(), policy)
-            {
+            // Admit: is this request the cache's business at all?
+            let policy = &route.policy;
+            let facts = match admission::admit(
+                asked.method(),
+                asked.headers(),
+                asked.has_body,
+                asked.upgrades(),
+                policy,
+            ) {
                 Admission::Lookup(facts) => facts,
                 Admission::Forward(reason, facts) => {
                     let facts = policy.cache.then_some(&facts);
@@ -115,113 +115,119 @@ impl Proxy {
                     return Box::pin(self.forward(asked, forwarding)).await;
                 }
             };
-        // What leaves the hit path is boxed: a hit does not carry the room that a miss needs.
-        let forward_as_it_is = |asked: Asked, reason: Reason| {
-            let body = crate::upstream::RequestBody::Empty;
-            Box::pin(
-                self.forward(asked, Forwarding { route, reason, facts: None, body, connection: &connection }),
-            )
-        };
-        let in_key = self.fields_named(Selecting::Asked(&asked), &policy.key.headers);
-        let Ok(key) = policy.key.key(Asked::SCHEME, asked.authority(), asked.target(), in_key) else {
-            return forward_as_it_is(asked, Reason::KeyTooLong).await;
-        };
+            // What leaves the hit path is boxed: a hit does not carry the room that a miss needs.
+            let forward_as_it_is =
+                |asked: Asked, reason: Reason| {
+                    let body = crate::upstream::RequestBody::Empty;
+                    Box::pin(self.forward(
+                        asked,
+                        Forwarding { route, reason, facts: None, body, connection: &connection },
+                    ))
+                };
+            let in_key = self.fields_named(Selecting::Asked(&asked), &policy.key.headers);
+            let Ok(key) = policy.key.key(Asked::SCHEME, asked.authority(), asked.target(), in_key) else {
+                return forward_as_it_is(asked, Reason::KeyTooLong).await;
+            };
 
-        // Look up and judge reuse: memory first, and Redis only when memory does not answer.
-        let mut found = self.look_in_memory(&key, Selecting::Asked(&asked), asked.now);
-        let mut verdict = judge(&found, &facts, route, &asked);
-        if verdict.wants_more() {
-            let remote =
-                Box::pin(self.look_in_redis(&key, Selecting::Asked(&asked), Reading::Shared, asked.now))
-                    .await;
-            found = found.or_better(remote);
-            verdict = judge(&found, &facts, route, &asked);
-        }
-        let (cause, reason) = match verdict {
-            Verdict::Fresh(candidate) => {
-                let early = reuse::refresh_early(&candidate.stored.head, policy, asked.now, fastrand::f64())
-                    && self.refresh(&asked, &facts, route, &key, &found);
-                let reason = if early { Reason::EarlyRefresh } else { Reason::Fresh };
-                return self.reuse(&asked, &facts, route, candidate, CacheResult::Hit, reason);
+            // Look up and judge reuse: memory first, and Redis only when memory does not answer.
+            let mut found = self.look_in_memory(&key, Selecting::Asked(&asked), asked.now);
+            let mut verdict = judge(&found, &facts, route, &asked);
+            if verdict.wants_more() {
+                let remote =
+                    Box::pin(self.look_in_redis(&key, Selecting::Asked(&asked), Reading::Shared, asked.now))
+                        .await;
+                found = found.or_better(remote);
+                verdict = judge(&found, &facts, route, &asked);
             }
-            Verdict::StaleWhileRevalidate(candidate) => {
-                self.refresh(&asked, &facts, route, &key, &found);
-                let reason = Reason::StaleWhileRevalidate;
+            let (cause, reason) = match verdict {
+                Verdict::Fresh(candidate) => {
+                    let early =
+                        reuse::refresh_early(&candidate.stored.head, policy, asked.now, fastrand::f64())
+                            && self.refresh(&asked, &facts, route, &key, &found);
+                    let reason = if early { Reason::EarlyRefresh } else { Reason::Fresh };
+                    return self.reuse(&asked, &facts, route, candidate, CacheResult::Hit, reason);
+                }
+                Verdict::StaleWhileRevalidate(candidate) => {
+                    self.refresh(&asked, &facts, route, &key, &found);
+                    let reason = Reason::StaleWhileRevalidate;
+                    return self.reuse(&asked, &facts, route, candidate, CacheResult::Stale, reason);
+                }
+                Verdict::Validate(reason) => (Cause::Validate, reason),
+                Verdict::Fetch(reason) => (Cause::Miss, reason),
+            };
+            if facts.only_if_cached() {
+                let outcome = Outcome::new(CacheResult::Error, Some(Reason::OnlyIfCached));
+                return self.fail(&asked, Some(route.index), Failure::ONLY_IF_CACHED, outcome);
+            }
+            let flight = found.flight_key(&key, &self, Selecting::Asked(&asked));
+            // What is not for this request, confirmed or not, does not stand in for its answer either.
+            let selected = found.candidate().filter(|_| cause == Cause::Validate);
+            let stand_in = selected
+                .filter(|candidate| reuse::stale_if_error(&candidate.stored.head, &facts, policy, asked.now));
+            if let Some(candidate) = stand_in
+                && self.shared.backoff.holds(flight, asked.now)
+            {
+                let reason = Reason::OriginBackOff;
                 return self.reuse(&asked, &facts, route, candidate, CacheResult::Stale, reason);
             }
-            Verdict::Validate(reason) => (Cause::Validate, reason),
-            Verdict::Fetch(reason) => (Cause::Miss, reason),
-        };
-        if facts.only_if_cached() {
-            let outcome = Outcome::new(CacheResult::Error, Some(Reason::OnlyIfCached));
-            return self.fail(&asked, Some(route.index), Failure::ONLY_IF_CACHED, outcome);
-        }
-        let flight = found.flight_key(&key, &self, Selecting::Asked(&asked));
-        // What is not for this request, confirmed or not, does not stand in for its answer either.
-        let selected = found.candidate().filter(|_| cause == Cause::Validate);
-        let stand_in = selected
-            .filter(|candidate| reuse::stale_if_error(&candidate.stored.head, &facts, policy, asked.now));
-        if let Some(candidate) = stand_in
-            && self.shared.backoff.holds(flight, asked.now)
-        {
-            let reason = Reason::OriginBackOff;
-            return self.reuse(&asked, &facts, route, candidate, CacheResult::Stale, reason);
-        }
-        // Nor would a HEAD be worth a whole response that is not going to be stored.
-        let alone = facts.conditional || facts.range || facts.method == MethodClass::Head;
-        let passes_by = matches!(found, Found::HitForMiss) && alone;
-        if passes_by {
-            return forward_as_it_is(asked, Reason::HitForMiss).await;
-        }
-
-        if facts.method == MethodClass::Head
-            && let Some(candidate) = found.candidate()
-        {
-            // What is stored is asked about with HEAD itself (RFC 9111 4.3.5): no content moves.
-            let errand = self.errand(&asked, &facts, route, &key, &found, Cause::Validate);
-            return Box::pin(self.ask_with_head(asked, route, reason, candidate, errand, &connection)).await;
-        }
-
-        // Collapse and forward: one fetch, shared by all who may share it.
-        let mut outcome = Outcome::forwarded(CacheResult::Miss, reason);
-        let Some(mut errand) = self.errand(&asked, &facts, route, &key, &found, cause) else {
-            return self.fail(&asked, Some(route.index), Failure::UNFORWARDABLE, outcome);
-        };
-        errand.options = self.relaying(&asked, route, &connection);
-        let obtained = Box::pin(self.obtain(&asked, route, errand, flight, &mut outcome)).await;
-
-        // Deliver (and record, when the last byte is out).
-        match obtained {
-            Got::Landed(landed, source) => {
-                self.deliver_landed(&asked, &facts, route, &landed, source, outcome)
+            // Nor would a HEAD be worth a whole response that is not going to be stored.
+            let alone = facts.conditional || facts.range || facts.method == MethodClass::Head;
+            let passes_by = matches!(found, Found::HitForMiss) && alone;
+            if passes_by {
+                return forward_as_it_is(asked, Reason::HitForMiss).await;
             }
-            Got::Passed(passed) => {
-                outcome.result = CacheResult::Miss;
-                outcome.reason = Some(passed.reason);
-                outcome.told.status = Some(passed.status);
-                outcome.origin = Some(passed.took);
-                self.pass(&asked, route.index, passed.status, passed.headers, passed.body, outcome)
+
+            if facts.method == MethodClass::Head
+                && let Some(candidate) = found.candidate()
+            {
+                // What is stored is asked about with HEAD itself (RFC 9111 4.3.5): no content moves.
+                let errand = self.errand(&asked, &facts, route, &key, &found, Cause::Validate);
+                return Box::pin(self.ask_with_head(asked, route, reason, candidate, errand, &connection))
+                    .await;
             }
-            Got::Failed(failure) => match stand_in {
-                Some(candidate) if !self.is_purged(&candidate.stored.head, &key) => {
-                    let reason = Reason::StaleIfError;
-                    self.reuse(&asked, &facts, route, candidate, CacheResult::Stale, reason)
+
+            // Collapse and forward: one fetch, shared by all who may share it.
+            let mut outcome = Outcome::forwarded(CacheResult::Miss, reason);
+            let Some(mut errand) = self.errand(&asked, &facts, route, &key, &found, cause) else {
+                return self.fail(&asked, Some(route.index), Failure::UNFORWARDABLE, outcome);
+            };
+            errand.options = self.relaying(&asked, route, &connection);
+            let obtained = Box::pin(self.obtain(&asked, route, errand, flight, &mut outcome)).await;
+
+            // Deliver (and record, when the last byte is out).
+            match obtained {
+                Got::Landed(landed, source) => {
+                    self.deliver_landed(&asked, &facts, route, &landed, source, outcome)
                 }
-                _ => {
-                    let failure = failure.where_stored(found.candidate().map(|stored| &stored.stored.head));
-                    self.fail(&asked, Some(route.index), failure, outcome)
+                Got::Passed(passed) => {
+                    outcome.result = CacheResult::Miss;
+                    outcome.reason = Some(passed.reason);
+                    outcome.told.status = Some(passed.status);
+                    outcome.origin = Some(passed.took);
+                    self.pass(&asked, route.index, passed.status, passed.headers, passed.body, outcome)
                 }
-            },
-            Got::Impatient => match (route.on_collapse_timeout, selected) {
-                (OnCollapseTimeout::Stale, Some(candidate))
-                    if reuse::stale_on_timeout(&candidate.stored.head, &facts, policy, asked.now)
-                        && !self.is_purged(&candidate.stored.head, &key) =>
-                {
-                    let reason = Reason::StaleOnTimeout;
-                    self.reuse(&asked, &facts, route, candidate, CacheResult::Stale, reason)
-                }
-                _ => self.fail(&asked, Some(route.index), Failure::COLLAPSE_TIMEOUT, outcome),
-            },
+                Got::Failed(failure) => match stand_in {
+                    Some(candidate) if !self.is_purged(&candidate.stored.head, &key) => {
+                        let reason = Reason::StaleIfError;
+                        self.reuse(&asked, &facts, route, candidate, CacheResult::Stale, reason)
+                    }
+                    _ => {
+                        let failure =
+                            failure.where_stored(found.candidate().map(|stored| &stored.stored.head));
+                        self.fail(&asked, Some(route.index), failure, outcome)
+                    }
+                },
+                Got::Impatient => match (route.on_collapse_timeout, selected) {
+                    (OnCollapseTimeout::Stale, Some(candidate))
+                        if reuse::stale_on_timeout(&candidate.stored.head, &facts, policy, asked.now)
+                            && !self.is_purged(&candidate.stored.head, &key) =>
+                    {
+                        let reason = Reason::StaleOnTimeout;
+                        self.reuse(&asked, &facts, route, candidate, CacheResult::Stale, reason)
+                    }
+                    _ => self.fail(&asked, Some(route.index), Failure::COLLAPSE_TIMEOUT, outcome),
+                },
+            }
         }
     }
 
@@ -238,9 +244,9 @@ impl Proxy {
         let head = &candidate.stored.head;
         let mut outcome = Outcome::reused(result, candidate.tier, reason);
         outcome.ttl = Some(head.remaining(asked.now));
-        let age = Some(HeaderValue::from(age_seconds(head.current_age(asked.now))));
         let source = Source::Whole(candidate.stored.body.clone());
-        self.answer(asked, facts, route.index, Reused { head, own_fields: None, source, age }, outcome)
+        let reused = Reused { head, fields: Given::again(head, asked.now), source };
+        self.answer(asked, facts, route.index, reused, outcome)
     }
 
     /// Answers with what a fetch came to.
@@ -255,33 +261,20 @@ impl Proxy {
     ) -> Response<Delivery> {
         let head = &landed.head;
         let now = clock::wall();
-        let reused_age = HeaderValue::from(age_seconds(head.current_age(now)));
         outcome.origin = landed.took;
-        let age = match landed.how {
-            How::Fetched => {
-                outcome.told.status = Some(head.status);
-                outcome.told.stored = landed.stored;
-                outcome.told.collapsed.then_some(reused_age)
-            }
-            How::Completed => {
-                outcome.told.status = Some(http::StatusCode::PARTIAL_CONTENT);
-                outcome.told.stored = landed.stored;
-                Some(reused_age)
-            }
+        outcome.told.stored = landed.stored;
+        match landed.how {
+            How::Fetched => outcome.told.status = Some(head.status),
+            How::Completed => outcome.told.status = Some(http::StatusCode::PARTIAL_CONTENT),
             How::Revalidated => {
                 outcome.result = CacheResult::Revalidated;
                 outcome.told.status = Some(http::StatusCode::NOT_MODIFIED);
-                outcome.told.stored = landed.stored;
-                Some(reused_age)
             }
-            How::Found(tier) => {
-                outcome = Outcome::reused(CacheResult::Hit, tier, Reason::Fresh);
-                Some(reused_age)
-            }
-        };
+            How::Found(tier) => outcome = Outcome::reused(CacheResult::Hit, tier, Reason::Fresh),
+        }
         outcome.ttl = Some(head.remaining(now));
-        let own_fields = landed.own_fields.as_ref().filter(|_| !outcome.told.collapsed);
-        self.answer(asked, facts, route.index, Reused { head, own_fields, source, age }, outcome)
+        let fields = Given::landed(landed, !outcome.told.collapsed, now);
+        self.answer(asked, facts, route.index, Reused { head, fields, source }, outcome)
     }
 
     /// Renews a response in the background; whoever asked is answered already. One per flight: whether

@@ -15,6 +15,7 @@
 //! The common read, a whole head at once, goes from the socket straight into the engine's buffer and is
 //! scanned there.
 
+use std::cell::RefCell;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -41,6 +42,14 @@ const LINGER_TIME: Duration = Duration::from_secs(1);
 /// way. While the process stops, that is one that has never said anything; where others wait for its
 /// place, one that was answered just now.
 const COURTESY: Duration = Duration::from_secs(1);
+
+/// Up to this many bytes, a head and its content cost less as one copy of both than as two pieces: the
+/// kernel's way for a plain send is shorter than the one for several pieces.
+const SMALL: usize = 4 * 1024;
+
+thread_local! {
+    static SMALL_WRITE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// A client's socket, as the engine sees it.
 #[derive(Debug)]
@@ -354,7 +363,17 @@ impl AsyncWrite for Gate {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         ready!(this.poll_interim(cx))?;
-        let written = Pin::new(&mut this.socket).poll_write_vectored(cx, bufs);
+        let socket = Pin::new(&mut this.socket);
+        let length: usize = bufs.iter().map(|buf| buf.len()).sum();
+        let written = if length > SMALL {
+            socket.poll_write_vectored(cx, bufs)
+        } else {
+            SMALL_WRITE.with_borrow_mut(|joined| {
+                joined.clear();
+                bufs.iter().for_each(|buf| joined.extend_from_slice(buf));
+                socket.poll_write(cx, joined)
+            })
+        };
         this.timed(cx, written)
     }
 

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
-use std::task::Context;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
@@ -116,9 +116,9 @@ impl Connection {
         self.0.relay.take(cx)
     }
 
-    /// Waits until the gate has taken every interim response; no more are taken in for this request.
-    pub(crate) async fn interim_ended(&self) {
-        self.0.relay.end().await;
+    /// Ready when the gate has taken every interim response; no more are taken in for this request.
+    pub(crate) fn poll_interim_ended(&self, cx: &Context<'_>) -> Poll<()> {
+        self.0.relay.poll_end(cx)
     }
 
     pub(super) fn relay_state(&self) -> &Relay {

@@ -8,7 +8,6 @@
 //! byte it has, so that an interim response never stands inside another message; and the service keeps
 //! a final response back until then.
 
-use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -102,22 +101,19 @@ impl Relay {
         Some(taken)
     }
 
-    /// Waits until nothing waits, and takes nothing in from then on: the final response may go out.
-    pub(super) async fn end(&self) {
+    /// Ready when nothing waits, and then takes nothing in any more: the final response may go out.
+    pub(super) fn poll_end(&self, cx: &Context<'_>) -> Poll<()> {
         if !self.open.load(Relaxed) {
-            return;
+            return Poll::Ready(());
         }
-        poll_fn(|cx| {
-            let mut outbox = self.lock();
-            if !outbox.waiting.is_empty() {
-                outbox.service = Some(cx.waker().clone());
-                return Poll::Pending;
-            }
-            *outbox = Outbox::default();
-            self.open.store(false, Relaxed);
-            Poll::Ready(())
-        })
-        .await;
+        let mut outbox = self.lock();
+        if !outbox.waiting.is_empty() {
+            outbox.service = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        *outbox = Outbox::default();
+        self.open.store(false, Relaxed);
+        Poll::Ready(())
     }
 
     /// Nothing that can panic runs under the lock.
@@ -143,8 +139,6 @@ fn head(status: StatusCode, fields: &HeaderMap) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::future::Future;
-    use std::pin::pin;
 
     use http::HeaderValue;
 
@@ -176,15 +170,9 @@ mod tests {
         assert_eq!(connection.interim(&cx()), None);
         hints(&interim);
         hints(&interim);
-        {
-            let mut final_one = pin!(connection.interim_ended());
-            assert!(
-                final_one.as_mut().poll(&mut cx()).is_pending(),
-                "it waits for those that came before it"
-            );
-            assert_eq!(connection.interim(&cx()).as_deref(), Some(&[HINTS, HINTS].concat()[..]));
-            assert!(final_one.as_mut().poll(&mut cx()).is_ready());
-        }
+        assert!(connection.poll_interim_ended(&cx()).is_pending(), "it waits for those that came before it");
+        assert_eq!(connection.interim(&cx()).as_deref(), Some(&[HINTS, HINTS].concat()[..]));
+        assert!(connection.poll_interim_ended(&cx()).is_ready());
         hints(&interim);
         assert_eq!(connection.interim(&cx()), None, "too late");
         connection.end();

@@ -162,7 +162,8 @@ impl Line {
         let Some(link) = shared.link.load_full() else { return Err(Failure::NotAsked) };
         counters.sent();
         let begun = clock::monotonic();
-        let result = call(link).await;
+        // The library's futures are of many kilobytes, which whatever waits for them would carry and copy.
+        let result = Box::pin(call(link)).await;
         let now = clock::monotonic();
         let took = now.saturating_duration_since(begun);
         shared.context.observer.observe(command, took);
