@@ -56,6 +56,7 @@ pub(super) const MEMORY: &[Key] = &[key("max_size", r#""256MiB""#), key("max_obj
 /// `[redis]`.
 pub(super) const REDIS: &[Key] = &[
     key("url", NONE),
+    key("ca", NONE),
     key("prefix", r#""forebay""#),
     key("read_timeout", r#""50ms""#),
     key("write_timeout", r#""250ms""#),
@@ -131,16 +132,6 @@ pub(super) const NOT_YET: &[NotYet] = &[
         key: "tags",
         beginning: "",
         says: "does nothing yet: this release cannot purge by tag; leave it out",
-    },
-    NotYet {
-        key: "url",
-        beginning: "redis-cluster://",
-        says: "redis-cluster:// does nothing yet: this release speaks to one server; use redis://, rediss:// or unix://",
-    },
-    NotYet {
-        key: "url",
-        beginning: "redis-sentinel://",
-        says: "redis-sentinel:// does nothing yet: this release speaks to one server; use redis://, rediss:// or unix://",
     },
 ];
 

@@ -32,7 +32,11 @@ impl Bench {
 
     fn with(server: &RedisServer, change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = Settings {
-            server: Server::Tcp { host: "127.0.0.1".to_owned(), port: server.port, tls: false },
+            server: Server::Tcp {
+                node: Node { host: "127.0.0.1".to_owned(), port: server.port },
+                tls: false,
+            },
+            authorities: Authorities::System,
             database: 0,
             username: None,
             password: None,
