@@ -13,6 +13,7 @@ mod freshness;
 mod hostile_redis;
 mod limits;
 mod redis;
+mod redis_modes;
 mod rfc;
 mod sharing;
 mod stampede;
