@@ -46,6 +46,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fred::interfaces::{ClientLike, KeysInterface};
 use fred::types::{ClusterHash, CustomCommand, Expiration, Key, SetOptions, Value};
+use fred::util::redis_keyslot;
 use tokio::sync::Semaphore;
 
 pub use self::authorities::Authorities;
@@ -259,7 +260,10 @@ impl RedisStore {
             let fixed = [script, Value::Integer(1), Value::Bytes(name.inner().clone())];
             let arguments: Vec<Value> = fixed.into_iter().chain(arguments.iter().cloned()).collect();
             // Not the library's own method for scripts: that one ignores our time budget.
-            let verb = CustomCommand::new_static(verb, ClusterHash::Offset(2), false);
+            // The slot, not where the key stands: the library forgets that, hashes the script instead, and
+            // a cluster then redirects nearly every call.
+            let slot = ClusterHash::Custom(redis_keyslot(name.as_bytes()));
+            let verb = CustomCommand::new_static(verb, slot, false);
             self.hot
                 .run(command, |link| async move { link.write.custom::<i64, Value>(verb, arguments).await })
         };

@@ -63,6 +63,9 @@ impl Tls {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let authority_key = rcgen::KeyPair::generate().expect("a key");
         let mut authority = rcgen::CertificateParams::new(Vec::new()).expect("an authority");
+        // Two authorities of one name would be told apart by their signatures alone.
+        let name = format!("authority in {}", directory.path().display());
+        authority.distinguished_name.push(rcgen::DnType::CommonName, name);
         authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let authority = rcgen::CertifiedIssuer::self_signed(authority, authority_key).expect("an authority");
         let key = rcgen::KeyPair::generate().expect("a key");
