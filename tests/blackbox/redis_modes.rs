@@ -355,6 +355,29 @@ fn a_master_of_a_cluster_hangs_and_comes_back_as_a_replica() {
     });
 }
 
+/// Nobody asks anything, and still: a share of all keys that waits for nothing is noticed.
+#[test]
+fn a_master_of_a_cluster_that_hangs_is_noticed_before_a_request_meets_it() {
+    let (origin, mut cluster) = (Origin::start(), Cluster::start());
+    let (one, two) = two_proxies(&origin, &cluster.url("redis-cluster"));
+    shared_again(&origin, &one, &two, "before");
+    let all = |state: &str| {
+        let wanted = format!("\"breaker\": \"{state}\"");
+        [&one, &two].iter().all(|proxy| {
+            let ready = get(proxy.admin, "/ready", "").text();
+            ready.matches(&wanted).count() == ready.matches("\"breaker\": ").count()
+        })
+    };
+    until("Redis is in use", || all("closed"));
+    cluster.freeze_a_master();
+    until("Redis is left alone", || {
+        [&one, &two].iter().all(|proxy| proxy.metric("forebay_redis_breaker_state", &[]) > 0.0)
+    });
+    cluster.wait_ok();
+    until("Redis is in use again", || all("closed"));
+    shared_again(&origin, &one, &two, "after");
+}
+
 #[test]
 fn a_slot_of_a_cluster_moves() {
     let (origin, cluster) = (Origin::start(), Cluster::start());
@@ -382,6 +405,15 @@ fn a_slot_of_a_cluster_moves() {
         shared_again(&origin, &one, &two, "after");
     });
     assert!(to.strings().contains_key(&key), "it was moved");
+    never_replaced(&[&one, &two]);
+}
+
+/// The client has come through all of it: no connection had to be made anew.
+fn never_replaced(proxies: &[&Forebay]) {
+    for proxy in proxies {
+        let log = proxy.log();
+        assert!(!log.iter().any(|line| line.contains("the Redis client is replaced")), "{log:#?}");
+    }
 }
 
 /// The name of the one record there is.
@@ -408,6 +440,7 @@ fn a_value_that_reads_like_a_redirection_costs_a_miss() {
         owner.command(&["DEL", &key]);
         shared_again(&origin, &one, &two, value.split(' ').next().unwrap());
     }
+    never_replaced(&[&one, &two]);
 }
 
 #[test]

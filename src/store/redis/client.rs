@@ -346,6 +346,8 @@ impl Shared {
     async fn read_probes(&self, link: &Link) -> Option<Failure> {
         let reads = self.probe_keys(link).into_iter().map(|key| link.read.get::<Option<Bytes>, _>(key));
         let failures = all(reads).await.into_iter().filter_map(|read| Some(Failure::of(&read.err()?)));
+        // Whoever says that a slot is elsewhere is there.
+        let failures = failures.filter(|failure| *failure != Failure::Redirected);
         failures.reduce(|one, other| if one == Failure::Timeout { one } else { other })
     }
 

@@ -63,7 +63,11 @@ pub(super) fn build(settings: &Settings, class: &Class) -> Result<Client, Error>
         connection.connection_timeout = Duration::from_millis(500);
         connection.internal_command_timeout = Duration::from_secs(1);
         connection.max_command_attempts = 1;
-        connection.max_redirections = 2;
+        // Redirections are not followed. After MOVED the library looks at the cluster anew all the same, so
+        // that the next command goes right. To follow ASK it would read, in the place of its own answer,
+        // whatever comes next on a connection where others wait too; a command that is never sent twice it
+        // does not follow, and ends.
+        connection.max_redirections = 0;
         // Must stay 0: above it, one full queue stops the client for good.
         connection.max_command_buffer_len = 0;
         connection.unresponsive = UnresponsiveConfig {
