@@ -75,14 +75,11 @@ impl Names {
 
     /// What probes of a Redis Cluster read and write: the first names that lie with each of `masters`, who
     /// has which slots being `owner`'s word. A master of hardly any slots may be left out.
-    pub(super) fn probes<'m, M: PartialEq>(
+    pub(super) fn probes<'m, M: PartialEq + 'm>(
         &self,
         masters: &[M],
         owner: impl Fn(u16) -> Option<&'m M>,
-    ) -> Vec<Key>
-    where
-        M: 'm,
-    {
+    ) -> Vec<Key> {
         let mut left: Vec<&M> = masters.iter().collect();
         let mut names = Vec::with_capacity(left.len());
         for n in 0..PROBES {
