@@ -17,6 +17,7 @@ mod limits;
 mod purge;
 mod reasons;
 mod redis;
+mod redis_modes;
 mod rfc;
 mod sharing;
 mod stampede;

@@ -171,7 +171,7 @@ async fn extend(store: &RedisStore, key: &StoreKey, body: &LongBody, ttl: i64) -
 }
 
 /// What all of a few futures come to, in their order.
-async fn all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+pub(super) async fn all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
     let mut pending: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
     poll_fn(|context| {
         let mut ready = true;
