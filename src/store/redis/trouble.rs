@@ -73,6 +73,9 @@ fn meaning(settings: &Settings, kind: &ErrorKind, details: &str) -> Option<Strin
     let has = |what: &str| details.contains(what);
     Some(match details.split(' ').next() {
         Some("WRONGPASS") => "a user or password of redis.url is wrong".to_owned(),
+        Some("NOAUTH") if settings.password.is_some() => {
+            "the sentinels want sentinel_password, and redis.url has none".to_owned()
+        }
         Some("NOAUTH") => "Redis wants a password, and redis.url has none".to_owned(),
         Some("NOPERM") => "the user of redis.url may not do all that forebay needs".to_owned(),
         _ if has("DB index is out of range") => {
@@ -93,8 +96,12 @@ fn meaning(settings: &Settings, kind: &ErrorKind, details: &str) -> Option<Strin
         }
         _ if has("InvalidContentType") => "the server does not speak TLS".to_owned(),
         _ => match (kind, &settings.server) {
-            (ErrorKind::Sentinel, Server::Sentinel { service, .. }) => {
-                format!("the sentinels do not say who the master of {service:?} is")
+            // That there is no such service is an answer that the library does not understand.
+            (ErrorKind::Timeout, Server::Sentinel { service, .. }) => {
+                format!("no answer in time; sentinels that know no service {service:?} give none")
+            }
+            (ErrorKind::Sentinel, _) if has("connect to all sentinel") => {
+                "no sentinel is reached, or none takes the login of redis.url".to_owned()
             }
             (ErrorKind::Timeout, _) => "no answer in time".to_owned(),
             _ => return None,
@@ -178,12 +185,18 @@ mod tests {
                 "Os { code: 111, kind: ConnectionRefused, message: \"Connection refused\" }",
                 "Connection refused",
             ),
+            (
+                sentinels(),
+                ErrorKind::Auth,
+                "NOAUTH Authentication required.",
+                "the sentinels want sentinel_password, and redis.url has none (NOAUTH Authentication required.)",
+            ),
             (one(), ErrorKind::Timeout, "Request timed out.", "no answer in time (Request timed out.)"),
             (
                 sentinels(),
-                ErrorKind::Sentinel,
-                "of-sentinels is no answer",
-                "the sentinels do not say who the master of \"shop\" is (… is no answer)",
+                ErrorKind::Timeout,
+                "of-sentinels timed out",
+                "no answer in time; sentinels that know no service \"shop\" give none (… timed out)",
             ),
             // Servers that know no HELLO repeat what they were sent.
             (
