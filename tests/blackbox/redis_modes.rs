@@ -212,14 +212,6 @@ fn a_cluster_over_tls() {
     the_little_suite(&cluster, &config.redis_line(&format!("ca = \"{}\"", tls.ca().display())), &origin);
 }
 
-#[test]
-fn sentinels_over_tls() {
-    let (origin, tls) = (Origin::start(), Tls::new());
-    let sentinels = Sentinels::with_tls(&tls);
-    let config = config(&origin, &sentinels.url("rediss-sentinel"));
-    the_little_suite(&sentinels, &config.redis_line(&format!("ca = \"{}\"", tls.ca().display())), &origin);
-}
-
 // === The rights of a user ===
 
 /// The user that the README makes, in each way of running Redis, does everything and is denied nothing.
@@ -241,8 +233,10 @@ fn one_server() {
 }
 
 #[test]
-fn sentinels_with_a_login_of_their_own() {
-    let (origin, sentinels) = (Origin::start(), Sentinels::start());
+fn sentinels_over_tls_with_a_login_of_their_own() {
+    let (origin, tls) = (Origin::start(), Tls::new());
+    let sentinels = Sentinels::with_tls(&tls);
+    let config = |url: &str| config(&origin, url).redis_line(&format!("ca = \"{}\"", tls.ca().display()));
     sentinels.servers().into_iter().for_each(grant);
     for sentinel in sentinels.watchers() {
         for line in [readme("ACL SETUSER looker "), "ACL SETUSER default -sentinel|sentinels".to_owned()] {
@@ -251,17 +245,19 @@ fn sentinels_with_a_login_of_their_own() {
             assert_eq!(sentinel.command(&words), Value::Text("OK".to_owned()), "{line}");
         }
     }
-    let url = sentinels.url("redis-sentinel").replace("://", &format!("://{LOGIN}@"));
+    let url = sentinels.url("rediss-sentinel").replace("://", &format!("://{LOGIN}@"));
     let url = format!("{url}?sentinel_user=looker&sentinel_password=s%26cret");
-    the_little_suite(&sentinels, &config(&origin, &url), &origin);
+    the_little_suite(&sentinels, &config(&url), &origin);
     sentinels.servers().into_iter().for_each(denied_nothing);
     sentinels.watchers().into_iter().for_each(denied_nothing);
-    let wrong = config(&origin, &url.replace("/shop?", "/shop2?"));
-    named(&origin, &wrong, "sentinels that know no service \"shop2\" give none");
-    let wrong = config(&origin, &url.replace("=s%26cret", "=s3cr3t"));
-    named(&origin, &wrong, "none takes the login of redis.url");
-    let (wrong, _) = url.split_once('?').expect("a login");
-    named(&origin, &config(&origin, wrong), "the user of redis.url may not do all that forebay needs");
+    let (without_login, _) = url.split_once('?').expect("a login");
+    let cases = [
+        (url.replace("/shop?", "/shop2?"), "sentinels that know no service \"shop2\" give none"),
+        (url.replace("=s%26cret", "=s3cr3t"), "none takes the login of redis.url"),
+        (without_login.to_owned(), "the user of redis.url may not do all that forebay needs"),
+    ];
+    let all = cases.map(|(url, why)| (config(&url), why));
+    all_named(&origin, &all);
 }
 
 const LOGIN: &str = "forebay:p%40ss%3Aword";
@@ -305,6 +301,7 @@ fn named(origin: &Origin, config: &Config, why: &str) {
         status["tiers"]["redis"]["trouble"].as_str().is_some_and(|trouble| trouble.contains(why))
     });
     let told = |log: &[String]| log.iter().filter(|line| line.contains(why)).count();
+    until("the log says it", || told(&proxy.log()) > 0);
     assert_eq!(told(&proxy.log()), 1, "{:#?}", proxy.log());
     let mut everything = proxy.log().join("\n") + &proxy.metrics();
     for page in ["/status", "/ready"] {
@@ -313,6 +310,15 @@ fn named(origin: &Origin, config: &Config, why: &str) {
     for secret in ["s3cr3t", "p@ss:word", "p%40ss", "s&cret", "s%26cret"] {
         assert!(!everything.contains(secret), "{everything}");
     }
+}
+
+/// Each of these, at the same time.
+fn all_named(origin: &Origin, cases: &[(Config, &str)]) {
+    std::thread::scope(|scope| {
+        for (config, why) in cases {
+            scope.spawn(move || named(origin, config, why));
+        }
+    });
 }
 
 /// What is older than Redis 6: to each command it answers that it knows none, and what it was sent.
@@ -368,12 +374,7 @@ fn redis_that_cannot_be_used_is_named_and_nobody_notices() {
         (format!("redis://:s3cr3t@{}", free_port()), "Connection refused"),
         ("unix:///nowhere/redis.sock".to_owned(), "No such file or directory"),
     ];
-    std::thread::scope(|scope| {
-        for (url, why) in &cases {
-            let origin = &origin;
-            scope.spawn(move || named(origin, &config(origin, url), why));
-        }
-    });
+    all_named(&origin, &cases.map(|(url, why)| (config(&origin, &url), why)));
 }
 
 // === While Redis moves ===
