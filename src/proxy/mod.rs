@@ -188,11 +188,14 @@ impl Proxy {
 
             // Collapse and forward: one fetch, shared by all who may share it.
             let mut outcome = Outcome::forwarded(CacheResult::Miss, reason);
-            let Some(mut errand) = self.errand(&asked, &facts, route, &key, &found, cause) else {
-                return self.fail(&asked, Some(route.index), Failure::UNFORWARDABLE, outcome);
+            let obtaining = {
+                let Some(mut errand) = self.errand(&asked, &facts, route, &key, &found, cause) else {
+                    return self.fail(&asked, Some(route.index), Failure::UNFORWARDABLE, outcome);
+                };
+                errand.options = self.relaying(&asked, route, &connection);
+                Box::pin(self.obtain(&asked, route, errand, flight, &mut outcome))
             };
-            errand.options = self.relaying(&asked, route, &connection);
-            let obtained = Box::pin(self.obtain(&asked, route, errand, flight, &mut outcome)).await;
+            let obtained = obtaining.await;
 
             // Deliver (and record, when the last byte is out).
             match obtained {
