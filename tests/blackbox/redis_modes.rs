@@ -368,7 +368,10 @@ fn redis_that_cannot_be_used_is_named_and_nobody_notices() {
             format!("redis-cluster://:s3cr3t@{at}"),
             "redis.url says a cluster, and this server is part of none",
         ),
-        (format!("redis-sentinel://:s3cr3t@{at}/shop"), "redis.url says sentinels, and this server is none"),
+        (
+            format!("redis-sentinel://{at}/shop?sentinel_password=s3cr3t"),
+            "redis.url says sentinels, and this server is none",
+        ),
         (format!("redis://poor:s3cr3t@{at}"), "the user of redis.url may not do all that forebay needs"),
         (format!("redis://:s3cr3t@{}", old.address), "the server is older than Redis 6"),
         (format!("redis://:s3cr3t@{}", free_port()), "Connection refused"),
