@@ -14,7 +14,7 @@ use crate::clock;
 
 /// Different reasons that are told before Redis works again.
 const REASONS: usize = 8;
-/// A reason that was not met for so long is none any more.
+/// A reason that was not met for so long is none any more; nor is one told twice in that time.
 const CURRENT: Duration = Duration::from_secs(60);
 /// Most characters of what the server or the library said.
 const LONGEST: usize = 200;
@@ -27,7 +27,8 @@ pub(super) struct Trouble {
 
 #[derive(Debug, Default)]
 struct Told {
-    reasons: Vec<String>,
+    /// And when each was told.
+    reasons: Vec<(String, Instant)>,
     last: Option<(String, Instant)>,
 }
 
@@ -36,20 +37,25 @@ impl Trouble {
     pub(super) fn tell(&self, settings: &Settings, error: &Error) {
         let why = in_words(settings, error);
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = told.reasons.len() < REASONS && !told.reasons.contains(&why);
+        let now = clock::monotonic();
+        let new = told.reasons.len() < REASONS && told.reasons.iter().all(|(reason, _)| *reason != why);
         if new {
-            told.reasons.push(why.clone());
+            told.reasons.push((why.clone(), now));
         }
-        told.last = Some((why.clone(), clock::monotonic()));
+        told.last = Some((why.clone(), now));
         drop(told);
         if new {
             tracing::warn!(server = %settings.server, %why, "Redis cannot be used as it should be");
         }
     }
 
-    /// Redis works: what is told from now on is news.
+    /// Redis works, for one connection at least: what is told from now on is news, but for what was told a
+    /// moment ago, which others may be meeting still.
     pub(super) fn over(&self) {
-        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Told::default();
+        let now = clock::monotonic();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.last = None;
+        told.reasons.retain(|(_, at)| now.saturating_duration_since(*at) < CURRENT);
     }
 
     /// What was met last, and not long ago.
@@ -224,5 +230,7 @@ mod tests {
         assert_eq!(trouble.told.lock().unwrap().reasons.len(), REASONS);
         trouble.over();
         assert_eq!(trouble.now(), None);
+        // What was told a moment ago is not told again.
+        assert_eq!(trouble.told.lock().unwrap().reasons.len(), REASONS);
     }
 }
