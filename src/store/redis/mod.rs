@@ -9,7 +9,7 @@
 //! | one supervised connection, and all settings of the client library | `client` |
 //! | whether Redis is asked at all | `breaker` |
 //! | how much memory calls may hold | `budget` |
-//! | bodies that do not fit one value | `chunks` |
+//! | bodies that do not fit one value | `chunks`, `reader`, `spans` |
 //! | names of keys | `keys` |
 //! | lock tokens | `lock` |
 //! | scripts | `script` |
@@ -31,8 +31,10 @@ mod counters;
 mod journal;
 mod keys;
 mod lock;
+mod reader;
 mod script;
 mod settings;
+mod spans;
 
 #[cfg(test)]
 mod journal_tests;
@@ -48,7 +50,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fred::interfaces::{ClientLike, KeysInterface};
 use fred::types::{Expiration, Key, SetOptions, Value};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::breaker::Breaker;
 pub use self::breaker::BreakerState;
@@ -58,10 +60,12 @@ pub use self::counters::{CommandObserver, Counters};
 pub use self::journal::{Journal, JournalStatus, Told};
 use self::keys::Names;
 pub use self::lock::{LockAttempt, LockToken};
-use self::script::{FORGET, RENEW, Script, UNLOCK};
+pub use self::reader::{LongReader, Unreadable};
+use self::script::{DISCARD, FORGET, RENEW, Script, UNLOCK};
 pub use self::settings::{Server, Settings};
-use super::record::{self, Compress, Decoded};
+use super::record::{self, Compress};
 use super::{Record, StoreKey};
+use crate::caching::stored::{InStore, StoredBody};
 use crate::clock;
 use crate::semantics::UnixMillis;
 
@@ -98,6 +102,17 @@ pub struct Status {
     pub last_latency: Option<Duration>,
     /// Where Redis is, without credentials.
     pub address: String,
+}
+
+/// What became of a record that was to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// It is there.
+    Yes,
+    /// It is not, for a reason that is counted, or because it may not be.
+    No,
+    /// It is not: the content that should lie in Redis already does not.
+    ContentLost,
 }
 
 impl fmt::Debug for RedisStore {
@@ -142,14 +157,13 @@ impl RedisStore {
         }
     }
 
-    /// The record under a key that is not useless by `now`; verified, its bytes its own. `None`: there
-    /// is none, it was refused, or Redis did not say.
+    /// The record under a key that is not useless by `now`; verified, its bytes its own. A long body stays
+    /// where it is ([`LongReader`] reads it). `None`: there is none, it was refused, or Redis did not say.
     pub async fn get(&self, key: &StoreKey, now: UnixMillis) -> Option<Record> {
         let name = self.context.names.record(key);
         let value = read_value(&self.hot, "get", name).await.ok()??;
         let record = match record::decode(key, &value) {
-            Ok(Decoded::Record(record)) => record,
-            Ok(Decoded::Chunked(record)) => chunks::read(self, key, *record).await?,
+            Ok(record) => record,
             Err(rejected) => {
                 self.context.counters.rejected(rejected.label());
                 return None;
@@ -158,35 +172,58 @@ impl RedisStore {
         (useless_at(&record) > now).then_some(record)
     }
 
+    /// Room for a long body that is put together, as long as it is held; `None` when there is none left.
+    #[must_use]
+    pub fn room_to_read(&self, length: u64) -> Option<OwnedSemaphorePermit> {
+        self.context.counters.reading.take_owned(length)
+    }
+
+    /// The whole of a long body, for what cannot be done with less. `None`: it cannot be read.
+    pub async fn whole(self: &Arc<Self>, key: &StoreKey, body: InStore) -> Option<Bytes> {
+        reader::read_whole(self, key, body).await
+    }
+
+    /// Forgets a record whose content is lost, unless another content stands in its place by now.
+    pub async fn discard(&self, key: &StoreKey, body: InStore) {
+        let (first, last) = record::CONTENT_ID_AT;
+        let offset = |at: usize| Value::Integer(i64::try_from(at).unwrap_or(i64::MAX));
+        let id = Value::Bytes(Bytes::copy_from_slice(&body.id));
+        let arguments = vec![id, offset(first), offset(last)];
+        // Whatever goes wrong, who reads it finds the same, and asks the same.
+        let _ = self.script("discard", &DISCARD, self.context.names.record(key), arguments).await;
+    }
+
     /// Writes a record, to be forgotten when it is useless. Longer than a configured body, or useless
-    /// already: not written. Compression of long bodies leaves the event loop.
-    pub async fn put(&self, key: StoreKey, record: Record, now: UnixMillis) {
-        let (context, length) = (&self.context, body_length(&record));
-        if !self.usable() || !context.writes.lets_through() || length > context.settings.max_object_size {
-            return;
+    /// already: not written. A long body that lies in Redis already is not sent again: its chunks live
+    /// longer. Compression of long bodies leaves the event loop.
+    pub async fn put(&self, key: StoreKey, record: Record, now: UnixMillis) -> Written {
+        let (context, BodyLengths { here, whole }) = (&self.context, body_lengths(&record));
+        if !self.usable() || !context.writes.lets_through() || whole > context.settings.max_object_size {
+            return Written::No;
         }
-        let Some(ttl) = time_to_live(&record, now, fastrand::f64()) else { return };
+        let Some(ttl) = time_to_live(&record, now, fastrand::f64()) else { return Written::No };
+        let kept = kept_body(&record);
         let permit = self.writes_in_flight.try_acquire().ok();
-        let Some(_held) = permit.zip(context.counters.writing.take(held_by_write(length))) else {
+        let Some(_held) = permit.zip(context.counters.writing.take(held_by_write(here))) else {
             context.counters.failed(Failure::Saturated);
-            return;
+            return Written::No;
         };
         let compress = Compress::Above(context.settings.compress_above);
-        let encoded = if length > LIGHT {
+        let encoded = if here > LIGHT {
             let place = key.clone();
             match tokio::task::spawn_blocking(move || record::encode(&place, &record, compress)).await {
                 Ok(encoded) => encoded,
-                Err(_) => return,
+                Err(_) => return Written::No,
             }
         } else {
             record::encode(&key, &record, compress)
         };
         if encoded.record.len() > LONGEST_VALUE {
             context.counters.rejected(record::Rejected::Limit.label());
-            return;
+            return Written::No;
         }
         context.counters.compressed_from_to(encoded.body_len, encoded.stored_len);
-        chunks::write(self, &key, encoded, ttl).await;
+        chunks::write(self, &key, encoded, kept, ttl).await
     }
 
     /// The connection for chunks, made when first asked for; until it has worked once, the other one.
@@ -309,10 +346,30 @@ fn useless_at(record: &Record) -> UnixMillis {
     }
 }
 
-fn body_length(record: &Record) -> u64 {
+/// How long the body of a record is, and how much of that is at hand.
+struct BodyLengths {
+    here: u64,
+    whole: u64,
+}
+
+fn body_lengths(record: &Record) -> BodyLengths {
     match record {
-        Record::Response(stored) => stored.body.len() as u64,
-        Record::Index(_) | Record::HitForMiss { .. } => 0,
+        Record::Response(stored) => BodyLengths {
+            here: stored.body.here().map_or(0, |body| body.len() as u64),
+            whole: stored.body.length(),
+        },
+        Record::Index(_) | Record::HitForMiss { .. } => BodyLengths { here: 0, whole: 0 },
+    }
+}
+
+/// A body that lies in Redis already.
+fn kept_body(record: &Record) -> Option<InStore> {
+    match record {
+        Record::Response(stored) => match stored.body {
+            StoredBody::InStore(body) => Some(body),
+            StoredBody::Here(_) => None,
+        },
+        Record::Index(_) | Record::HitForMiss { .. } => None,
     }
 }
 
