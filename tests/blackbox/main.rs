@@ -18,6 +18,7 @@ mod long_bodies;
 mod purge;
 mod reasons;
 mod redis;
+mod redis_modes;
 mod rfc;
 mod sharing;
 mod stampede;

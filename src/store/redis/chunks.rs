@@ -60,10 +60,10 @@ pub(super) async fn write(
 /// Sees to it that all chunks are there for `ttl`; only those that are not are sent. False: given up.
 async fn write_body(store: &RedisStore, key: &StoreKey, body: LongBody, ttl: i64) -> bool {
     // A body whose first chunk is not there is new: no more is asked of it.
-    let (id, all) = (&body.content_id, body.chunks());
+    let (id, end) = (&body.content_id, body.chunks());
     let Some(mut missing) = extend(store, key, id, 0..1, ttl).await else { return false };
     let rest =
-        if missing.is_empty() { extend(store, key, id, 1..all, ttl).await } else { Some((1..all).collect()) };
+        if missing.is_empty() { extend(store, key, id, 1..end, ttl).await } else { Some((1..end).collect()) };
     let Some(rest) = rest else { return false };
     missing.extend(rest);
     let body = Arc::new(body);
@@ -72,7 +72,7 @@ async fn write_body(store: &RedisStore, key: &StoreKey, body: LongBody, ttl: i64
         let encode =
             move || pair.into_iter().map(|n| Some((n, source.chunk(n)?))).collect::<Option<Vec<_>>>();
         let Ok(Some(pair)) = tokio::task::spawn_blocking(encode).await else { return false };
-        let written = together(pair.into_iter().map(|(number, chunk)| {
+        let written = all(pair.into_iter().map(|(number, chunk)| {
             store.context.counters.compressed_from_to(chunk.len, chunk.stored_len);
             let name = store.context.names.chunk(key, &body.content_id, number);
             store.write(store.bulk(), "set_chunk", name, chunk.bytes.into(), ttl)
@@ -105,7 +105,7 @@ async fn extend(
     let mut from = numbers.start;
     while from < numbers.end {
         let to = numbers.end.min(from.saturating_add(TOGETHER));
-        for answer in together((from..to).map(extend_one)).await {
+        for answer in all((from..to).map(extend_one)).await {
             missing.extend(answer?);
         }
         from = to;
@@ -114,7 +114,7 @@ async fn extend(
 }
 
 /// What all of a few futures come to, in their order.
-async fn together<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+pub(super) async fn all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
     let mut pending: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
     poll_fn(|context| {
         let mut ready = true;

@@ -43,6 +43,8 @@ pub(super) enum Failure {
     NotAsked,
     /// Redis does not know the script. Part of how scripts are called: never counted.
     NoScript,
+    /// Another server of the cluster is to be asked.
+    Redirected,
     /// Our user may not send this command, or touch this key: others may well be answered.
     NotPermitted,
     /// Anything else that Redis refuses (authentication, a setting of ours).
@@ -51,7 +53,7 @@ pub(super) enum Failure {
 
 impl Failure {
     /// The counted kinds; [`Self::slot`] of each is its place here.
-    const LABELS: [&'static str; 10] = [
+    const LABELS: [&'static str; 11] = [
         "timeout",
         "io",
         "protocol",
@@ -61,6 +63,7 @@ impl Failure {
         "wrong_type",
         "saturated",
         "noperm",
+        "redirected",
         "other",
     ];
 
@@ -69,6 +72,10 @@ impl Failure {
             ErrorKind::Timeout => return Self::Timeout,
             ErrorKind::IO | ErrorKind::Canceled | ErrorKind::Tls => return Self::Io,
             ErrorKind::Protocol | ErrorKind::Parse => return Self::Protocol,
+            // In the library's words: a redirection that it was told not to follow.
+            ErrorKind::Routing if error.details().starts_with("Too many redirections") => {
+                return Self::Redirected;
+            }
             _ => {}
         }
         match error.details().split(' ').next() {
@@ -94,6 +101,7 @@ impl Failure {
             | Self::Saturated
             | Self::NotAsked
             | Self::NoScript
+            | Self::Redirected
             | Self::NotPermitted => Some(Ended::Answered),
         }
     }
@@ -114,7 +122,8 @@ impl Failure {
             Self::WrongType => 6,
             Self::Saturated => 7,
             Self::NotPermitted => 8,
-            Self::Other => 9,
+            Self::Redirected => 9,
+            Self::Other => 10,
             Self::NotAsked | Self::NoScript => return None,
         })
     }
@@ -208,6 +217,8 @@ mod tests {
             (ErrorKind::InvalidArgument, "WRONGTYPE Operation against a key", Failure::WrongType),
             (ErrorKind::Unknown, "NOSCRIPT No matching script.", Failure::NoScript),
             (ErrorKind::Unknown, "NOPERM User a has no permissions to run", Failure::NotPermitted),
+            (ErrorKind::Routing, "Too many redirections.", Failure::Redirected),
+            (ErrorKind::Routing, "Failed to find server.", Failure::Other),
             (ErrorKind::Auth, "NOAUTH Authentication required.", Failure::Other),
             (ErrorKind::Unknown, "", Failure::Other),
             (ErrorKind::Unknown, "OOMPH", Failure::Other),

@@ -6,7 +6,9 @@
 //!
 //! | concept | file |
 //! |---|---|
-//! | one supervised connection, and all settings of the client library | `client` |
+//! | one supervised connection | `client` |
+//! | all settings of the client library | `dial` |
+//! | what TLS trusts | `authorities` |
 //! | whether Redis is asked at all | `breaker` |
 //! | how much memory calls may hold | `budget` |
 //! | bodies that do not fit one value | `chunks`, `reader`, `spans` |
@@ -23,11 +25,13 @@
 //! Cancelling a call is safe: its command may still take effect. Chunks are written before the record
 //! that names them, so a write given up half-way leaves nothing that can be read.
 
+mod authorities;
 mod breaker;
 mod budget;
 mod chunks;
 mod client;
 mod counters;
+mod dial;
 mod journal;
 mod keys;
 mod lock;
@@ -52,6 +56,7 @@ use fred::interfaces::{ClientLike, KeysInterface};
 use fred::types::{Expiration, Key, SetOptions, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+pub use self::authorities::Authorities;
 use self::breaker::Breaker;
 pub use self::breaker::BreakerState;
 use self::client::{Context, Line, Link, Role};
@@ -62,7 +67,7 @@ use self::keys::Names;
 pub use self::lock::{LockAttempt, LockToken};
 pub use self::reader::{LongReader, Unreadable};
 use self::script::{DISCARD, FORGET, RENEW, Script, UNLOCK};
-pub use self::settings::{Server, Settings};
+pub use self::settings::{Node, Server, Settings};
 use super::record::{self, Compress};
 use super::{Record, StoreKey};
 use crate::caching::stored::{InStore, StoredBody};

@@ -6,9 +6,15 @@
 use std::sync::LazyLock;
 
 use fred::types::{ClusterHash, CustomCommand, Key, Value};
-use fred::util::sha1_hash;
+use fred::util::{redis_keyslot, sha1_hash};
 
 use super::counters::Failure;
+
+/// Where in a Redis Cluster a command of ours goes: by the slot of a key. Not by where the key stands among
+/// the arguments: the library forgets that, hashes what comes first, and is redirected nearly every time.
+pub(super) fn slot_of(key: &Key) -> ClusterHash {
+    ClusterHash::Custom(redis_keyslot(key.as_bytes()))
+}
 
 /// A script, and the hash Redis knows it by.
 pub(super) struct Script {
@@ -34,11 +40,12 @@ impl Script {
         A: Future<Output = Result<T, Failure>>,
     {
         let count = i64::try_from(keys.len()).unwrap_or(i64::MAX);
+        let slot = keys.first().map_or(ClusterHash::Random, slot_of);
         let call = |verb, script: &str| {
             let fixed = [Value::from(script), Value::Integer(count)];
             let keys = keys.iter().map(|key| Value::Bytes(key.inner().clone()));
             let all = fixed.into_iter().chain(keys).chain(arguments.iter().cloned()).collect();
-            send(CustomCommand::new_static(verb, ClusterHash::Offset(2), false), all)
+            send(CustomCommand::new_static(verb, slot.clone(), false), all)
         };
         match call("EVALSHA", &self.hash).await {
             Err(Failure::NoScript) => call("EVAL", &self.text).await,

@@ -22,7 +22,8 @@ impl CommandObserver for Unobserved {
 /// Settings for a server of these tests.
 pub(super) fn settings(server: &RedisServer) -> Settings {
     Settings {
-        server: Server::Tcp { host: "127.0.0.1".to_owned(), port: server.port, tls: false },
+        server: Server::Tcp { node: Node { host: "127.0.0.1".to_owned(), port: server.port }, tls: false },
+        authorities: Authorities::System,
         database: 0,
         username: None,
         password: None,

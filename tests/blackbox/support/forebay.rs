@@ -88,6 +88,14 @@ impl Config {
         config
     }
 
+    /// `[redis]` with this URL, of a Redis that is up.
+    pub(crate) fn redis_url(mut self, url: &str) -> Self {
+        self.redis = Some(format!("url = \"{url}\"\n"));
+        self.redis_budgets = "read_timeout = \"2s\"\nwrite_timeout = \"2s\"\n";
+        self.redis_is_up = true;
+        self
+    }
+
     /// The contract's own time budgets for Redis: for tests of what happens when they run out.
     pub(crate) fn contract_budgets(mut self) -> Self {
         self.redis_budgets = "";
