@@ -168,6 +168,8 @@ pub struct InStore {
     pub length: u64,
     /// What the store knows it by, under its key.
     pub id: [u8; 16],
+    /// Which writing of the record named it: the store's own mark, another each time.
+    pub mark: u64,
 }
 
 impl StoredBody {

@@ -78,8 +78,8 @@ const SEALED_FROM: usize = 16;
 /// What names the chunks of one body.
 pub type ContentId = [u8; 16];
 
-/// Where in a record the [`ContentId`] of its chunks stands: first and last offset.
-pub const CONTENT_ID_AT: (usize, usize) = (48, 63);
+/// Where in a record its seal stands, which is [`InStore::mark`] of a body it names: first and last offset.
+pub const MARK_AT: (usize, usize) = (8, 15);
 
 /// Which bodies are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,7 +200,7 @@ pub fn encode(key: &StoreKey, record: &Record, compress: Compress) -> Encoded {
             match &stored.body {
                 StoredBody::Here(body) if body.len() > CHUNK => {
                     let body = long_body(key, body, wanted(&stored.head, body, compress));
-                    let chunked = InStore { length: body.body.len() as u64, id: body.content_id };
+                    let chunked = InStore { length: body.body.len() as u64, id: body.content_id, mark: 0 };
                     Encoded { long_body: Some(body), ..encode_chunked(&meta.0, chunked) }
                 }
                 StoredBody::Here(body) => encode_inline(&meta.0, body, wanted(&stored.head, body, compress)),
@@ -251,7 +251,7 @@ pub fn decode(key: &StoreKey, bytes: &[u8]) -> Result<Record, Rejected> {
         return Err(Rejected::Key);
     }
     let body = if packed { unpacked(fixed.body_len, stored)? } else { kept };
-    fixed.decode(meta, body)
+    fixed.decode(meta, body, seal(bytes).unwrap_or_default())
 }
 
 /// One chunk of a body: its content, a slice of `bytes` unless it was compressed.
@@ -312,7 +312,7 @@ fn long_body(key: &StoreKey, body: &Bytes, compress: bool) -> LongBody {
 }
 
 fn encode_chunked(meta: &[u8], body: InStore) -> Encoded {
-    let InStore { length: body_len, id: content_id } = body;
+    let InStore { length: body_len, id: content_id, mark: _ } = body;
     let fixed =
         Fixed { kind: CHUNKED, chunks: chunks_of(body_len), body_len, content_id, ..Fixed::default() };
     Encoded { body_len: 0, ..assembled(fixed, meta, &[]) }
@@ -437,7 +437,7 @@ impl Fixed {
         Self { kind, flags, body_sum, meta_len, chunks, body_len, stored_len, content_id }
     }
 
-    fn decode(&self, mut meta: Reader, body: Bytes) -> Result<Record, Rejected> {
+    fn decode(&self, mut meta: Reader, body: Bytes, mark: u64) -> Result<Record, Rejected> {
         let decoded = match self.kind {
             RESPONSE => {
                 let head = take_head(&mut meta, self.body_len).ok_or(Rejected::Malformed)?;
@@ -452,7 +452,7 @@ impl Fixed {
                 if body_len <= CHUNK as u64 || body_len.div_ceil(CHUNK as u64) != u64::from(chunks) {
                     return Err(Rejected::Malformed);
                 }
-                let body = StoredBody::InStore(InStore { length: body_len, id: content_id });
+                let body = StoredBody::InStore(InStore { length: body_len, id: content_id, mark });
                 Record::Response(Arc::new(StoredResponse { head, body }))
             }
             INDEX => {

@@ -604,10 +604,11 @@ fn parts_are_joined_to_a_long_one() {
             answer.cache_status().contains("detail=redis").then_some(())
         });
     }
+    let before = origin.count("/p");
     let answer = proxy.get("/p");
     assert!(answer.is_complete() && answer.body == body, "{:?}", answer.end);
     assert_eq!((answer.status, answer.x_cache()), (200, "HIT"), "{}", answer.cache_status());
-    assert_eq!(origin.count("/p"), 3);
+    assert_eq!(origin.count("/p"), before);
 }
 
 #[test]

@@ -44,7 +44,7 @@ pub(super) async fn write(
     {
         return Written::No;
     }
-    if let Some(InStore { length, id }) = kept {
+    if let Some(InStore { length, id, mark: _ }) = kept {
         match extend(store, key, &id, 0..record::chunks_of(length), ttl + OUTLIVES).await {
             Some(missing) if missing.is_empty() => {}
             Some(_) => return Written::ContentLost,

@@ -188,12 +188,12 @@ impl RedisStore {
         reader::read_whole(self, key, body).await
     }
 
-    /// Forgets a record whose content is lost, unless another content stands in its place by now.
+    /// Forgets a record whose content is lost, unless it was written anew since it was read.
     pub async fn discard(&self, key: &StoreKey, body: InStore) {
-        let (first, last) = record::CONTENT_ID_AT;
+        let (first, last) = record::MARK_AT;
         let offset = |at: usize| Value::Integer(i64::try_from(at).unwrap_or(i64::MAX));
-        let id = Value::Bytes(Bytes::copy_from_slice(&body.id));
-        let arguments = vec![id, offset(first), offset(last)];
+        let mark = Value::Bytes(Bytes::copy_from_slice(&body.mark.to_le_bytes()));
+        let arguments = vec![mark, offset(first), offset(last)];
         // Whatever goes wrong, who reads it finds the same, and asks the same.
         let _ = self.script("discard", &DISCARD, self.context.names.record(key), arguments).await;
     }

@@ -10,12 +10,14 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use fred::types::Value;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::chunks;
 use super::counters::Failure;
+use super::script::UNLOCK;
 use super::spans::Spans;
-use super::{RedisStore, read_value, unlink};
+use super::{LONGEST_VALUE, RedisStore, read_value, unlink};
 use crate::caching::stored::InStore;
 use crate::store::{StoreKey, record};
 
@@ -150,17 +152,31 @@ async fn read_one(
 ) -> Result<Bytes, Unreadable> {
     let (line, counters) = (store.bulk(), &store.context.counters);
     let name = store.context.names.chunk(key, &body.id, number);
-    match read_value(line, chunks::GET, name.clone()).await {
-        Ok(None) => counters.rejected(MISSING),
-        Ok(Some(value)) => match record::decode_chunk(body, number, value) {
+    let refused = match read_value(line, chunks::GET, name.clone()).await {
+        Ok(None) => {
+            counters.rejected(MISSING);
+            Some(Bytes::new())
+        }
+        Ok(Some(value)) => match record::decode_chunk(body, number, value.clone()) {
             Ok(content) => return Ok(content),
-            Err(rejected) => counters.rejected(rejected.label()),
+            Err(rejected) => {
+                counters.rejected(rejected.label());
+                Some(value).filter(|value| value.len() < LONGEST_VALUE)
+            }
         },
-        Err(Failure::WrongType) => {}
+        Err(Failure::WrongType) => None,
         Err(_) => return Err(Unreadable::Unanswered),
-    }
+    };
     // Chunks that are there are not written again: what is none, an empty value too, must not stay in
-    // the place of one.
-    unlink(line, name).await;
+    // the place of one; and what somebody has put there since is not to go with it.
+    let removed = match refused {
+        Some(value) => {
+            store.script("discard", &UNLOCK, name.clone(), vec![Value::Bytes(value)]).await.is_ok()
+        }
+        None => false,
+    };
+    if !removed {
+        unlink(line, name).await;
+    }
     Err(Unreadable::Lost)
 }
