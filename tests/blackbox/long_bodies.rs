@@ -629,8 +629,9 @@ fn a_hundred_clients_of_a_stale_body_are_one_question() {
     let (one, two) = (config.clone().start(), config.start());
     assert_eq!(one.get("/p").status, 200);
     until("it is in Redis", || chunks(&redis).len() == 5 && redis.keys().keys().any(|k| k.ends_with(":o")));
-    let lines =
-        |n: usize| if n % 3 == 0 { format!("Range: bytes={}-\r\n", 4 * CHUNK) } else { String::new() };
+    let lines = |n: usize| {
+        if n.is_multiple_of(3) { format!("Range: bytes={}-\r\n", 4 * CHUNK) } else { String::new() }
+    };
     let answers = fan_out(
         &[one.address, two.address],
         100,
@@ -641,9 +642,9 @@ fn a_hundred_clients_of_a_stale_body_are_one_question() {
         },
     );
     for (n, answer) in answers.iter().enumerate() {
-        let expected = if n % 3 == 0 { &body[4 * CHUNK..] } else { &body[..] };
+        let expected = if n.is_multiple_of(3) { &body[4 * CHUNK..] } else { &body[..] };
         assert!(answer.is_complete() && answer.body == expected, "{n}: {:?}", answer.end);
-        assert_eq!(answer.status, if n % 3 == 0 { 206 } else { 200 });
+        assert_eq!(answer.status, if n.is_multiple_of(3) { 206 } else { 200 });
     }
     assert_eq!(origin.count("/p"), 2);
     assert_eq!(chunks(&redis).len(), 5);
