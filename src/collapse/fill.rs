@@ -332,10 +332,15 @@ impl FillWriter {
         pushed
     }
 
-    /// Whether anybody reads.
+    /// Breaks the body off where nobody reads it: whether it did. From then on nobody can join, either.
     #[must_use]
-    pub fn is_read(&self) -> bool {
-        self.fill.lock().readers.iter().any(Option::is_some)
+    pub fn give_up_unread(&self) -> bool {
+        let mut state = self.fill.lock();
+        let is_unread = state.readers.iter().all(Option::is_none);
+        if is_unread {
+            state.end = End::Broken;
+        }
+        is_unread
     }
 
     /// Waits, past the retention limit, until the slowest reader has caught up, or has kept others
@@ -694,7 +699,7 @@ mod tests {
         for window in [1, PIECE as u64 + 1, 4 * PIECE as u64] {
             let (mut writer, mut reader) = Fill::through(Some(40 * PIECE as u64), window);
             let fill = Arc::clone(&writer.fill);
-            assert!(fill.read().is_none() && writer.is_read());
+            assert!(fill.read().is_none() && !writer.give_up_unread());
             let task = tokio::spawn(async move {
                 let mut most = 0;
                 for _ in 0..40 {
@@ -714,7 +719,10 @@ mod tests {
         }
         let (mut writer, reader) = Fill::through(None, 1);
         drop(reader);
-        assert!(!writer.is_read() && !writer.room().await);
+        assert!(!writer.room().await);
+        let (writer, fill) = Fill::start(None, 10);
+        assert!(fill.read().is_some());
+        assert!(writer.give_up_unread() && fill.read().is_none(), "nobody joins what was given up");
     }
 
     #[tokio::test]

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Interval, MissedTickBehavior};
 
 use super::answer::{Needs, Opened, Source, needs};
 use super::asked::Asked;
@@ -33,7 +34,7 @@ use crate::clock;
 use crate::collapse::fill::{Fill, FillReader, FillWriter, Pushed};
 use crate::collapse::flight::{Joined, Landing, Lead};
 use crate::semantics::range::Multipart;
-use crate::store::redis::{LongReader, RedisStore, Unreadable};
+use crate::store::redis::{LongReader, PROLONG, RedisStore, Unreadable};
 use crate::store::{Record, StoreKey};
 
 /// What a reading may be ahead of its client.
@@ -144,7 +145,8 @@ impl Proxy {
         let sum = ranges.iter().fold(0, |sum: u64, (first, last)| sum.saturating_add(last - first + 1));
         let stated = multipart.as_ref().map_or(sum, Multipart::content_length);
         let (writer, reader) = Fill::through(Some(stated), window);
-        let pouring = Pouring { redis: Arc::clone(redis), place, body, content, writer };
+        let prolong = prolonging().await;
+        let pouring = Pouring { redis: Arc::clone(redis), place, body, content, writer, prolong };
         tokio::spawn(pouring.through(first, frame));
         Some(Source::Opened(Box::new(Opened { length, reader: Some(reader), multipart })))
     }
@@ -175,7 +177,8 @@ impl Proxy {
         let (writer, fill) = Fill::start(Some(body.length), body.length);
         let reader = fill.read();
         lead.land(Landing::Shared(Assembly { body, fill: Arc::clone(&fill) }));
-        let pouring = Pouring { redis: Arc::clone(redis), place: place.clone(), body, content, writer };
+        let (redis, place, prolong) = (Arc::clone(redis), place.clone(), prolonging().await);
+        let pouring = Pouring { redis, place, body, content, writer, prolong };
         let proxy = Arc::clone(self);
         tokio::spawn(pouring.into_memory(first, Assembling { proxy, head: head.clone(), fill, lead, room }));
         reader
@@ -210,6 +213,16 @@ struct Pouring {
     body: InStore,
     content: LongReader,
     writer: FillWriter,
+    /// When what is still to be read is to be kept for longer.
+    prolong: Interval,
+}
+
+/// Ticks as often as a reading that takes its time is to say so, not at once.
+async fn prolonging() -> Interval {
+    let mut interval = tokio::time::interval(PROLONG);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval.tick().await;
+    interval
 }
 
 /// What a reading into memory holds until it is there.
@@ -246,7 +259,7 @@ impl Pouring {
         let Assembling { proxy, head, fill, lead, room } = assembling;
         let mut next = Some(first);
         while let Some(bytes) = next {
-            if !self.writer.is_read() {
+            if self.writer.give_up_unread() {
                 return;
             }
             self.writer.push(bytes);
@@ -271,16 +284,27 @@ impl Pouring {
     async fn push(&mut self, mut bytes: Bytes) -> bool {
         while !bytes.is_empty() {
             let piece = bytes.split_to(bytes.len().min(PIECE));
-            if self.writer.push(piece) == Pushed::Windowed && !self.writer.room().await {
+            if self.writer.push(piece) == Pushed::Windowed && !self.room().await {
                 return false;
             }
         }
         true
     }
 
+    /// Waits until the client has taken enough, however long that takes: what it has not had is kept for it.
+    async fn room(&mut self) -> bool {
+        loop {
+            tokio::select! {
+                biased;
+                is_read = self.writer.room() => return is_read,
+                _ = self.prolong.tick() => self.content.prolong().await,
+            }
+        }
+    }
+
     /// The answer is broken off at once; the record is forgotten after that.
     async fn broke(self, why: Unreadable) {
-        let Self { redis, place, body, content, writer } = self;
+        let Self { redis, place, body, content, writer, .. } = self;
         drop((writer, content));
         give_up(&redis, &place, body, why).await;
     }

@@ -27,6 +27,8 @@ fn in_redis(proxy: &Forebay, body: &[u8]) {
         assert!(answer.is_complete() && answer.body == body, "{:?}: another body", answer.end);
         answer.cache_status().contains("detail=redis").then_some(())
     });
+    // Whoever fetched it has let go of it: nobody else is answered from that fetch any more.
+    until("nothing is under way", || get(proxy.admin, "/ready", "").text().contains("\"errands\": 0,"));
 }
 
 /// The names of the chunks, in order.
@@ -729,4 +731,62 @@ fn what_memory_holds_makes_way_for_a_newer_long_body() {
         assert!(proxy.get("/p").body == body, "and it stays");
     }
     assert_eq!(origin.count("/p"), 2);
+}
+
+#[test]
+fn a_body_that_breaks_on_its_way_into_memory_never_gets_there() {
+    let (origin, body) = long(4 * CHUNK);
+    let redis = Redis::start();
+    let filler = Config::new(&origin).redis(&redis).without_memory().start();
+    for n in 0..4 {
+        in_redis(&filler, &body);
+        let proxy = Config::new(&origin).redis(&redis).start();
+        redis.command(&["DEL", &chunks(&redis)[n]]);
+        for answer in fan_out(&[proxy.address], 20, |_| request("GET", "/p", ""), || ()) {
+            assert!(answer.body == body[..answer.body.len()], "chunk {n}: a wrong byte was sent");
+            assert_eq!(answer.is_complete(), answer.body.len() == body.len(), "chunk {n}: {:?}", answer.end);
+            // What the head waits for is seen before it.
+            assert!(answer.is_complete() || n > 1, "chunk {n}: {} bytes", answer.body.len());
+        }
+        until("it is in memory, whole", || {
+            let answer = proxy.get("/p");
+            assert!(answer.is_complete() && answer.body == body, "chunk {n}: {:?}", answer.end);
+            answer.cache_status().contains("detail=memory")
+        });
+    }
+}
+
+#[test]
+fn slow_readers_of_what_goes_into_memory_share_one_copy() {
+    const READERS: usize = 20;
+    const LENGTH: usize = 24 * MEBIBYTE;
+    let (origin, body) = long(LENGTH);
+    let redis = Redis::start();
+    in_redis(&huge(&origin, &redis).start(), &body);
+    let config = Config::new(&origin).redis(&redis).redis_line("max_object_size = \"64MiB\"");
+    let proxy = config.memory("max_size = \"1GiB\"").memory("max_object_size = \"32MiB\"").start();
+    let before = proxy.resident();
+    let mut clients: Vec<_> = (0..READERS).map(|_| proxy.connect()).collect();
+    for client in &mut clients {
+        client.send(request("GET", "/p", ""));
+    }
+    for client in &mut clients {
+        assert_eq!(client.head().expect("a head").1, 200);
+    }
+    until("it is in memory", || {
+        let answer = proxy.request("HEAD", "/p", "");
+        answer.cache_status().contains("detail=memory")
+    });
+    let growth = proxy.resident().saturating_sub(before);
+    assert!(growth < 5 * LENGTH as u64, "{growth} bytes more for {READERS} readers");
+    for client in &mut clients {
+        let (mut sent, mut right) = (0, true);
+        while sent < LENGTH {
+            let piece = client.some().expect("more");
+            right &= body[sent..sent + piece.len()] == piece;
+            sent += piece.len();
+        }
+        assert!(right, "every byte is right");
+    }
+    assert_eq!(origin.count("/p"), 1);
 }

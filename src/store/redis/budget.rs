@@ -1,4 +1,4 @@
-//! How much memory calls under way may hold.
+//! How much memory calls under way, and what is read ahead, may hold.
 //!
 //! Decides whether a call goes ahead, by bytes: a number of calls bounds nothing when one may hold a
 //! thousand times what another does. Never touches: the memory itself. Nothing waits here; a call that

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use fred::interfaces::KeysInterface;
+use fred::types::ExpireOptions;
 
 use super::client::Link;
 use super::{RedisStore, Written};
@@ -84,6 +85,16 @@ async fn write_body(store: &RedisStore, key: &StoreKey, body: LongBody, ttl: i64
     true
 }
 
+/// Lets the chunks of `numbers` live for as long as they outlive a record; those that live longer, as they do.
+pub(super) async fn keep_alive(
+    store: &RedisStore,
+    key: &StoreKey,
+    id: &ContentId,
+    numbers: Range<u32>,
+) -> Option<Vec<u32>> {
+    extend_by(store, key, id, numbers, (OUTLIVES, Some(ExpireOptions::GT))).await
+}
+
 /// Lets the chunks of `numbers` that are there live for `ttl`; returns the others. `None`: Redis did not say.
 async fn extend(
     store: &RedisStore,
@@ -92,12 +103,24 @@ async fn extend(
     numbers: Range<u32>,
     ttl: i64,
 ) -> Option<Vec<u32>> {
+    extend_by(store, key, id, numbers, (ttl, None)).await
+}
+
+async fn extend_by(
+    store: &RedisStore,
+    key: &StoreKey,
+    id: &ContentId,
+    numbers: Range<u32>,
+    (ttl, which): (i64, Option<ExpireOptions>),
+) -> Option<Vec<u32>> {
+    let which = &which;
     let extend_one = |number: u32| async move {
         if !store.context.writes.lets_through() {
             return None;
         }
         let name = store.context.names.chunk(key, id, number);
-        let call = |link: Arc<Link>| async move { link.write.pexpire::<i64, _>(name, ttl, None).await };
+        let which = which.clone();
+        let call = |link: Arc<Link>| async move { link.write.pexpire::<i64, _>(name, ttl, which).await };
         let extended = store.bulk().run("extend_chunk", call).await.ok()? == 1;
         Some((!extended).then_some(number))
     };

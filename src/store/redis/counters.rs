@@ -140,8 +140,10 @@ pub struct Counters {
     compressed_after: AtomicU64,
     /// For records on their way to Redis.
     pub(super) writing: Budget,
-    /// For long bodies on their way from it.
+    /// For long bodies that are put together.
     pub(super) reading: Budget,
+    /// For those that are read ahead of their clients: a slow one keeps its part for long.
+    pub(super) streaming: Budget,
 }
 
 impl Counters {

@@ -65,7 +65,7 @@ pub use self::counters::{CommandObserver, Counters};
 pub use self::journal::{Journal, JournalStatus, Told};
 use self::keys::Names;
 pub use self::lock::{LockAttempt, LockToken};
-pub use self::reader::{LongReader, Unreadable};
+pub use self::reader::{LongReader, PROLONG, Unreadable};
 use self::script::{DISCARD, FORGET, RENEW, Script, UNLOCK};
 pub use self::settings::{Node, Server, Settings};
 use super::record::{self, Compress};

@@ -8,6 +8,7 @@
 //! the breaker counts it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use fred::types::Value;
@@ -23,6 +24,8 @@ use crate::store::{StoreKey, record};
 
 /// Bytes that a reader which reads ahead is taken to hold, with what its caller keeps for a slow client.
 const IN_HAND: u64 = 4 * record::CHUNK as u64;
+/// A reader that takes its time says so this often: chunks outlive their record by twice as much.
+pub const PROLONG: Duration = Duration::from_secs(60);
 /// Counted where a chunk is not there.
 const MISSING: &str = "chunk_missing";
 
@@ -66,7 +69,7 @@ impl LongReader {
             return None;
         }
         let spans = Spans::of(ranges, body.length)?;
-        let room = context.counters.reading.take_owned(IN_HAND);
+        let room = context.counters.streaming.take_owned(IN_HAND);
         Some(Self { store: Arc::clone(store), key, body, spans, held: None, ahead: None, room })
     }
 
@@ -101,6 +104,15 @@ impl LongReader {
     #[must_use]
     pub fn known_to_fail(&self) -> Option<Unreadable> {
         self.ahead.as_ref().and_then(|(_, read)| read.as_ref().err()).copied()
+    }
+
+    /// Lets what is still to be read live for another while: it may be wanted longer than its record is.
+    /// To be called every [`PROLONG`] while the next bytes are not asked for.
+    pub async fn prolong(&self) {
+        for chunks in self.spans.chunks_left() {
+            // Where Redis does not say, or has lost one, the reading shows it.
+            let _ = chunks::keep_alive(&self.store, &self.key, &self.body.id, chunks).await;
+        }
     }
 
     async fn chunk(&mut self, number: u32) -> Result<Bytes, Unreadable> {

@@ -2,6 +2,8 @@
 //!
 //! Decides: the chunks that a range touches, and what of each it takes. Never touches: the chunks. Pure.
 
+use std::ops::Range;
+
 use crate::store::record::CHUNK;
 
 /// What is taken of one chunk.
@@ -37,6 +39,12 @@ impl Spans {
     pub(super) fn peek(&self) -> Option<u32> {
         let (first, _) = self.left.last()?;
         u32::try_from(first / CHUNK as u64).ok()
+    }
+
+    /// The chunks of what is still to come, range by range.
+    pub(super) fn chunks_left(&self) -> impl Iterator<Item = Range<u32>> {
+        let number = |offset: u64| u32::try_from(offset / CHUNK as u64).unwrap_or(u32::MAX);
+        self.left.iter().rev().map(move |(first, last)| number(*first)..number(*last).saturating_add(1))
     }
 }
 
@@ -96,6 +104,19 @@ mod tests {
                 .collect();
             assert_eq!(spans, expected, "{ranges:?} of {length}");
         }
+    }
+
+    #[test]
+    fn what_is_left_shrinks() {
+        let mut spans = Spans::of(&[(C - 1, 2 * C), (5 * C, 6 * C - 1)], 9 * C).expect("within");
+        let mut left = Vec::new();
+        loop {
+            left.push(spans.chunks_left().collect::<Vec<_>>());
+            if spans.next().is_none() {
+                break;
+            }
+        }
+        assert_eq!(left, [vec![0..3, 5..6], vec![1..3, 5..6], vec![2..3, 5..6], vec![5..6], vec![]]);
     }
 
     #[test]

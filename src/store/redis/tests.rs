@@ -619,7 +619,7 @@ async fn a_range_reads_its_chunks_and_at_most_one_ahead() {
         (vec![(3 * C, 3 * C), (0, 0), (3 * C, 3 * C)], 3),
     ] {
         for is_full in [false, true] {
-            let others = is_full.then(|| bench.counters.reading.take(64 << 20).expect("nothing is held"));
+            let others = is_full.then(|| bench.counters.streaming.take(64 << 20).expect("nothing is held"));
             let before = bench.counters.commands();
             let mut reader = LongReader::of(&bench.store, place.clone(), body, &ranges).expect("within");
             assert_eq!(reader.reads_ahead(), others.is_none());
@@ -636,7 +636,17 @@ async fn a_range_reads_its_chunks_and_at_most_one_ahead() {
             drop((reader, others));
         }
     }
-    assert!(bench.counters.reading.take(64 << 20).is_some(), "all is given back");
+    assert!(bench.counters.streaming.take(64 << 20).is_some(), "all is given back");
+    // Who takes his time has the rest kept for him, and what is kept longer anyway stays so.
+    let name = |end: &'static str| server.key(move |name| name.contains(":b:") && name.ends_with(end));
+    for (chunk, ttl) in [(":2", "5000"), (":3", "5000"), (":4", "900000"), (":5", "5000")] {
+        server.command(&["PEXPIRE", &name(chunk), ttl]);
+    }
+    let mut reader = LongReader::of(&bench.store, place.clone(), body, &[(3 * C, end)]).expect("within");
+    assert!(reader.next().await.is_some_and(|bytes| bytes.is_ok()));
+    reader.prolong().await;
+    let left = [":2", ":3", ":4", ":5"].map(|chunk| server.ttl(&name(chunk)) / 60_000);
+    assert_eq!(left, [0, 0, 14, 1], "those that were read, or are not wanted, expire");
     assert!(LongReader::of(&bench.store, place.clone(), body, &[(0, end + 1)]).is_none());
     let longer = InStore { length: 9 << 20, ..body };
     assert!(LongReader::of(&bench.store, place, longer, &[(0, 0)]).is_none(), "longer than configured");
@@ -703,7 +713,7 @@ async fn memory_is_bounded_by_bytes() {
     bench.store.put(key("long"), long.clone(), NOW).await;
     bench.store.put(key("short"), short.clone(), NOW).await;
 
-    let others = bench.counters.reading.take(63 << 20).expect("nothing is under way");
+    let others = bench.counters.reading.take(64 << 20).expect("nothing is under way");
     assert!(whole(&bench, &key("long"), NOW).await.is_none());
     assert_eq!(bench.count("saturated"), 1);
     assert_same(bench.store.get(&key("short"), NOW).await, &short, "a short body needs no putting together");
