@@ -111,12 +111,15 @@ mod tests {
         let mut spans = Spans::of(&[(C - 1, 2 * C), (5 * C, 6 * C - 1)], 9 * C).expect("within");
         let mut left = Vec::new();
         loop {
-            left.push(spans.chunks_left().collect::<Vec<_>>());
+            left.push(spans.chunks_left().map(|chunks| (chunks.start, chunks.end)).collect::<Vec<_>>());
             if spans.next().is_none() {
                 break;
             }
         }
-        assert_eq!(left, [vec![0..3, 5..6], vec![1..3, 5..6], vec![2..3, 5..6], vec![5..6], vec![]]);
+        assert_eq!(
+            left,
+            [vec![(0, 3), (5, 6)], vec![(1, 3), (5, 6)], vec![(2, 3), (5, 6)], vec![(5, 6)], vec![]]
+        );
     }
 
     #[test]
