@@ -28,6 +28,12 @@ fn in_redis(proxy: &Forebay, body: &[u8]) {
         answer.cache_status().contains("detail=redis").then_some(())
     });
     // Whoever fetched it has let go of it: nobody else is answered from that fetch any more.
+    at_rest(proxy);
+}
+
+/// Waits until nothing is being fetched or stored.
+#[track_caller]
+fn at_rest(proxy: &Forebay) {
     until("nothing is under way", || get(proxy.admin, "/ready", "").text().contains("\"errands\": 0,"));
 }
 
@@ -176,6 +182,7 @@ fn a_validation_writes_the_record_and_no_chunk() {
             assert!(answer.is_complete() && answer.body == body);
             answer.x_cache() == "REVALIDATED" && chunks(&redis).len() == 4
         });
+        at_rest(&proxy);
         for name in chunks(&redis) {
             redis.command(&["PEXPIRE", &name, "100000"]);
         }
@@ -184,8 +191,8 @@ fn a_validation_writes_the_record_and_no_chunk() {
             let answer = proxy.get("/p");
             until("the record is written", || {
                 chunks(&redis).iter().all(|name| redis.command(&["PTTL", name]).integer() > Some(200_000))
-                    && get(proxy.admin, "/ready", "").text().contains("\"errands\": 0,")
             });
+            at_rest(&proxy);
             answer
         });
         assert_eq!((answer.status, answer.x_cache()), (200, "REVALIDATED"), "{}", answer.cache_status());
@@ -218,6 +225,7 @@ fn a_validation_of_what_is_not_all_there_fetches_it_anew() {
     };
     for n in 0..4 {
         whole_again();
+        at_rest(&proxy);
         redis.command(&["DEL", &chunks(&redis)[n]]);
         let before = origin.count("/p");
         let answer = proxy.get("/p");

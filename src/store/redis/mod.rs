@@ -78,6 +78,11 @@ use crate::semantics::UnixMillis;
 /// on their connection; more are not written. What bounds their memory is `budget`.
 const WRITES_IN_FLIGHT: usize = 64;
 
+/// Chunks of one store that may be on their way from Redis at once: more only wait behind each other on
+/// their connection, and waiting there is what the budget of a read is short for. Those that follow wait
+/// here.
+const CHUNKS_IN_FLIGHT: usize = 4;
+
 /// Longest value that is read or written: the longest head, and a body that is not chunked.
 const LONGEST_VALUE: usize = (1 << 20) + record::CHUNK;
 /// What a record is taken to be beside its body.
@@ -92,6 +97,7 @@ pub struct RedisStore {
     hot: Line,
     bulk: OnceLock<Line>,
     writes_in_flight: Semaphore,
+    chunks_in_flight: Semaphore,
 }
 
 /// What an operator is told.
@@ -140,7 +146,8 @@ impl RedisStore {
         let context = Arc::new(Context { settings, names, counters, observer, writes });
         let hot = Line::start(Arc::clone(&context), Role::Hot);
         let writes_in_flight = Semaphore::new(WRITES_IN_FLIGHT);
-        Arc::new(Self { context, hot, bulk: OnceLock::new(), writes_in_flight })
+        let chunks_in_flight = Semaphore::new(CHUNKS_IN_FLIGHT);
+        Arc::new(Self { context, hot, bulk: OnceLock::new(), writes_in_flight, chunks_in_flight })
     }
 
     /// Whether Redis is asked at all. One atomic load; when it says no, every other call here says no

@@ -164,7 +164,10 @@ async fn read_one(
 ) -> Result<Bytes, Unreadable> {
     let (line, counters) = (store.bulk(), &store.context.counters);
     let name = store.context.names.chunk(key, &body.id, number);
-    let refused = match read_value(line, chunks::GET, name.clone()).await {
+    let turn = store.chunks_in_flight.acquire().await;
+    let read = read_value(line, chunks::GET, name.clone()).await;
+    drop(turn);
+    let refused = match read {
         Ok(None) => {
             counters.rejected(MISSING);
             Some(Bytes::new())
