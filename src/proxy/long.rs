@@ -21,18 +21,22 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::answer::{Needs, Opened, Source, needs};
-use super::asked::Asked;
+use super::asked::{Asked, Outcome};
 use super::deliver::PIECE;
-use super::errand::Content;
-use super::lookup::Candidate;
-use super::{Got, Proxy};
+use super::errand::{Content, Errand};
+use super::error::Failure;
+use super::lookup::{Candidate, Found};
+use super::{Got, Proxy, own};
 use crate::caching::admission::RequestFacts;
 use crate::caching::key::PrimaryKey;
+use crate::caching::outcome::{CacheResult, Reason};
 use crate::caching::stamp::Stamp;
 use crate::caching::stored::{InStore, StoredBody, StoredHead, StoredResponse};
 use crate::clock;
 use crate::collapse::fill::{Fill, FillReader, FillWriter, Pushed};
-use crate::collapse::flight::{Joined, Landing, Lead};
+use crate::collapse::flight::{FlightKey, Joined, Landing, Lead};
+use crate::observe::metrics::Cause;
+use crate::rules::route::Route;
 use crate::semantics::range::Multipart;
 use crate::store::redis::{LongReader, PROLONG, RedisStore, Unreadable};
 use crate::store::{Record, StoreKey};
@@ -93,19 +97,26 @@ impl Proxy {
         }
     }
 
-    /// The same of what a fetch came to.
-    pub(super) async fn opening(
+    /// Gets the response, with its content as this request needs it. Where that was there when it was looked
+    /// for again, and is not any more, the origin is asked.
+    pub(super) async fn obtain_opened(
         self: &Arc<Self>,
         asked: &Asked,
-        facts: &RequestFacts,
-        got: Got,
-    ) -> Option<Got> {
-        match got {
-            Got::Landed(landed, Unopened::InStore(place, body)) => {
-                let source = self.open_in_store(asked, facts, &landed.head, place, body).await?;
-                Some(Got::Landed(landed, Unopened::Here(source)))
-            }
-            got => Some(got),
+        route: &Arc<Route>,
+        errand: Errand,
+        flight: FlightKey,
+        outcome: &mut Outcome,
+    ) -> Got {
+        let (facts, key) = (errand.facts.clone(), errand.key.clone());
+        let got = self.obtain(asked, route, errand, flight, outcome).await;
+        let Got::Landed(landed, Unopened::InStore(place, body)) = got else { return got };
+        if let Some(source) = self.open_in_store(asked, &facts, &landed.head, place, body).await {
+            return Got::Landed(landed, Unopened::Here(source));
+        }
+        *outcome = Outcome::forwarded(CacheResult::Miss, Reason::ContentUnreadable);
+        match self.errand(asked, &facts, route, &key, &Found::Nothing, Cause::Miss) {
+            Some(errand) => own(errand.start(None)).await,
+            None => Got::Failed(Failure::UNFORWARDABLE),
         }
     }
 

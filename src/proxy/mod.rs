@@ -206,23 +206,17 @@ impl Proxy {
 
             // Collapse and forward: one fetch, shared by all who may share it.
             let mut outcome = Outcome::forwarded(CacheResult::Miss, reason);
-            let Some(mut errand) = self.errand(&asked, &facts, route, &key, &found, cause) else {
-                return self.fail(&asked, Some(route.index), Failure::UNFORWARDABLE, outcome);
+            let obtaining = {
+                let Some(mut errand) = self.errand(&asked, &facts, route, &key, &found, cause) else {
+                    return self.fail(&asked, Some(route.index), Failure::UNFORWARDABLE, outcome);
+                };
+                errand.options = self.relaying(&asked, route, &connection);
+                Box::pin(self.obtain_opened(&asked, route, errand, flight, &mut outcome))
             };
-            errand.options = self.relaying(&asked, route, &connection);
-            let obtained = Box::pin(self.obtain(&asked, route, errand, flight, &mut outcome)).await;
-            let mut got = Box::pin(self.opening(&asked, &facts, obtained)).await;
-            if got.is_none() {
-                // What was there when it was looked for again is not, any more.
-                outcome = Outcome::forwarded(CacheResult::Miss, Reason::ContentUnreadable);
-                if let Some(errand) = self.errand(&asked, &facts, route, &key, &Found::Nothing, Cause::Miss) {
-                    let obtained = Box::pin(own(errand.start(None))).await;
-                    got = Box::pin(self.opening(&asked, &facts, obtained)).await;
-                }
-            }
+            let got = obtaining.await;
 
             // Deliver (and record, when the last byte is out).
-            match got.unwrap_or(Got::Failed(Failure::INTERNAL)) {
+            match got {
                 Got::Landed(landed, Unopened::Here(source)) => {
                     self.deliver_landed(&asked, &facts, route, &landed, source, outcome)
                 }

@@ -33,7 +33,7 @@ pub(super) async fn serve<A: App>(
     socket: TcpStream,
     connection: Connection,
     worker: usize,
-    settings: &Settings,
+    settings: Arc<Settings>,
     open: Open,
     app: A,
 ) {
@@ -41,7 +41,7 @@ pub(super) async fn serve<A: App>(
         tracing::debug!(%error, "TCP_NODELAY could not be set");
     }
     let room = Arc::clone(open.room());
-    let gate = Gate::new(socket, connection.clone(), settings, open);
+    let gate = Gate::new(socket, connection.clone(), &settings, open);
     let service = service_fn(|request| {
         let refused = connection.begin();
         let (room, connection) = (&*room, connection.clone());
@@ -49,7 +49,8 @@ pub(super) async fn serve<A: App>(
         // Not in a block: a client that left already is known to the service all the same, and an open
         // connection does not keep the room for an answer twice.
         let answer = app.answer(request, connection, refused);
-        Answering { answer, head: None, ending: Some(ending), room }
+        // Nor does an idle one keep room for the next: what is under way has a box of its own.
+        Box::pin(Answering { answer, head: None, ending: Some(ending), room })
     });
     let mut served = pin!(
         http1::Builder::new()
