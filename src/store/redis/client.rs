@@ -37,14 +37,14 @@ const IN_FLIGHT: usize = 1024;
 const DOWN_TICK: Duration = Duration::from_millis(50);
 /// How often one that works is looked at, beside the events it sends.
 const UP_TICK: Duration = Duration::from_secs(1);
-/// Between throwing a client away and making a new one.
+/// Between throwing a client away and making a new one; twice that after each that never worked.
 const REBUILD_DELAY: Duration = Duration::from_millis(500);
+/// Doublings of that, at most.
+const REBUILD_DOUBLINGS: u32 = 4;
 /// A client that says it is connected and answers no probe for this long is thrown away.
 const WEDGED: Duration = Duration::from_secs(3);
 /// Rounds in a row in which some master of a cluster does not answer until Redis is left alone.
 const BAD_ROUNDS: u8 = 2;
-/// Different complaints of a client that are told before it works again.
-const COMPLAINTS: usize = 8;
 /// How long the key that probes write lives, in milliseconds.
 const PROBE_TTL: i64 = 60_000;
 
@@ -178,6 +178,9 @@ impl Line {
             Err(error) => {
                 let failure = Failure::of(&error);
                 counters.failed(failure);
+                if failure == Failure::NotPermitted {
+                    counters.trouble.tell(&shared.context.settings, &error);
+                }
                 shared.learn(failure, now);
                 Err(failure)
             }
@@ -223,45 +226,56 @@ impl Shared {
     }
 
     async fn supervise(self: Arc<Self>) {
+        let mut in_vain: u32 = 0;
         loop {
             match self.dial() {
                 Ok(mut running) => {
                     self.link.store(Some(Arc::clone(&running.link)));
-                    let lost = self.watch(&mut running).await;
-                    tracing::warn!(server = %self.context.settings.server, role = ?self.role, ?lost,
-                        "the Redis client is replaced");
+                    let (lost, has_worked) = self.watch(&mut running).await;
+                    // One that ended at once is refused by the library, whose reason is in the log.
+                    let refused = lost == Lost::Ended && !has_worked;
+                    in_vain = if refused { in_vain.saturating_add(1) } else { 0 };
+                    if !refused {
+                        tracing::warn!(server = %self.context.settings.server, role = ?self.role, ?lost,
+                            "the Redis client is replaced");
+                    }
                 }
                 Err(error) => {
+                    in_vain = in_vain.saturating_add(1);
                     self.context.counters.failed(Failure::of(&error));
-                    tracing::warn!(server = %self.context.settings.server, role = ?self.role,
-                        error = error.details(), "no Redis client could be made");
+                    self.tell(&error);
                 }
             }
             self.link.store(None);
             self.breaker.trip(clock::monotonic());
-            sleep(REBUILD_DELAY).await;
+            sleep(REBUILD_DELAY * 2_u32.pow(in_vain.saturating_sub(1).min(REBUILD_DOUBLINGS))).await;
         }
     }
 
-    /// Watches one client until it is lost.
-    async fn watch(&self, running: &mut Running) -> Lost {
+    /// Watches one client until it is lost. Returns how it was, and whether it ever worked.
+    async fn watch(&self, running: &mut Running) -> (Lost, bool) {
         let link = Arc::clone(&running.link);
         let mut errors = link.client.error_rx();
         let mut reconnects = link.client.reconnect_rx();
         let mut was_connected = false;
         let mut silent_since: Option<Instant> = None;
-        let mut complaints: Vec<String> = Vec::new();
+        let (mut has_worked, mut worked_before) = (false, false);
         let (mut round_at, mut bad_rounds) = (clock::monotonic(), 0);
         loop {
             let pause = if was_connected { self.next_probe() } else { DOWN_TICK };
             tokio::select! {
                 biased;
-                _ = &mut running.task => return Lost::Ended,
+                ended = &mut running.task => {
+                    if let Ok(Err(error)) = ended {
+                        self.tell(&error);
+                    }
+                    return (Lost::Ended, has_worked);
+                }
                 // A lagging receiver has missed errors, which is an error.
                 error = errors.recv() => {
                     self.breaker.trip(clock::monotonic());
                     if let Ok((error, _)) = error {
-                        self.tell(&error, &mut complaints);
+                        self.tell(&error);
                     }
                 }
                 _ = reconnects.recv() => self.breaker.hasten(clock::monotonic()),
@@ -284,15 +298,18 @@ impl Shared {
                     Some(Failure::Timeout) => {
                         let since = *silent_since.get_or_insert(now);
                         if clock::monotonic().saturating_duration_since(since) >= WEDGED {
-                            return Lost::Wedged;
+                            return (Lost::Wedged, has_worked);
                         }
                     }
                     _ => silent_since = None,
                 }
             }
-            if self.usable() {
-                complaints.clear();
+            let works = self.usable();
+            if works && !worked_before {
+                has_worked = true;
+                self.context.counters.trouble.over();
             }
+            worked_before = works;
             if self.usable() && now.saturating_duration_since(round_at) >= UP_TICK {
                 round_at = now;
                 bad_rounds = if self.cluster_answers(&link).await { 0 } else { bad_rounds + 1 };
@@ -321,14 +338,9 @@ impl Shared {
         own.into_iter().chain(writes).min().unwrap_or(UP_TICK).min(UP_TICK)
     }
 
-    /// Says why there is no connection: once for each reason, until there is one.
-    fn tell(&self, error: &Error, told: &mut Vec<String>) {
-        let why = error.to_string();
-        if told.len() < COMPLAINTS && !told.contains(&why) {
-            tracing::warn!(server = %self.context.settings.server, role = ?self.role, error = %why,
-                "the connection to Redis failed");
-            told.push(why);
-        }
+    /// Says why there is no connection.
+    fn tell(&self, error: &Error) {
+        self.context.counters.trouble.tell(&self.context.settings, error);
     }
 
     /// What probes read and write: one key, or one with each master of a cluster.

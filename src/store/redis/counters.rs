@@ -11,6 +11,7 @@ use fred::error::{Error, ErrorKind};
 
 use super::breaker::Ended;
 use super::budget::Budget;
+use super::trouble::Trouble;
 
 /// Told of every command that was sent, however it ended. Called on the event loop: it must not block.
 pub trait CommandObserver: Send + Sync {
@@ -129,7 +130,8 @@ impl Failure {
     }
 }
 
-/// What the workers' stores of one process share: counts, and the memory that their calls may hold.
+/// What the workers' stores of one process share: counts, the memory that their calls may hold, and what
+/// is wrong.
 #[derive(Debug, Default)]
 pub struct Counters {
     commands: AtomicU64,
@@ -144,6 +146,8 @@ pub struct Counters {
     pub(super) reading: Budget,
     /// For those that are read ahead of their clients: a slow one keeps its part for long.
     pub(super) streaming: Budget,
+    /// What is wrong, if anything.
+    pub(super) trouble: Trouble,
 }
 
 impl Counters {
@@ -160,6 +164,13 @@ impl Counters {
         let mut errors: Vec<_> = Failure::LABELS.into_iter().zip(failures).collect();
         errors.extend_from_slice(&self.rejected.lock().unwrap_or_else(PoisonError::into_inner));
         errors
+    }
+
+    /// Why Redis cannot be used as it should be, in words without credentials; `None`: nothing was wrong in
+    /// the last minute.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.now()
     }
 
     /// Bytes of bodies that were compressed, before and after.

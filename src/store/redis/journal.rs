@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fred::clients::Client;
+use fred::error::Error;
 use fred::interfaces::{ClientLike, FredResult};
 use fred::types::{ConnectHandle, CustomCommand, Key, Value};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -270,6 +271,7 @@ impl Journal {
             if self.table.in_sync(clock::wall()) {
                 *heard = begun;
                 if std::mem::take(&mut silent) {
+                    self.counters.trouble.over();
                     tracing::info!(ids = self.table.ids(), "the purge journal is read");
                     self.wake.notify_one();
                 }
@@ -522,14 +524,18 @@ impl Journal {
         // A reading that waits is silent for as long as it waits.
         let class =
             Class { longest_command: answers, longest_silence: answers.max(Duration::from_secs(1)) * 2 };
-        let client = build(&self.settings, &class).map_err(|error| Failure::of(&error))?;
+        let failed = |error: Error| {
+            self.counters.trouble.tell(&self.settings, &error);
+            Failure::of(&error)
+        };
+        let client = build(&self.settings, &class).map_err(failed)?;
         let task = client.connect();
         let line = Line { client, task };
         // The library tries one node after another, and those that hang take the longest.
         let nodes = u32::try_from(self.settings.server.nodes()).unwrap_or(u32::MAX);
         match timeout(CONNECT.saturating_mul(nodes), line.client.wait_for_connect()).await {
             Ok(Ok(())) => Ok(line),
-            Ok(Err(error)) => Err(Failure::of(&error)),
+            Ok(Err(error)) => Err(failed(error)),
             Err(_) => Err(Failure::Timeout),
         }
     }
@@ -571,7 +577,14 @@ impl Journal {
         self.observer.observe(command, clock::monotonic().saturating_duration_since(begun));
         match result {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(Failure::of(&error)),
+            Ok(Err(error)) => {
+                let failure = Failure::of(&error);
+                // What connecting meets is told by whoever reconnects; a script is sent again.
+                if matches!(failure, Failure::NotPermitted | Failure::Other) {
+                    self.counters.trouble.tell(&self.settings, &error);
+                }
+                Err(failure)
+            }
             Err(_) => Err(Failure::Timeout),
         }
     }

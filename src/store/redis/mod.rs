@@ -16,7 +16,7 @@
 //! | lock tokens | `lock` |
 //! | scripts | `script` |
 //! | the fleet's purges | `journal` |
-//! | what went wrong | `counters` |
+//! | what went wrong, in numbers and in words | `counters`, `trouble` |
 //!
 //! Every command names one key or keys of one slot, and no reply is an array: the library reads the
 //! content of arrays as protocol, so a stored value could take another command's place. The first
@@ -39,6 +39,7 @@ mod reader;
 mod script;
 mod settings;
 mod spans;
+mod trouble;
 
 #[cfg(test)]
 mod journal_tests;

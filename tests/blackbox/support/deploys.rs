@@ -127,20 +127,25 @@ struct Node {
 
 impl Cluster {
     pub(crate) fn start() -> Self {
-        Self::formed(None)
+        Self::formed(None, 2_000)
+    }
+
+    /// Masters that do not answer are soon replaced.
+    pub(crate) fn hasty() -> Self {
+        Self::formed(None, 1_000)
     }
 
     pub(crate) fn with_tls(tls: &Tls) -> Self {
-        Self::formed(Some(tls))
+        Self::formed(Some(tls), 2_000)
     }
 
-    fn formed(tls: Option<&Tls>) -> Self {
+    fn formed(tls: Option<&Tls>, patience: u32) -> Self {
         let bus: Vec<SocketAddr> = (0..6).map(|_| free_port()).collect();
         let node = |bus: &SocketAddr| {
             let own = [
                 ("cluster-enabled", "yes".to_owned()),
                 ("cluster-port", bus.port().to_string()),
-                ("cluster-node-timeout", "2000".to_owned()),
+                ("cluster-node-timeout", patience.to_string()),
                 // However long it was cut off: this is a cache, and the test waits.
                 ("cluster-replica-validity-factor", "0".to_owned()),
                 ("repl-diskless-sync-delay", "0".to_owned()),
@@ -185,15 +190,11 @@ impl Cluster {
                 ok(&node.server, &["CLUSTER", "REPLICATE", &ids[n - 3]]);
             }
         }
-        for node in &self.nodes[3..] {
-            until("a replica follows its master", || {
-                told(&node.server, &["INFO", "replication"], "master_link_status").as_deref() == Some("up")
-            });
-        }
         self.wait_ok();
     }
 
-    /// Waits until every node that is alive finds every slot served, by masters that are alive.
+    /// Waits until every node that is alive finds every slot served, by masters that are alive, and every
+    /// replica follows one.
     #[track_caller]
     pub(crate) fn wait_ok(&self) {
         let down: Vec<String> =
@@ -206,6 +207,10 @@ impl Cluster {
                     && info("cluster_slots_assigned").as_deref() == Some("16384")
                     && !owners.is_empty()
                     && owners.iter().all(|(_, _, port)| !down.contains(&port.to_string()))
+            });
+            until("a replica follows its master", || {
+                let link = told(server, &["INFO", "replication"], "master_link_status");
+                link.as_deref() == Some("up") || is_master(server)
             });
         }
     }
@@ -238,11 +243,13 @@ impl Cluster {
         self.servers().into_iter().filter(|server| is_master(server)).collect()
     }
 
-    /// Kills the first master that is alive.
-    pub(crate) fn kill_a_master(&mut self) {
-        let node = self.first_master();
-        self.nodes[node].server.kill();
-        self.nodes[node].alive = false;
+    /// Kills the master that has the slot of this key.
+    pub(crate) fn kill_the_master_of(&mut self, key: &str) {
+        let (owner, _) = self.owner_and_other(key);
+        let address = owner.address;
+        let node = self.nodes.iter_mut().find(|node| node.server.address == address).expect("one of ours");
+        node.server.kill();
+        node.alive = false;
     }
 
     /// Lets the first master that is alive hang; `thaw` lets all go on.
@@ -374,7 +381,7 @@ impl Sentinels {
                 address
             });
             settings += &format!("sentinel monitor shop 127.0.0.1 {} 2\n", master.0.port());
-            settings += "sentinel down-after-milliseconds shop 1000\nsentinel failover-timeout shop 3000\n";
+            settings += "sentinel down-after-milliseconds shop 1000\nsentinel failover-timeout shop 1500\n";
             let sentinel = Redis::with(&["--sentinel", &settings]);
             (public.unwrap_or(sentinel.address), sentinel)
         };
@@ -432,10 +439,31 @@ impl Sentinels {
         self.servers.iter().position(|(public, _)| public.port().to_string() == port).expect("one of ours")
     }
 
+    fn replica(&self) -> &Redis {
+        &self.servers[1 - self.master()].1
+    }
+
+    /// Whether the replica has this content.
+    pub(crate) fn replica_holds(&self, content: &str) -> bool {
+        let needle = content.as_bytes();
+        let strings = self.replica().strings();
+        strings.values().any(|value| value.windows(needle.len()).any(|window| window == needle))
+    }
+
+    /// From now on the replica learns of nothing, until the master is killed.
+    pub(crate) fn cut_off_the_replica(&self) {
+        // What its connection holds already it would read when it wakes: so it has none.
+        self.replica().pause();
+        let gone = self.servers[self.master()].1.command(&["CLIENT", "KILL", "TYPE", "replica"]);
+        assert_eq!(gone.integer(), Some(1));
+    }
+
+    /// Kills the master, and waits until the replica has taken over.
     pub(crate) fn kill_the_master(&mut self) {
         let master = self.master();
         self.servers[master].1.kill();
         self.down = Some(master);
+        self.servers[1 - master].1.resume();
         self.wait_for_other(master);
     }
 

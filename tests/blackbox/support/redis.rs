@@ -13,6 +13,11 @@ use super::forebay::signal;
 use super::resp::{Resp, Value};
 use super::{eventually, free_port};
 
+/// The server's program: `redis-server`, or what the environment names in its place.
+fn program() -> String {
+    std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned())
+}
+
 /// A server without persistence on a port of its own, gone with the test.
 pub(crate) struct Redis {
     pub(crate) address: SocketAddr,
@@ -49,7 +54,7 @@ impl Redis {
     pub(crate) fn restart(&mut self) {
         self.kill();
         let port = self.address.port().to_string();
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new(program());
         if let Some(("--sentinel", settings)) =
             self.options.first().map(String::as_str).zip(self.options.get(1))
         {
@@ -64,7 +69,7 @@ impl Redis {
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().unwrap_or_else(|error| {
-            panic!("redis-server does not start ({error}): install it with `apt-get install redis-server`")
+            panic!("{} does not start ({error}): install it with `apt-get install redis-server`", program())
         });
         self.child = Some(child);
         eventually("redis-server answers PING", || {
