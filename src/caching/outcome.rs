@@ -91,6 +91,7 @@ reasons! {
     CookieGuard, "cookie-guard", "RFC 9111 7.3", "The request carries Cookie and only the route's ttl made the stored response fresh.", "Let the origin send Cache-Control with max-age or s-maxage, or set cookies = \"ignore\".";
     AuthorizationNotShared, "authorization-not-shared", "RFC 9111 3.5", "The request carries Authorization and the stored response does not allow sharing.", "Send public, s-maxage or must-revalidate if everyone may have this response.";
     PartMissing, "part-missing", "RFC 9111 3.3", "The stored part does not hold the bytes that are asked for.", "Nothing to do; the missing bytes are fetched.";
+    ContentUnreadable, "content-unreadable", "RFC 9111 3", "The content of the stored response was missing, damaged or not had in time.", "Look at Redis: it evicts or loses chunks, or is slow; forebay_redis_errors_total says which.";
     HitForMiss, "hit-for-miss", "", "The last response to this key could not be shared, so nobody waits for this one.", "Look at the reason for not storing; it wears off by itself.";
     EarlyRefresh, "early-refresh", "", "A hot response is renewed before it becomes stale.", "Nothing to do; early_refresh = 0 turns this off.";
     OnlyIfCached, "only-if-cached", "RFC 9111 5.2.1.7", "The request says only-if-cached and nothing usable is stored.", "Leave only-if-cached out, or set client_cache_control = \"ignore\".";
@@ -171,7 +172,7 @@ impl Reason {
             Self::MethodNotCacheable => Fwd::Method,
             Self::NothingStored => Fwd::UriMiss,
             Self::NoVariantMatches => Fwd::VaryMiss,
-            Self::Purged | Self::HitForMiss | Self::CollapseTimeout => Fwd::Miss,
+            Self::Purged | Self::ContentUnreadable | Self::HitForMiss | Self::CollapseTimeout => Fwd::Miss,
             Self::RequestNoStore
             | Self::RequestWantsValidation
             | Self::RequestWantsFresher

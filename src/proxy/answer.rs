@@ -20,8 +20,8 @@ use super::record::Record;
 use crate::caching::admission::RequestFacts;
 use crate::caching::age::age_seconds;
 use crate::caching::outcome::{CacheResult, Reason, X_CACHE};
-use crate::caching::stored::StoredHead;
-use crate::collapse::fill::{Fill, FillReader};
+use crate::caching::stored::{InStore, StoredBody, StoredHead};
+use crate::collapse::fill::FillReader;
 use crate::semantics::preconditions::{self, Precondition};
 use crate::semantics::range::{self, ByteRange, ContentRange, Multipart, RangeVerdict, Representation};
 use crate::semantics::{UnixMillis, fields};
@@ -34,20 +34,68 @@ pub(super) enum Source {
     Whole(Bytes),
     /// Still growing, or shared with other readers.
     Growing(FillReader, Option<u64>),
+    /// In a store, where what this request needs of it is being read.
+    Opened(Box<Opened>),
+}
+
+/// Stored content of which one request's part is being read.
+#[derive(Debug)]
+pub(super) struct Opened {
+    /// Length of all of it.
+    pub length: u64,
+    /// The bytes that this request needs, and what stands around them; `None` where it needs none.
+    pub reader: Option<FillReader>,
+    /// What stands around them where they are several ranges.
+    pub multipart: Option<Multipart>,
+}
+
+/// What of a stored response's content its answer to one request is made of.
+#[derive(Debug)]
+pub(super) enum Needs {
+    /// Nothing.
+    Nothing,
+    /// All of it.
+    Whole,
+    /// This range of it.
+    Range(ByteRange),
+    /// These ranges of it, in this frame.
+    Ranges(Multipart, Vec<ByteRange>),
+}
+
+/// What of a content of `length` bytes is needed, before any of it is read.
+pub(super) fn needs(asked: &Asked, facts: &RequestFacts, head: &StoredHead, length: u64) -> Needs {
+    if *asked.method() == Method::HEAD || is_not_modified(asked, facts, head) {
+        return Needs::Nothing;
+    }
+    let Some((complete, begins)) = extent(head, Some(length)) else { return Needs::Whole };
+    match ranges(asked, facts, head, complete) {
+        RangeVerdict::Single(range) if held(head, range) => Needs::Range(within(range, begins)),
+        RangeVerdict::Several(ranges) if ranges.iter().all(|range| held(head, *range)) => {
+            let within = ranges.iter().map(|range| within(*range, begins)).collect();
+            Needs::Ranges(multipart(head.field(&CONTENT_TYPE).cloned(), complete, ranges), within)
+        }
+        RangeVerdict::Unsatisfiable => Needs::Nothing,
+        RangeVerdict::Whole | RangeVerdict::Single(_) | RangeVerdict::Several(_) => Needs::Whole,
+    }
 }
 
 impl Source {
-    /// A fill, read from its first byte; `None` when it can no longer be.
+    /// The content of a response that answers a HEAD: none of it is read.
     #[must_use]
-    pub(super) fn of(fill: &Arc<Fill>) -> Option<Self> {
-        let length = fill.length();
-        fill.read().map(|reader| Self::Growing(reader, length))
+    pub(super) fn of_head(body: &StoredBody) -> Self {
+        match body {
+            StoredBody::Here(body) => Self::Whole(body.clone()),
+            StoredBody::InStore(InStore { length, .. }) => {
+                Self::Opened(Box::new(Opened { length: *length, reader: None, multipart: None }))
+            }
+        }
     }
 
     const fn length(&self) -> Option<u64> {
         match self {
             Self::Whole(bytes) => Some(bytes.len() as u64),
             Self::Growing(_, length) => *length,
+            Self::Opened(opened) => Some(opened.length),
         }
     }
 
@@ -55,6 +103,7 @@ impl Source {
         match self {
             Self::Whole(bytes) => Content::Whole(bytes),
             Self::Growing(reader, _) => Content::Growing(reader),
+            Self::Opened(opened) => opened.content(),
         }
     }
 
@@ -62,7 +111,15 @@ impl Source {
         match self {
             Self::Whole(bytes) => Content::Whole(cut(&bytes, range)),
             Self::Growing(from, _) => Content::Part { from, skip: range.first, take: range.length() },
+            // It is the range that is being read.
+            Self::Opened(opened) => opened.content(),
         }
+    }
+}
+
+impl Opened {
+    fn content(self) -> Content {
+        self.reader.map_or(Content::Unread(self.length), Content::Stored)
     }
 }
 
@@ -116,10 +173,7 @@ impl Proxy {
         mut outcome: Outcome,
     ) -> Response<Delivery> {
         let Reused { head, fields, source } = reused;
-        let not_modified = facts.conditional
-            && head.status == StatusCode::OK
-            && precondition(asked, head) == Precondition::NotModified;
-        let (status, headers, content) = if not_modified {
+        let (status, headers, content) = if is_not_modified(asked, facts, head) {
             (StatusCode::NOT_MODIFIED, copy_for_304(head, fields), Content::Empty)
         } else {
             let mut headers = match fields {
@@ -230,6 +284,13 @@ impl Proxy {
     }
 }
 
+/// Whether the client's own copy is what it is to be answered with (RFC 9110 13.2.2).
+fn is_not_modified(asked: &Asked, facts: &RequestFacts, head: &StoredHead) -> bool {
+    facts.conditional
+        && head.status == StatusCode::OK
+        && precondition(asked, head) == Precondition::NotModified
+}
+
 fn precondition(asked: &Asked, head: &StoredHead) -> Precondition {
     preconditions::evaluate(
         asked.headers(),
@@ -274,34 +335,32 @@ fn select(
     source: Source,
     headers: &mut HeaderMap,
 ) -> (StatusCode, Content) {
-    // A part knows where in the whole it lies; a whole response begins at its first byte.
-    let (complete, begins) = match (head.part, head.status) {
-        (Some(part), _) => (part.complete, part.first),
-        (None, StatusCode::OK) => match source.length() {
-            Some(length) => (length, 0),
-            None => return (head.status, source.whole()),
-        },
-        (None, _) => return (head.status, source.whole()),
+    let Some((complete, begins)) = extent(head, source.length()) else {
+        return (head.status, source.whole());
     };
     match (ranges(asked, facts, head, complete), source) {
         (RangeVerdict::Single(range), source) if held(head, range) => {
             headers.insert(CONTENT_RANGE, ContentRange::satisfied(range, complete).to_value());
-            let within = ByteRange { first: range.first - begins, last: range.last - begins };
-            (StatusCode::PARTIAL_CONTENT, source.slice(within))
+            (StatusCode::PARTIAL_CONTENT, source.slice(within(range, begins)))
         }
         (RangeVerdict::Several(ranges), Source::Whole(body))
             if ranges.iter().all(|range| held(head, *range)) =>
         {
-            let seed = u128::from(fastrand::u64(..)) << 64 | u128::from(fastrand::u64(..));
-            let multipart = Multipart::new(seed, headers.remove(CONTENT_TYPE), complete, ranges);
+            let multipart = multipart(headers.remove(CONTENT_TYPE), complete, ranges);
             headers.insert(CONTENT_TYPE, multipart.content_type());
             let mut pieces = Vec::with_capacity(multipart.ranges().len() * 2 + 1);
             for (at, range) in multipart.ranges().iter().enumerate() {
                 pieces.extend(multipart.part_head(at));
-                pieces.push(cut(&body, ByteRange { first: range.first - begins, last: range.last - begins }));
+                pieces.push(cut(&body, within(*range, begins)));
             }
             pieces.push(multipart.tail());
             (StatusCode::PARTIAL_CONTENT, Content::Pieces(pieces.into_iter(), multipart.content_length()))
+        }
+        (RangeVerdict::Several(_), Source::Opened(opened)) if opened.multipart.is_some() => {
+            if let Some(multipart) = &opened.multipart {
+                headers.insert(CONTENT_TYPE, multipart.content_type());
+            }
+            (StatusCode::PARTIAL_CONTENT, opened.content())
         }
         (RangeVerdict::Unsatisfiable, _) => {
             headers.insert(CONTENT_RANGE, ContentRange::unsatisfied(complete).to_value());
@@ -350,6 +409,26 @@ fn trailed(
         trailers.append(name.clone(), value.clone());
     }
     Content::Trailed(Box::new(content), trailers)
+}
+
+/// How long the representation is of which a response holds `length` bytes, and where in it they begin: a
+/// part knows, a whole response begins at its first byte. `None` where it has no ranges.
+fn extent(head: &StoredHead, length: Option<u64>) -> Option<(u64, u64)> {
+    match (head.part, head.status) {
+        (Some(part), _) => Some((part.complete, part.first)),
+        (None, StatusCode::OK) => length.map(|length| (length, 0)),
+        (None, _) => None,
+    }
+}
+
+/// A range of a representation within content that begins there.
+const fn within(range: ByteRange, begins: u64) -> ByteRange {
+    ByteRange { first: range.first.saturating_sub(begins), last: range.last.saturating_sub(begins) }
+}
+
+fn multipart(content_type: Option<HeaderValue>, complete: u64, ranges: Vec<ByteRange>) -> Multipart {
+    let seed = u128::from(fastrand::u64(..)) << 64 | u128::from(fastrand::u64(..));
+    Multipart::new(seed, content_type, complete, ranges)
 }
 
 /// Whether a stored response holds a range of its representation.

@@ -39,7 +39,11 @@ pub enum Content {
     Pieces(std::vec::IntoIter<Bytes>, u64),
     /// A body that others read too, and that may still grow.
     Growing(FillReader),
-    /// A range of such a body.
+    /// Stored content that is read from its store while it is sent.
+    Stored(FillReader),
+    /// Content of this length that is stored and not read: nobody is to be sent it.
+    Unread(u64),
+    /// A range of a growing body.
     Part {
         /// The body it is cut from.
         from: FillReader,
@@ -80,7 +84,8 @@ impl Content {
             Self::Empty => Some(0),
             Self::Whole(bytes) => Some(bytes.len() as u64),
             Self::Pieces(_, left) => Some(*left),
-            Self::Growing(reader) => reader.size_hint().exact(),
+            Self::Growing(reader) | Self::Stored(reader) => reader.size_hint().exact(),
+            Self::Unread(length) => Some(*length),
             Self::Part { take, .. } => Some(*take),
             Self::Passing(body) => body.size_hint().exact(),
             // A stated length leaves no room for trailers: chunked alone has them (RFC 9112 7.1.2).
@@ -102,6 +107,10 @@ impl Content {
             Self::Growing(reader) => {
                 Pin::new(reader).poll_frame(cx).map_err(|_| BrokenOff(Reason::Incomplete))
             }
+            Self::Stored(reader) => {
+                Pin::new(reader).poll_frame(cx).map_err(|_| BrokenOff(Reason::ContentUnreadable))
+            }
+            Self::Unread(_) => Poll::Ready(Some(Err(BrokenOff(Reason::Internal)))),
             Self::Part { from, skip, take } => loop {
                 if *take == 0 {
                     return Poll::Ready(None);
@@ -158,7 +167,8 @@ impl Content {
             Self::Empty => true,
             Self::Whole(bytes) => bytes.is_empty(),
             Self::Pieces(pieces, _) => pieces.len() == 0,
-            Self::Growing(reader) => reader.is_end_stream(),
+            Self::Growing(reader) | Self::Stored(reader) => reader.is_end_stream(),
+            Self::Unread(_) => false,
             Self::Part { take, .. } => *take == 0,
             Self::Passing(body) => body.is_end_stream(),
             Self::Trailed(..) => false,

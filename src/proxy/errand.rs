@@ -31,7 +31,7 @@ use crate::caching::partial::{self, Completion, Join, Order};
 use crate::caching::reuse::{self, Reuse};
 use crate::caching::stamp::Stamp;
 use crate::caching::storability::{self, Exchange, Storability};
-use crate::caching::stored::{StoredHead, StoredResponse};
+use crate::caching::stored::{InStore, StoredBody, StoredHead, StoredResponse};
 use crate::caching::validation::{self, Answer as Kind, Asked as Conditions, Freshened, HeadUpdate};
 use crate::caching::vary::{NewVariant, VariantHash, VaryIndex, variant_hash};
 use crate::clock;
@@ -40,6 +40,7 @@ use crate::collapse::flight::{FlightKey, Landing, Lead};
 use crate::observe::metrics::Cause;
 use crate::rules::route::Route;
 use crate::semantics::UnixMillis;
+use crate::store::redis::Written;
 use crate::store::{Record, StoreKey, Tier};
 use crate::upstream::{Answer, AnswerBody, RequestBody, SendOptions, Upstream, response};
 
@@ -54,7 +55,7 @@ pub struct Landed {
     /// The stored head, as every reader is answered from it.
     pub head: StoredHead,
     /// The content.
-    pub fill: Arc<Fill>,
+    pub content: Content,
     /// The variant that the leader's request selects: others must select the same.
     pub variant: VariantHash,
     /// How it was come by.
@@ -66,6 +67,29 @@ pub struct Landed {
     pub own_fields: Option<HeaderMap>,
     /// From sending the request to the response head.
     pub took: Option<Duration>,
+}
+
+/// Where the content of a landed response is.
+#[derive(Debug)]
+pub enum Content {
+    /// In the process, or on its way.
+    Fill(Arc<Fill>),
+    /// In Redis, under this key: whoever wants it reads it there.
+    InStore(StoreKey, InStore),
+}
+
+impl Content {
+    /// Content that is stored under a place's key, and a reader of it where it is at hand.
+    fn stored(place: StoreKey, body: &StoredBody) -> (Self, Option<FillReader>) {
+        match body {
+            StoredBody::Here(body) => {
+                let fill = Fill::ready(body.clone());
+                let reader = fill.read();
+                (Self::Fill(fill), reader)
+            }
+            StoredBody::InStore(body) => (Self::InStore(place, *body), None),
+        }
+    }
 }
 
 /// How a landed response was come by.
@@ -84,7 +108,7 @@ pub enum How {
 /// What the client that caused an errand gets.
 #[derive(Debug)]
 pub enum Obtained {
-    /// A response that others share, and a reader that was there from its first byte.
+    /// A response that others share, and a reader of its fill that was there from the first byte.
     Landed(Arc<Landed>, Option<FillReader>),
     /// A response for this client alone.
     Passed(Box<Passed>),
@@ -197,7 +221,13 @@ impl Errand {
         };
         if let Wanted::Rest(_) = self.wanted {
             match self.completes(&answer, arrival) {
-                Rest::Fits(join) => return self.complete(join, answer, arrival, permits).await,
+                Rest::Fits(join) => match self.older_content().await {
+                    Some(older) => return self.complete(join, older, answer, arrival, permits).await,
+                    None => {
+                        drop(answer);
+                        return self.ask_plainly(stamp, permits).await;
+                    }
+                },
                 Rest::Instead => {}
                 Rest::Unfit => {
                     drop(answer);
@@ -343,7 +373,7 @@ impl Errand {
         let length = http_body::Body::size_hint(&body).exact();
         let (writer, fill) = Fill::start(length, self.route.policy.max_object_size);
         let reader = fill.read();
-        let mut landed = self.landed(*head, fill, How::Fetched, true, arrival);
+        let mut landed = self.landed(*head, Content::Fill(fill), How::Fetched, true, arrival);
         landed.own_fields = Some(own_fields);
         let landed = Arc::new(landed);
         self.share(&landed, &mut permits, arrival.received);
@@ -353,7 +383,7 @@ impl Errand {
                 let mut head = landed.head.clone();
                 head.cost = millis(clock::monotonic().saturating_duration_since(arrival.begun));
                 head.trailers = poured.trailers;
-                let response = self.joined(StoredResponse { head, body: poured.body });
+                let response = self.joined(head, poured.body).await;
                 self.keep(response, landed.variant).await;
             }
             Err(reason) => self.not_stored(reason),
@@ -459,25 +489,31 @@ impl Errand {
     }
 
     /// The rest of a stored part arrives: what is given and stored is the whole.
-    async fn complete(self, join: Box<Join>, answer: Answer, arrival: Arrival, mut permits: Permits) {
-        let Some(older) = self.found.candidate().map(|candidate| Arc::clone(&candidate.stored)) else {
-            return self.failed(Failure::INTERNAL, permits).await;
-        };
-        let held = older.body.len() as u64;
-        let complete = older.head.part.map_or(held, |part| part.complete);
+    async fn complete(
+        self,
+        join: Box<Join>,
+        older: Bytes,
+        answer: Answer,
+        arrival: Arrival,
+        mut permits: Permits,
+    ) {
+        let held = older.len() as u64;
+        let part = self.found.candidate().and_then(|candidate| candidate.stored.head.part);
+        let complete = part.map_or(held, |part| part.complete);
         let (writer, fill) = Fill::start(Some(complete), self.route.policy.max_object_size);
         let reader = fill.read();
-        let landed = Arc::new(self.landed(*join.head, fill, How::Completed, true, arrival));
+        let content = Content::Fill(fill);
+        let landed = Arc::new(self.landed(*join.head, content, How::Completed, true, arrival));
         self.share(&landed, &mut permits, arrival.received);
         permits.reply.send(Obtained::Landed(Arc::clone(&landed), reader));
         let mut around = Around { missing: Some(complete - held.min(complete)), ..Around::default() };
         match join.order {
-            Order::OlderFirst => around.before = older.body.clone(),
-            Order::NewerFirst => around.after = older.body.clone(),
+            Order::OlderFirst => around.before = older,
+            Order::NewerFirst => around.after = older,
         }
         match self.pour(answer.body, writer, around, &mut permits).await {
             Ok(poured) => {
-                let whole = StoredResponse { head: landed.head.clone(), body: poured.body };
+                let whole = StoredResponse { head: landed.head.clone(), body: poured.body.into() };
                 self.keep(whole, landed.variant).await;
             }
             Err(reason) => self.not_stored(reason),
@@ -486,12 +522,16 @@ impl Errand {
     }
 
     /// A part, made larger by the part that was stored before where the two fit (RFC 9111 3.4).
-    fn joined(&self, newer: StoredResponse) -> StoredResponse {
-        let Some(older) = self.found.candidate().map(|candidate| &candidate.stored) else { return newer };
-        let Some(join) = partial::join(&older.head, &newer.head) else { return newer };
+    async fn joined(&self, head: StoredHead, body: Bytes) -> StoredResponse {
+        let older = self.found.candidate().map(|candidate| &candidate.stored.head);
+        let Some(join) = older.and_then(|older| partial::join(older, &head)) else {
+            return StoredResponse { head, body: body.into() };
+        };
+        let newer = StoredResponse { head, body: StoredBody::Here(body.clone()) };
+        let Some(older) = self.older_content().await else { return newer };
         let (front, back) = match join.order {
-            Order::OlderFirst => (&older.body, &newer.body),
-            Order::NewerFirst => (&newer.body, &older.body),
+            Order::OlderFirst => (&older, &body),
+            Order::NewerFirst => (&body, &older),
         };
         let fresh = back.get(usize::try_from(join.overlap).unwrap_or(usize::MAX)..).unwrap_or_default();
         let length = (front.len() + fresh.len()) as u64;
@@ -500,7 +540,18 @@ impl Errand {
         if whole != length || length > self.route.policy.max_object_size {
             return newer;
         }
-        StoredResponse { head: *join.head, body: Bytes::from([front.as_ref(), fresh].concat()) }
+        StoredResponse { head: *join.head, body: Bytes::from([front.as_ref(), fresh].concat()).into() }
+    }
+
+    /// The content of what was found, all of it at hand: what is joined is of the size that may be stored.
+    async fn older_content(&self) -> Option<Bytes> {
+        let candidate = self.found.candidate()?;
+        match &candidate.stored.body {
+            StoredBody::Here(body) => Some(body.clone()),
+            StoredBody::InStore(body) => {
+                self.proxy.redis.as_ref()?.whole(&candidate.place(&self.key), *body).await
+            }
+        }
     }
 
     /// What an answer to POST is stored as, where it is what a GET would be given (RFC 9110 9.3.3).
@@ -534,7 +585,7 @@ impl Errand {
         let Some(candidate) = self.found.candidate() else { return };
         let stored = &candidate.stored;
         let exchange = Exchange { method: &Method::HEAD, ..self.exchange(answer, None, arrival) };
-        let length = stored.body.len() as u64;
+        let length = stored.body.length();
         let head = match validation::head_update(&stored.head, length, &exchange, &self.route.policy) {
             HeadUpdate::Updated(head) | HeadUpdate::Stale(head) => *head,
             HeadUpdate::Unrelated => return,
@@ -559,22 +610,36 @@ impl Errand {
     ) {
         self.proxy.shared.backoff.recovered(self.flight());
         let body = validated.stored.body.clone();
-        let fill = Fill::ready(body.clone());
-        let reader = fill.read();
+        let (content, reader) = Content::stored(validated.place(&self.key), &body);
         match verdict {
             Freshened::Store(mut head) => {
                 head.cost = validated.stored.head.cost;
-                let landed = Arc::new(self.landed((*head).clone(), fill, How::Revalidated, true, arrival));
+                let mut landed = self.landed((*head).clone(), content, How::Revalidated, true, arrival);
+                let (is_here, variant) = (body.here().is_some(), landed.variant);
+                let response = StoredResponse { head: *head, body };
+                if !is_here {
+                    // A body that stays where it is has to be there: seen when its time is extended, before
+                    // anybody is told.
+                    let written = self.keep(response.clone(), variant).await;
+                    if written == Written::ContentLost {
+                        self.forget().await;
+                        return self.ask_plainly(arrival.stamp, permits).await;
+                    }
+                    landed.stored = written == Written::Yes;
+                }
+                let landed = Arc::new(landed);
                 self.share(&landed, &mut permits, arrival.received);
-                permits.reply.send(Obtained::Landed(Arc::clone(&landed), reader));
-                self.keep(StoredResponse { head: *head, body }, landed.variant).await;
+                permits.reply.send(Obtained::Landed(landed, reader));
+                if is_here {
+                    self.keep(response, variant).await;
+                }
             }
             Freshened::Serve(head, reason) => {
                 // Confirmed, but not to be kept any longer: for this client only.
                 self.not_stored(reason);
                 self.forget().await;
                 permits.land(Landing::Alone);
-                let landed = self.landed(*head, fill, How::Revalidated, false, arrival);
+                let landed = self.landed(*head, content, How::Revalidated, false, arrival);
                 permits.reply.send(Obtained::Landed(Arc::new(landed), reader));
             }
             // Judged before: a mismatch never comes here, and if it did nobody would be answered wrongly.
@@ -583,11 +648,11 @@ impl Errand {
         permits.release().await;
     }
 
-    fn landed(&self, head: StoredHead, fill: Arc<Fill>, how: How, stored: bool, arrival: Arrival) -> Landed {
+    fn landed(&self, head: StoredHead, content: Content, how: How, stored: bool, arrival: Arrival) -> Landed {
         Landed {
             variant: variant_hash(&head.vary, &self.request.headers),
             head,
-            fill,
+            content,
             how,
             stored,
             own_fields: None,
@@ -606,11 +671,11 @@ impl Errand {
     }
 
     /// Puts a complete response into both tiers; the memory tier first, so that this process has no
-    /// gap between the flight and the store.
-    async fn keep(&self, response: StoredResponse, variant: VariantHash) {
+    /// gap between the flight and the store. What became of it in Redis.
+    async fn keep(&self, response: StoredResponse, variant: VariantHash) -> Written {
         // Overtaken by a purge: it would only take the place of what was fetched since.
         if self.proxy.is_purged(&response.head, &self.key) {
-            return;
+            return Written::No;
         }
         let now = clock::wall();
         let memory = &self.proxy.shared.memory;
@@ -618,10 +683,10 @@ impl Errand {
         if response.head.vary.is_empty() {
             let (place, record) = (self.place(None), Record::Response(Arc::new(response)));
             memory.insert(&place, record.clone(), now);
-            if let Some(redis) = redis {
-                redis.put(place, record, now).await;
-            }
-            return;
+            return match redis {
+                Some(redis) => redis.put(place, record, now).await,
+                None => Written::No,
+            };
         }
         // Another process may have added variants to the index that lies in Redis, and so may another
         // worker that holds none in memory.
@@ -635,14 +700,14 @@ impl Errand {
         for place in &forgotten {
             memory.remove(place);
         }
-        if let Some(redis) = redis {
-            // The index is what makes a variant findable: it comes after it.
-            redis.put(place, record, now).await;
-            redis.put(self.place(None), index, now).await;
-            for place in &forgotten {
-                redis.remove(place).await;
-            }
+        let Some(redis) = redis else { return Written::No };
+        // The index is what makes a variant findable: it comes after it.
+        let written = redis.put(place, record, now).await;
+        redis.put(self.place(None), index, now).await;
+        for place in &forgotten {
+            redis.remove(place).await;
         }
+        written
     }
 
     /// The key's index with this variant in it, and the variants it had to let go: the freshest index
@@ -752,7 +817,7 @@ impl Errand {
         let Found::Response(candidate) = found else { return None };
         let newer = self
             .found
-            .candidate()
+            .seen()
             .is_none_or(|before| candidate.stored.head.received > before.stored.head.received);
         let fresh = matches!(
             reuse::judge(&candidate.stored.head, &self.facts, &self.route.policy, now),
@@ -762,12 +827,11 @@ impl Errand {
     }
 
     fn land_found(&self, candidate: Candidate, lead: &mut Option<Leader>, reply: &mut Reply) {
-        let fill = Fill::ready(candidate.stored.body.clone());
-        let reader = fill.read();
+        let (content, reader) = Content::stored(candidate.place(&self.key), &candidate.stored.body);
         let landed = Arc::new(Landed {
             variant: variant_hash(&candidate.stored.head.vary, &self.request.headers),
             head: candidate.stored.head.clone(),
-            fill,
+            content,
             how: How::Found(candidate.tier),
             stored: false,
             own_fields: None,

@@ -15,11 +15,12 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
-use super::answer::{Given, Reused};
+use super::answer::{Given, Reused, Source};
 use super::asked::{Asked, Outcome};
 use super::deliver::Delivery;
 use super::errand::{Arrival, Errand};
 use super::error::Failure;
+use super::long::Unopened;
 use super::lookup::{Candidate, Found, Selecting};
 use super::{Got, Proxy, own};
 use crate::caching::admission::RequestFacts;
@@ -98,7 +99,9 @@ impl Proxy {
             // It is what this very request has left behind: only its own purge does not concern it.
             head.stamp = purged.unwrap_or(stamp);
             outcome.told.stored = true;
-            if let Got::Landed(landed, source) = own(errand.take_in(head, answer, arrival)).await {
+            if let Got::Landed(landed, Unopened::Here(source)) =
+                own(errand.take_in(head, answer, arrival)).await
+            {
                 let reused = Reused {
                     head: &landed.head,
                     fields: Given::landed(&landed, true, arrival.received),
@@ -164,7 +167,8 @@ impl Proxy {
         let stale = |proxy: &Arc<Self>| {
             backoff.failed(errand.flight(), clock::wall());
             let reason = Reason::StaleIfError;
-            proxy.reuse(&asked, &errand.facts, route, candidate, CacheResult::Stale, reason)
+            let source = Source::of_head(&candidate.stored.body);
+            proxy.reuse(&asked, &errand.facts, route, candidate, source, reason)
         };
         let mut answer = match upstream.send(request, &options).await {
             Ok(answer) if answer.head.status.is_server_error() && stands_in() => {

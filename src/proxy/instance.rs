@@ -68,6 +68,7 @@ impl Instance {
             journal,
             flights: Arc::default(),
             readings: Arc::default(),
+            assemblies: Arc::default(),
             errands: Arc::default(),
             backoff: Default::default(),
             apart: Default::default(),

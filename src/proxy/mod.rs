@@ -22,6 +22,7 @@ pub mod inspect;
 mod instance;
 mod interim;
 mod lease;
+pub mod long;
 pub mod lookup;
 pub mod purge;
 pub mod purge_method;
@@ -44,6 +45,7 @@ use self::deliver::Delivery;
 use self::errand::{Errand, How, Landed, Obtained, Wanted};
 use self::error::Failure;
 use self::forward::{Forwarding, request_body};
+use self::long::Unopened;
 use self::lookup::{Candidate, Found, Reading, Selecting};
 use crate::caching::admission::{self, Admission, MethodClass, RequestFacts};
 use crate::caching::key::PrimaryKey;
@@ -139,21 +141,36 @@ impl Proxy {
                 found = found.or_better(remote);
                 verdict = judge(&found, &facts, route, &asked);
             }
-            let (cause, reason) = match verdict {
-                Verdict::Fresh(candidate) => {
+            // A long body begins to be read before the head is sent: one that is not there counts as absent.
+            let mut source = None;
+            if let Some(candidate) = verdict.candidate() {
+                source = match candidate.stored.body.here() {
+                    Some(body) => Some(Source::Whole(body.clone())),
+                    None => Box::pin(self.open(&asked, &facts, &key, candidate)).await,
+                };
+                if source.is_none() {
+                    found = Found::Unreadable(candidate.clone());
+                    verdict = judge(&found, &facts, route, &asked);
+                }
+            }
+            let (cause, reason) = match (verdict, source) {
+                (Verdict::Fresh(candidate), Some(source)) => {
                     let early =
                         reuse::refresh_early(&candidate.stored.head, policy, asked.now, fastrand::f64())
                             && self.refresh(&asked, &facts, route, &key, &found);
                     let reason = if early { Reason::EarlyRefresh } else { Reason::Fresh };
-                    return self.reuse(&asked, &facts, route, candidate, CacheResult::Hit, reason);
+                    return self.reuse(&asked, &facts, route, candidate, source, reason);
                 }
-                Verdict::StaleWhileRevalidate(candidate) => {
+                (Verdict::StaleWhileRevalidate(candidate), Some(source)) => {
                     self.refresh(&asked, &facts, route, &key, &found);
                     let reason = Reason::StaleWhileRevalidate;
-                    return self.reuse(&asked, &facts, route, candidate, CacheResult::Stale, reason);
+                    return self.reuse(&asked, &facts, route, candidate, source, reason);
                 }
-                Verdict::Validate(reason) => (Cause::Validate, reason),
-                Verdict::Fetch(reason) => (Cause::Miss, reason),
+                (Verdict::Validate(reason), _) => (Cause::Validate, reason),
+                (Verdict::Fetch(reason), _) => (Cause::Miss, reason),
+                (Verdict::Fresh(_) | Verdict::StaleWhileRevalidate(_), None) => {
+                    (Cause::Miss, Reason::ContentUnreadable)
+                }
             };
             if facts.only_if_cached() {
                 let outcome = Outcome::new(CacheResult::Error, Some(Reason::OnlyIfCached));
@@ -166,9 +183,10 @@ impl Proxy {
                 .filter(|candidate| reuse::stale_if_error(&candidate.stored.head, &facts, policy, asked.now));
             if let Some(candidate) = stand_in
                 && self.shared.backoff.holds(flight, asked.now)
+                && let Some(source) = Box::pin(self.open(&asked, &facts, &key, candidate)).await
             {
                 let reason = Reason::OriginBackOff;
-                return self.reuse(&asked, &facts, route, candidate, CacheResult::Stale, reason);
+                return self.reuse(&asked, &facts, route, candidate, source, reason);
             }
             // Nor would a HEAD be worth a whole response that is not going to be stored.
             let alone = facts.conditional || facts.range || facts.method == MethodClass::Head;
@@ -193,13 +211,13 @@ impl Proxy {
                     return self.fail(&asked, Some(route.index), Failure::UNFORWARDABLE, outcome);
                 };
                 errand.options = self.relaying(&asked, route, &connection);
-                Box::pin(self.obtain(&asked, route, errand, flight, &mut outcome))
+                Box::pin(self.obtain_opened(&asked, route, errand, flight, &mut outcome))
             };
-            let obtained = obtaining.await;
+            let got = obtaining.await;
 
             // Deliver (and record, when the last byte is out).
-            match obtained {
-                Got::Landed(landed, source) => {
+            match got {
+                Got::Landed(landed, Unopened::Here(source)) => {
                     self.deliver_landed(&asked, &facts, route, &landed, source, outcome)
                 }
                 Got::Passed(passed) => {
@@ -209,27 +227,33 @@ impl Proxy {
                     outcome.origin = Some(passed.took);
                     self.pass(&asked, route.index, passed.status, passed.headers, passed.body, outcome)
                 }
-                Got::Failed(failure) => match stand_in {
-                    Some(candidate) if !self.is_purged(&candidate.stored.head, &key) => {
+                Got::Failed(failure) => {
+                    if let Some(candidate) = stand_in
+                        && !self.is_purged(&candidate.stored.head, &key)
+                        && let Some(source) = Box::pin(self.open(&asked, &facts, &key, candidate)).await
+                    {
                         let reason = Reason::StaleIfError;
-                        self.reuse(&asked, &facts, route, candidate, CacheResult::Stale, reason)
+                        return self.reuse(&asked, &facts, route, candidate, source, reason);
                     }
-                    _ => {
-                        let failure =
-                            failure.where_stored(found.candidate().map(|stored| &stored.stored.head));
-                        self.fail(&asked, Some(route.index), failure, outcome)
-                    }
-                },
-                Got::Impatient => match (route.on_collapse_timeout, selected) {
-                    (OnCollapseTimeout::Stale, Some(candidate))
-                        if reuse::stale_on_timeout(&candidate.stored.head, &facts, policy, asked.now)
-                            && !self.is_purged(&candidate.stored.head, &key) =>
+                    let failure = failure.where_stored(found.candidate().map(|stored| &stored.stored.head));
+                    self.fail(&asked, Some(route.index), failure, outcome)
+                }
+                Got::Impatient => {
+                    if route.on_collapse_timeout == OnCollapseTimeout::Stale
+                        && let Some(candidate) = selected
+                        && reuse::stale_on_timeout(&candidate.stored.head, &facts, policy, asked.now)
+                        && !self.is_purged(&candidate.stored.head, &key)
+                        && let Some(source) = Box::pin(self.open(&asked, &facts, &key, candidate)).await
                     {
                         let reason = Reason::StaleOnTimeout;
-                        self.reuse(&asked, &facts, route, candidate, CacheResult::Stale, reason)
+                        return self.reuse(&asked, &facts, route, candidate, source, reason);
                     }
-                    _ => self.fail(&asked, Some(route.index), Failure::COLLAPSE_TIMEOUT, outcome),
-                },
+                    self.fail(&asked, Some(route.index), Failure::COLLAPSE_TIMEOUT, outcome)
+                }
+                // Whatever is in a store was opened, or counts as absent.
+                Got::Landed(_, Unopened::InStore(..)) => {
+                    self.fail(&asked, Some(route.index), Failure::INTERNAL, outcome)
+                }
             }
         }
     }
@@ -241,13 +265,16 @@ impl Proxy {
         facts: &RequestFacts,
         route: &Arc<Route>,
         candidate: &Candidate,
-        result: CacheResult,
+        source: Source,
         reason: Reason,
     ) -> Response<Delivery> {
         let head = &candidate.stored.head;
+        let result = match reason {
+            Reason::Fresh | Reason::EarlyRefresh => CacheResult::Hit,
+            _ => CacheResult::Stale,
+        };
         let mut outcome = Outcome::reused(result, candidate.tier, reason);
         outcome.ttl = Some(head.remaining(asked.now));
-        let source = Source::Whole(candidate.stored.body.clone());
         let reused = Reused { head, fields: Given::again(head, asked.now), source };
         self.answer(asked, facts, route.index, reused, outcome)
     }
@@ -421,11 +448,11 @@ impl Proxy {
         };
         match landing {
             Some(Landing::Shared(landed)) if self.shares(&landed, asked, &errand.facts, &route.policy) => {
-                match Source::of(&landed.fill) {
-                    Some(source) => {
+                match Unopened::of(&landed.content) {
+                    Some(content) => {
                         self.shared.metrics.collapsed(Scope::Process);
                         outcome.told.collapsed = true;
-                        Got::Landed(landed, source)
+                        Got::Landed(landed, content)
                     }
                     None => own(errand.start(None)).await,
                 }
@@ -442,7 +469,7 @@ impl Proxy {
 
 /// What a request got for an answer.
 enum Got {
-    Landed(Arc<Landed>, Source),
+    Landed(Arc<Landed>, Unopened),
     Passed(Box<errand::Passed>),
     Failed(Failure),
     /// Somebody else fetches, and this request's patience ran out.
@@ -462,7 +489,15 @@ enum Verdict<'f> {
     Fetch(Reason),
 }
 
-impl Verdict<'_> {
+impl<'f> Verdict<'f> {
+    /// What answers as it is.
+    const fn candidate(self) -> Option<&'f Candidate> {
+        match self {
+            Self::Fresh(candidate) | Self::StaleWhileRevalidate(candidate) => Some(candidate),
+            Self::Validate(_) | Self::Fetch(_) => None,
+        }
+    }
+
     /// Whether another tier might answer better.
     const fn wants_more(self) -> bool {
         matches!(self, Self::Validate(_) | Self::Fetch(_))
@@ -475,6 +510,7 @@ fn judge<'f>(found: &'f Found, facts: &RequestFacts, route: &Route, asked: &Aske
         Found::Purged => return Verdict::Fetch(Reason::Purged),
         Found::NoVariant(_) => return Verdict::Fetch(Reason::NoVariantMatches),
         Found::HitForMiss => return Verdict::Fetch(Reason::HitForMiss),
+        Found::Unreadable(_) => return Verdict::Fetch(Reason::ContentUnreadable),
         Found::Response(candidate) => candidate,
     };
     let head = &candidate.stored.head;
@@ -495,11 +531,8 @@ fn judge<'f>(found: &'f Found, facts: &RequestFacts, route: &Route, asked: &Aske
 /// The answer to this client's own errand.
 async fn own(obtained: tokio::sync::oneshot::Receiver<Obtained>) -> Got {
     match obtained.await {
-        Ok(Obtained::Landed(landed, reader)) => match reader {
-            Some(reader) => {
-                let length = landed.fill.length();
-                Got::Landed(landed, Source::Growing(reader, length))
-            }
+        Ok(Obtained::Landed(landed, reader)) => match Unopened::owned(&landed.content, reader) {
+            Some(content) => Got::Landed(landed, content),
             None => Got::Failed(Failure::INTERNAL),
         },
         Ok(Obtained::Passed(passed)) => Got::Passed(passed),

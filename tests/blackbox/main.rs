@@ -14,6 +14,7 @@ mod fleet;
 mod freshness;
 mod hostile_redis;
 mod limits;
+mod long_bodies;
 mod purge;
 mod reasons;
 mod redis;

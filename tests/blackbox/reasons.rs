@@ -137,6 +137,20 @@ fn looked_up() {
 }
 
 #[test]
+fn stored_and_not_readable() {
+    let (origin, redis) = (Origin::start(), Redis::start());
+    origin.reply("/long", Reply::ok(noise(1, 300_000)).cache("max-age=60"));
+    let proxy = Config::new(&origin).redis(&redis).without_memory().start();
+    eventually("it comes from Redis", || (reason(&proxy.get("/long")) == "redis").then_some(()));
+    for chunk in redis.keys().into_keys().filter(|name| name.contains(":b:")) {
+        redis.command(&["DEL", &chunk]);
+    }
+    let answer = proxy.get("/long");
+    assert_eq!((reason(&answer).as_str(), answer.x_cache()), ("content-unreadable", "MISS"));
+    logged(&proxy, "/long", "content-unreadable");
+}
+
+#[test]
 fn not_stored() {
     let origin = Origin::start();
     let many_names: String = (0..40).map(|n| format!("X-{n}, ")).collect();

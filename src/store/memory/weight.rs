@@ -53,7 +53,7 @@ fn response_weight(stored: &StoredResponse) -> usize {
     let (lines, values) = fields_weight(fields);
     let values: usize = values + trailers.iter().map(|(_, value)| value.len()).sum::<usize>();
     allocated(size_of::<StoredResponse>() + COUNTS)
-        + buffer(stored.body.len())
+        + stored.body.here().map_or(0, |body| buffer(body.len()))
         + lines
         + allocated(size_of::<(HeaderName, HeaderValue)>() * trailers.len())
         + trailers.iter().map(|(name, _)| name_weight(name)).sum::<usize>()

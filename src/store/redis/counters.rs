@@ -16,7 +16,7 @@ use super::trouble::Trouble;
 /// Told of every command that was sent, however it ended. Called on the event loop: it must not block.
 pub trait CommandObserver: Send + Sync {
     /// `command` is one of a closed list (`get`, `set`, `unlink`, `lock`, `renew`, `unlock`,
-    /// `get_chunk`, `set_chunk`, `extend_chunk`, `forget`, `journal_look`, `journal_page`, `journal_read`,
+    /// `get_chunk`, `set_chunk`, `extend_chunk`, `forget`, `discard`, `journal_look`, `journal_page`, `journal_read`,
     /// which waits, and `journal_tell`).
     fn observe(&self, command: &'static str, took: Duration);
 }
@@ -142,8 +142,10 @@ pub struct Counters {
     compressed_after: AtomicU64,
     /// For records on their way to Redis.
     pub(super) writing: Budget,
-    /// For long bodies on their way from it.
+    /// For long bodies that are put together.
     pub(super) reading: Budget,
+    /// For those that are read ahead of their clients: a slow one keeps its part for long.
+    pub(super) streaming: Budget,
     /// What is wrong, if anything.
     pub(super) trouble: Trouble,
 }

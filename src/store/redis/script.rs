@@ -73,6 +73,13 @@ pub(super) static RENEW: LazyLock<Script> = LazyLock::new(|| {
 pub(super) static FORGET: LazyLock<Script> =
     LazyLock::new(|| Script::new("return redis.call('UNLINK',KEYS[1])+redis.call('EXISTS',KEYS[2])"));
 
+/// Deletes the record `KEYS[1]` if its bytes from `ARGV[2]` to `ARGV[3]` are `ARGV[1]`.
+pub(super) static DISCARD: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "if redis.pcall('GETRANGE',KEYS[1],ARGV[2],ARGV[3])==ARGV[1] then return redis.call('UNLINK',KEYS[1]) else return 0 end",
+    )
+});
+
 /// The journal's state, which the scripts below begin by reading: `KEYS` are state, ids, prefixes, log.
 /// `ARGV[1]` is the incarnation that begins should there be none, or should one of the tables be gone, and
 /// `ARGV[2]` the least number that it begins with.
