@@ -9,7 +9,8 @@
 //! The program runs twice for each path, with few and with many requests on one connection: the difference
 //! leaves out what starting costs. What the kernel does is not counted, nor are its waits.
 
-#![allow(clippy::unwrap_used)]
+// An origin says what time it is.
+#![allow(clippy::disallowed_methods)]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -20,18 +21,18 @@ use std::time::Duration;
 /// A path, and the most instructions that one request of it may take. Processors differ in the
 /// instructions that libraries choose for them: there is a tenth of room above what was counted here.
 const BUDGETS: [(&str, &str, u64); 4] = [
-    ("hit, 1 KiB", "GET /hit HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: x\r\nAccept: */*\r\n\r\n", 22_600),
+    ("hit, 1 KiB", "GET /hit HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: x\r\nAccept: */*\r\n\r\n", 23_000),
     (
         "conditional hit (304)",
         "GET /hit HTTP/1.1\r\nHost: shop.example\r\nIf-None-Match: \"33a64df551425fcc\"\r\n\r\n",
-        21_500,
+        22_700,
     ),
     (
         "forwarded, 1 KiB",
         "GET /n/x HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: x\r\nAccept: */*\r\n\r\n",
         63_000,
     ),
-    ("miss that is stored, 1 KiB", "", 140_000),
+    ("miss that is stored, 1 KiB", "", 130_000),
 ];
 const FEW: u64 = 1_000;
 const MANY: u64 = 4_000;
@@ -227,9 +228,10 @@ fn answer(socket: TcpStream) -> std::io::Result<()> {
         if line != "\r\n" {
             continue;
         }
+        let date = httpdate::fmt_http_date(std::time::SystemTime::now());
         let control = if stored { "public, max-age=3600" } else { "no-store" };
         let head = format!(
-            "HTTP/1.1 200 OK\r\nServer: shop\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+            "HTTP/1.1 200 OK\r\nServer: shop\r\nDate: {date}\r\n\
              Content-Type: application/json\r\nCache-Control: {control}\r\nETag: \"33a64df551425fcc\"\r\n\
              Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\nX-Content-Type-Options: nosniff\r\n\
              Content-Length: 1024\r\n\r\n"

@@ -178,8 +178,10 @@ impl Errand {
     pub fn start(self, lead: Option<Leader>) -> oneshot::Receiver<Obtained> {
         let (reply, obtained) = oneshot::channel();
         let under_way = Arc::clone(&self.proxy.shared.errands);
+        // Boxed before it is a task: on its way to one it is moved a dozen times.
+        let running = Box::pin(self.run(lead, Reply(Some(reply))));
         tokio::spawn(async move {
-            self.run(lead, Reply(Some(reply))).await;
+            running.await;
             drop(under_way);
         });
         obtained
@@ -206,7 +208,7 @@ impl Errand {
                 }
             }
         }
-        self.fetch(Permits { lead, held, reply }).await;
+        Box::pin(self.fetch(Permits { lead, held, reply })).await;
     }
 
     /// Asks the origin, and judges what it answers to the validators that were sent.
@@ -225,13 +227,13 @@ impl Errand {
                     Some(older) => return self.complete(join, older, answer, arrival, permits).await,
                     None => {
                         drop(answer);
-                        return self.ask_plainly(stamp, permits).await;
+                        return Box::pin(self.ask_plainly(stamp, permits)).await;
                     }
                 },
                 Rest::Instead => {}
                 Rest::Unfit => {
                     drop(answer);
-                    return self.ask_plainly(stamp, permits).await;
+                    return Box::pin(self.ask_plainly(stamp, permits)).await;
                 }
             }
         }
@@ -245,12 +247,12 @@ impl Errand {
                 if let Some(validated) = self.validated(&answer.head.headers, arrival.conditions).await {
                     let verdict = self.freshen(&validated, &answer, arrival);
                     if verdict != Freshened::Mismatch {
-                        return self.freshened(verdict, validated, arrival, permits).await;
+                        return Box::pin(self.freshened(verdict, validated, arrival, permits)).await;
                     }
                 }
                 // The 304 is about nothing that is stored here: ask again, without conditions.
                 drop(answer);
-                self.ask_plainly(stamp, permits).await;
+                Box::pin(self.ask_plainly(stamp, permits)).await;
             }
             Kind::Error | Kind::NotModified | Kind::Full => self.settle(answer, arrival, permits).await,
         }
@@ -573,8 +575,9 @@ impl Errand {
         let (reply, obtained) = oneshot::channel();
         let permits = Permits { lead: None, held: Held::None, reply: Reply(Some(reply)) };
         let under_way = Arc::clone(&self.proxy.shared.errands);
+        let storing = Box::pin(self.store(head, answer.head.headers, answer.body, arrival, permits));
         tokio::spawn(async move {
-            self.store(head, answer.head.headers, answer.body, arrival, permits).await;
+            storing.await;
             drop(under_way);
         });
         obtained
