@@ -5,13 +5,15 @@
 //!
 //! Two tasks on the event loop where [`Journal::run`] runs, each with a connection of its own: the reader,
 //! which waits for purges and would keep others from using it, and the teller. A connection that fails is
-//! thrown away with its client: nothing is kept in it that could be lost.
+//! thrown away with its client: nothing is kept in it that could be lost. A fault of ours that ends the tasks
+//! is no end of the journal: [`Journal::keep_running`] begins anew, and reads everything again.
 //!
 //! Cancelling a [`Journal::tell`] is safe: what was handed over is told, or kept to be told.
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,6 +21,7 @@ use bytes::Bytes;
 use fred::clients::Client;
 use fred::interfaces::{ClientLike, FredResult};
 use fred::types::{ClusterHash, ConnectHandle, CustomCommand, Key, Value};
+use tokio::runtime::Runtime;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
@@ -48,6 +51,9 @@ const TRIES: usize = 3;
 const BATCH: usize = 500;
 /// About how many entries the stream keeps. Who misses more reads the tables.
 const LOG: usize = 10_000;
+/// Between a fault that ended the following and its beginning anew, at first, and at most.
+const RESTART: Duration = Duration::from_millis(50);
+const LONGEST_RESTART: Duration = Duration::from_secs(5);
 /// How long whoever purged waits for this proxy to have read it.
 const ECHO: Duration = Duration::from_millis(250);
 /// How often what was left untold is tried again.
@@ -71,7 +77,9 @@ pub struct Journal {
     /// The number that stamps have reached.
     reached: watch::Sender<Sequence>,
     orders: mpsc::Sender<Order>,
-    queue: Mutex<Option<mpsc::Receiver<Order>>>,
+    /// Held by who runs.
+    queue: tokio::sync::Mutex<mpsc::Receiver<Order>>,
+    restarts: AtomicU64,
     /// The last state said that Redis is full.
     full: AtomicBool,
 }
@@ -112,6 +120,8 @@ pub struct JournalStatus {
     pub ids: usize,
     /// Redis has no memory left, so nothing can be purged.
     pub full: bool,
+    /// How often following it ended in a fault of ours, and began anew.
+    pub restarts: u64,
 }
 
 /// Purges of one caller, and where the answer goes.
@@ -147,15 +157,40 @@ impl Journal {
             wake: Notify::new(),
             reached: watch::Sender::new(Sequence(0)),
             orders,
-            queue: Mutex::new(Some(queue)),
+            queue: tokio::sync::Mutex::new(queue),
+            restarts: AtomicU64::new(0),
             full: AtomicBool::new(false),
         }
     }
 
-    /// Reads and tells until it is dropped. The second call ends at once.
+    /// Reads and tells until it is dropped. A second call, while the first goes on, ends at once.
     pub async fn run(&self) {
-        let Some(queue) = lock(&self.queue).take() else { return };
-        tokio::join!(self.read_on(), self.tell_on(queue));
+        let Ok(mut queue) = self.queue.try_lock() else { return };
+        tokio::join!(self.read_on(), self.tell_on(&mut queue));
+    }
+
+    /// Runs on this thread for as long as the process does: should it panic, it is counted, what was being
+    /// told is told again, and after a pause everything is read anew. Ends when `runtime` cannot run it.
+    pub fn keep_running(&self, runtime: &Runtime) {
+        let mut pause = RESTART;
+        loop {
+            let begun = clock::monotonic();
+            let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(self.run())));
+            if ended.is_ok() {
+                return;
+            }
+            self.restarts.fetch_add(1, Ordering::Relaxed);
+            // What it was doing is not known: what a new one does not know, it asks.
+            *lock(&self.follower) = Follower::new(Arc::clone(&self.table));
+            self.wake.notify_one();
+            let ran = clock::monotonic().saturating_duration_since(begun);
+            pause = if ran > LONGEST_RESTART { RESTART } else { (pause * 2).min(LONGEST_RESTART) };
+            tracing::error!(
+                ?pause,
+                "following the purge journal ended in a fault of forebay: it begins anew"
+            );
+            std::thread::sleep(pause);
+        }
     }
 
     /// Tells the fleet of purges that hold in this process already, each under the number that it has here
@@ -195,6 +230,7 @@ impl Journal {
             untold: lock(&self.untold).ids,
             ids: self.table.ids(),
             full: self.full.load(Ordering::Relaxed),
+            restarts: self.restarts.load(Ordering::Relaxed),
         }
     }
 
@@ -363,6 +399,19 @@ impl Untold {
     }
 }
 
+/// Calls being told: what is left of them when this is dropped, however that comes, stays untold.
+struct Left<'a> {
+    untold: &'a Mutex<Untold>,
+    calls: VecDeque<Call>,
+}
+
+impl Drop for Left<'_> {
+    fn drop(&mut self) {
+        let mut untold = lock(self.untold);
+        self.calls.drain(..).for_each(|call| untold.keep(call));
+    }
+}
+
 impl Call {
     /// Whether both can be one.
     fn takes(&self, other: &Self) -> bool {
@@ -401,7 +450,7 @@ fn together(purges: Vec<(Purge, Stamp)>) -> Vec<Call> {
 }
 
 impl Journal {
-    async fn tell_on(&self, mut queue: mpsc::Receiver<Order>) {
+    async fn tell_on(&self, queue: &mut mpsc::Receiver<Order>) {
         let mut line: Option<Line> = None;
         let mut orders = Vec::new();
         loop {
@@ -427,21 +476,15 @@ impl Journal {
 
     /// Tells all that is untold; what cannot be told stays so.
     async fn tell_all(&self, line: &mut Option<Line>) -> Told {
-        let mut calls = lock(&self.untold).take();
+        let mut left = Left { untold: &self.untold, calls: lock(&self.untold).take() };
         let mut told = Told::Later;
-        while let Some(call) = calls.pop_front() {
-            match self.tell_one(line, &call.purge, call.below).await {
-                Some(sequence) => {
-                    call.numbers.iter().for_each(|number| self.table.settle(*number));
-                    told = Told::Fleet(sequence);
-                }
-                None => {
-                    let mut untold = lock(&self.untold);
-                    let rest = std::iter::once(call).chain(calls);
-                    rest.for_each(|call| untold.keep(call));
-                    return Told::Later;
-                }
-            }
+        while let Some(call) = left.calls.front() {
+            let Some(sequence) = self.tell_one(line, &call.purge, call.below).await else {
+                return Told::Later;
+            };
+            call.numbers.iter().for_each(|number| self.table.settle(*number));
+            left.calls.pop_front();
+            told = Told::Fleet(sequence);
         }
         told
     }

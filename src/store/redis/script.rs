@@ -41,11 +41,18 @@ impl Script {
             send(CustomCommand::new_static(verb, ClusterHash::Offset(2), false), all)
         };
         match call("EVALSHA", &self.hash).await {
-            Err(Failure::NoScript) => call("EVAL", &self.text).await,
+            // Whoever does not know the text itself does not run scripts.
+            Err(Failure::NoScript) => match call("EVAL", &self.text).await {
+                Err(Failure::NoScript) => Err(Failure::Other),
+                result => result,
+            },
             result => result,
         }
     }
 }
+
+/// Answers `ARGV[1]`: whether answers are those to their commands.
+pub(super) static ECHO: LazyLock<Script> = LazyLock::new(|| Script::new("return ARGV[1]"));
 
 /// Deletes `KEYS[1]` if it holds `ARGV[1]`. A value of another type is not ours.
 pub(super) static UNLOCK: LazyLock<Script> = LazyLock::new(|| {

@@ -146,7 +146,7 @@ fn hand_on(
     number: usize,
     way: usize,
 ) {
-    for (at, (came, mut piece)) in (1..).zip(queue) {
+    for (at, (came, mut piece)) in (1_usize..).zip(queue) {
         if shared.has_forgotten(number) {
             return;
         }
