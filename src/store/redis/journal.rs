@@ -34,7 +34,7 @@ use crate::caching::stamp::{Mode, Purge, PurgeId, Sequence, Stamp};
 use crate::clock;
 use crate::store::journal::{
     Entry, Follower, Look, MAX_CALL, MAX_CALL_PREFIXES, PAGE as PAGE_SIZE, Page, Progress, Step, Table,
-    id_bytes, mode_byte,
+    id_bytes, mode_byte, seal, unsealed,
 };
 use crate::store::lock;
 use crate::store::purges::{HEARING, MAX_PREFIXES, PurgeTable, RETENTION};
@@ -310,9 +310,9 @@ impl Journal {
         let nonsense = |_| Failure::Protocol;
         match step {
             Step::Look { least } => {
-                let value =
+                let reply =
                     self.script(line, "journal_look", &LOOK, &self.keys(), self.beginning(least)).await?;
-                let look = bytes(&value).and_then(Look::decode).ok_or(Failure::Protocol)?;
+                let look = Look::decode(&reply).ok_or(Failure::Protocol)?;
                 self.full.store(look.full, Ordering::Relaxed);
                 lock(&self.follower).looked(look, asked);
                 Ok(())
@@ -321,9 +321,8 @@ impl Journal {
                 let [state, ids, prefixes, _] = self.keys();
                 let table = if of == Table::Ids { ids } else { prefixes };
                 let arguments = vec![Value::from(decimal(from)), Value::from(PAGE_SIZE.to_string())];
-                let value = self.script(line, "journal_page", &PAGE, &[state, table], arguments).await?;
-                let page = bytes(&value).and_then(|page| Page::decode(page, of == Table::Ids));
-                let page = page.ok_or(Failure::Protocol)?;
+                let reply = self.script(line, "journal_page", &PAGE, &[state, table], arguments).await?;
+                let page = Page::decode(&reply, of == Table::Ids).ok_or(Failure::Protocol)?;
                 lock(&self.follower).paged(&page, clock::wall()).map_err(nonsense)
             }
             Step::Read { after, wait } => {
@@ -507,15 +506,16 @@ impl Journal {
                 Value::Bytes(Bytes::copy_from_slice(&fastrand::u64(1..).to_be_bytes())),
             ]);
             arguments.extend(purge.prefixes.iter().map(|prefix| Value::Bytes(prefix.clone())));
-            match self.script(open, "journal_tell", &TELL, &self.keys(), arguments).await {
-                Ok(Value::Integer(number)) if number >= 0 => {
-                    let sequence = Sequence(number.unsigned_abs()).min(Sequence::LAST);
+            let reply = self.script(open, "journal_tell", &TELL, &self.keys(), arguments).await;
+            match reply.map(|reply| std::str::from_utf8(&reply).ok().and_then(|number| number.parse().ok())) {
+                Ok(Some(number)) => {
+                    let sequence = Sequence(number).min(Sequence::LAST);
                     if number > 0 {
                         lock(&self.follower).told(purge, sequence, clock::wall());
                     }
                     return Some(if number > 0 { sequence } else { below });
                 }
-                Ok(_) => {
+                Ok(None) => {
                     // No room for more prefixes: nobody can do anything about it but time.
                     tracing::warn!("too many prefixes are purged already: one was not told");
                     return None;
@@ -571,13 +571,15 @@ impl Journal {
         command: &'static str,
         script: &Script,
         keys: &[Key],
-        arguments: Vec<Value>,
-    ) -> Result<Value, Failure> {
-        script
-            .run(keys, &arguments, |verb, all| {
-                self.answer(command, line.client.custom::<Value, _>(verb, all))
-            })
-            .await
+        mut arguments: Vec<Value>,
+    ) -> Result<Bytes, Failure> {
+        let parts = keys.iter().map(Key::as_bytes).chain(arguments.iter().filter_map(bytes));
+        let seal = seal(parts);
+        arguments.push(Value::from(seal.as_str()));
+        let send = |verb, all| self.answer(command, line.client.custom::<Value, _>(verb, all));
+        let reply = script.run(keys, &arguments, send).await?;
+        let reply = bytes(&reply).and_then(|reply| unsealed(reply, &seal));
+        reply.map(Bytes::copy_from_slice).ok_or(Failure::Protocol)
     }
 
     async fn answer(
