@@ -194,11 +194,11 @@ impl Admin {
     pub(super) fn snapshot(&self) -> Snapshot {
         let shared = &self.instance.shared;
         let site = self.instance.site.load();
-        let breakers = self.workers.all();
-        let breaker = breakers
-            .iter()
-            .filter_map(|worker| worker.load().redis.as_ref().map(|redis| redis.status().breaker.number()))
-            .max();
+        let workers = self.workers.all();
+        let stores = workers.iter().filter_map(|worker| worker.load().redis.as_ref().map(|r| r.status()));
+        let (breaker, write_breaker) = stores.fold((0, 0), |(read, write), status| {
+            (read.max(status.breaker.number()), write.max(status.write_breaker.number()))
+        });
         Snapshot {
             tiers: vec![TierSize {
                 name: "memory",
@@ -217,7 +217,8 @@ impl Admin {
                 })
                 .collect(),
             redis: self.instance.redis_counters().map(|counters| RedisCounts {
-                breaker: breaker.unwrap_or(0),
+                breaker,
+                write_breaker,
                 errors: counters.errors(),
                 compressed_before: counters.compressed().0,
                 compressed_after: counters.compressed().1,
@@ -246,6 +247,7 @@ fn journal_status(shared: &Shared) -> Option<Value> {
         "ids": status.ids,
         "untold": status.untold,
         "redis_full": status.full,
+        "restarts": status.restarts,
     }))
 }
 

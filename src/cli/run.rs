@@ -210,13 +210,13 @@ fn follow_the_fleet(instance: &Instance) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (known, wait) = std::sync::mpsc::sync_channel(1);
     std::thread::Builder::new().name("journal".to_owned()).spawn(move || {
-        runtime.block_on(async {
-            tokio::join!(journal.run(), async {
-                journal.first_heard(FIRST_HEARING).await;
-                // Nobody waits any more if starting has failed meanwhile.
-                let _ = known.send(());
-            });
+        let waiting = std::sync::Arc::clone(&journal);
+        runtime.spawn(async move {
+            waiting.first_heard(FIRST_HEARING).await;
+            // Nobody waits any more if starting has failed meanwhile.
+            let _ = known.send(());
         });
+        journal.keep_running(&runtime);
     })?;
     // It ends with the process: what a thread has not told by then is lost with the process's memory.
     let _ = wait.recv();

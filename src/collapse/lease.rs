@@ -9,6 +9,8 @@ use std::time::Duration;
 /// First delay, and the longest.
 const FIRST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_millis(100);
+/// Looks without an answer that end the waiting.
+const SILENT: u8 = 2;
 /// The longest a lock is renewed for: past it the fetch goes on, but no longer alone.
 pub const LONGEST_HELD: Duration = Duration::from_secs(60);
 
@@ -16,34 +18,33 @@ pub const LONGEST_HELD: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
     delay: Duration,
-    waited: Duration,
     limit: Duration,
+    silent: u8,
 }
 
 impl Patience {
     /// Waits at most `limit` in all.
     #[must_use]
     pub const fn new(limit: Duration) -> Self {
-        Self { delay: FIRST, waited: Duration::ZERO, limit }
+        Self { delay: FIRST, limit, silent: 0 }
     }
 
-    /// The next delay: doubling from 10 ms to 100 ms, spread by a quarter either way with `random`
-    /// in 0..1 so that a fleet does not look in step; `None` once patience is used up.
-    pub fn next(&mut self, random: f64) -> Option<Duration> {
-        if self.waited >= self.limit {
-            return None;
-        }
+    /// The next delay after `waited` in all, looking included: doubling from 10 ms to 100 ms, spread by a
+    /// quarter either way with `random` in 0..1 so that a fleet does not look in step; `None` once patience
+    /// is used up.
+    pub fn next(&mut self, waited: Duration, random: f64) -> Option<Duration> {
+        let left = self.limit.checked_sub(waited).filter(|left| !left.is_zero())?;
         let spread = 0.75 + 0.5 * random.clamp(0.0, 1.0);
-        let delay = self.delay.mul_f64(spread).min(self.limit - self.waited);
-        self.waited += delay;
+        let delay = self.delay.mul_f64(spread).min(left);
         self.delay = (self.delay * 2).min(LONGEST);
         Some(delay)
     }
 
-    /// How long it has waited, by its own count.
-    #[must_use]
-    pub const fn waited(&self) -> Duration {
-        self.waited
+    /// A look that was not answered. Whether there is a point in another: who waits for what cannot be
+    /// seen waits for nothing.
+    pub const fn unanswered(&mut self) -> bool {
+        self.silent += 1;
+        self.silent < SILENT
     }
 }
 
@@ -54,15 +55,35 @@ mod tests {
     #[test]
     fn delays_grow_and_end_at_the_limit() {
         let mut patience = Patience::new(Duration::from_millis(300));
-        let delays: Vec<u128> =
-            std::iter::from_fn(|| patience.next(0.5)).map(|delay| delay.as_millis()).collect();
+        let mut waited = Duration::ZERO;
+        let delays: Vec<u128> = std::iter::from_fn(|| {
+            let delay = patience.next(waited, 0.5)?;
+            waited += delay;
+            Some(delay.as_millis())
+        })
+        .collect();
         assert_eq!(delays, [10, 20, 40, 80, 100, 50]);
-        assert_eq!(patience.waited(), Duration::from_millis(300));
+        assert_eq!(waited, Duration::from_millis(300));
+    }
+
+    #[test]
+    fn looks_that_take_long_count() {
+        let mut patience = Patience::new(Duration::from_millis(300));
+        assert_eq!(patience.next(Duration::from_millis(295), 0.5), Some(Duration::from_millis(5)));
+        assert_eq!(patience.next(Duration::from_millis(400), 0.5), None);
+    }
+
+    #[test]
+    fn who_sees_nothing_stops_waiting() {
+        let mut patience = Patience::new(Duration::from_secs(3));
+        assert!(patience.unanswered());
+        assert!(!patience.unanswered());
     }
 
     #[test]
     fn jitter_spreads_by_a_quarter() {
-        let first = |random| Patience::new(Duration::from_secs(1)).next(random).expect("patience");
+        let first =
+            |random| Patience::new(Duration::from_secs(1)).next(Duration::ZERO, random).expect("patience");
         assert_eq!(first(0.0), Duration::from_micros(7_500));
         assert_eq!(first(1.0), Duration::from_micros(12_500));
     }

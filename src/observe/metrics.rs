@@ -48,6 +48,7 @@ pub struct Metrics {
     redis_duration: HistogramVec,
     redis_errors: MirrorVec,
     redis_breaker: IntGauge,
+    redis_write_breaker: IntGauge,
     journal_lag: Gauge,
     compression: MirrorVec,
     purges: IntCounterVec,
@@ -137,14 +138,16 @@ impl Metrics {
                 "Redis failures, by kind.",
                 "kind",
             )?,
-            redis_breaker: {
-                let gauge = IntGauge::with_opts(opts(
-                    "redis_breaker_state",
-                    "0 closed (in use), 1 half-open (probing), 2 open (not asked).",
-                ))?;
-                registry.register(Box::new(gauge.clone()))?;
-                gauge
-            },
+            redis_breaker: gauge(
+                &registry,
+                "redis_breaker_state",
+                "0 closed (in use), 1 half-open (probing), 2 open (not asked); the worst of all workers.",
+            )?,
+            redis_write_breaker: gauge(
+                &registry,
+                "redis_write_breaker_state",
+                "The same of writing: 2 while Redis takes no writes.",
+            )?,
             journal_lag: {
                 let gauge = Gauge::with_opts(opts(
                     "journal_lag_seconds",
@@ -307,6 +310,7 @@ impl Metrics {
         self.show_upstreams(&snapshot.upstreams);
         if let Some(redis) = &snapshot.redis {
             self.redis_breaker.set(redis.breaker);
+            self.redis_write_breaker.set(redis.write_breaker);
             // Never yet is no number of seconds: infinity alerts, zero would not.
             self.journal_lag.set(redis.journal_lag.map_or(f64::INFINITY, |lag| lag as f64 / 1000.0));
             for (kind, count) in &redis.errors {
@@ -419,8 +423,10 @@ pub struct UpstreamConnections {
 /// What the Redis tier counts itself.
 #[derive(Clone, Debug, Default)]
 pub struct RedisCounts {
-    /// 0 closed, 1 half-open, 2 open.
+    /// Whether Redis is asked: 0 closed, 1 half-open, 2 open.
     pub breaker: i64,
+    /// Whether it is written to, likewise.
+    pub write_breaker: i64,
     /// Failures by kind.
     pub errors: Vec<(&'static str, u64)>,
     /// Bytes of bodies written, before LZ4.
@@ -612,6 +618,12 @@ fn counters(
     Ok(series)
 }
 
+fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+    let series = IntGauge::with_opts(opts(name, help))?;
+    registry.register(Box::new(series.clone()))?;
+    Ok(series)
+}
+
 fn gauges(
     registry: &Registry,
     name: &str,
@@ -664,6 +676,7 @@ mod tests {
             r#"forebay_requests_total{code="418",method="other",result="bypass",route="product"} 1"#,
             r#"forebay_request_duration_seconds_count{result="hit",route="product"} 3"#,
             r#"forebay_redis_breaker_state 0"#,
+            r#"forebay_redis_write_breaker_state 0"#,
         ] {
             assert!(text.contains(line), "{line} not in\n{text}");
         }

@@ -59,7 +59,9 @@ impl Held {
     pub(super) async fn release(self) {
         if let Self::Lock { redis, place, token, renewal } = self {
             drop(renewal);
-            redis.unlock(&place, &token).await;
+            if !redis.unlock(&place, &token).await {
+                give_back_later(redis, place, token);
+            }
         }
     }
 }
@@ -71,6 +73,7 @@ impl Errand {
         let ttl = self.proxy.site.rules.redis.as_ref().map_or(Duration::from_secs(5), |redis| redis.lock_ttl);
         let token = LockToken::random();
         let mut patience = Patience::new(self.route.collapse_timeout);
+        let mut held_since = None;
         let fleet = loop {
             if !redis.usable() {
                 break Fleet::Ours(Held::None);
@@ -97,19 +100,31 @@ impl Errand {
                     }
                 }
                 LockAttempt::Unavailable => break Fleet::Ours(Held::None),
+                LockAttempt::Doubtful => {
+                    // Should it be ours after all, nobody is to wait for its end.
+                    give_back_later(redis, place.clone(), token);
+                    break Fleet::Ours(Held::None);
+                }
                 LockAttempt::Held => {}
             }
-            let Some(delay) = patience.next(fastrand::f64()) else { break Fleet::Ours(Held::None) };
+            let now = clock::monotonic();
+            let waited = now.saturating_duration_since(*held_since.get_or_insert(now));
+            let Some(delay) = patience.next(waited, fastrand::f64()) else { break Fleet::Ours(Held::None) };
             tokio::time::sleep(delay).await;
+            let unanswered = redis.unanswered();
             match self.stored_by_others().await {
                 Seen::Response(candidate) => break Fleet::Theirs(candidate),
                 Seen::HitForMiss => break Fleet::Alone,
+                // It may have been another's look that failed: then there is one fetch more than need be.
+                Seen::Nothing if redis.unanswered() != unanswered && !patience.unanswered() => {
+                    break Fleet::Ours(Held::None);
+                }
                 Seen::Nothing => {}
             }
         };
         let metrics = &self.proxy.shared.metrics;
-        if !patience.waited().is_zero() {
-            metrics.waited(Scope::Fleet, patience.waited());
+        if let Some(since) = held_since {
+            metrics.waited(Scope::Fleet, clock::monotonic().saturating_duration_since(since));
         }
         if matches!(fleet, Fleet::Theirs(_)) {
             metrics.collapsed(Scope::Fleet);
@@ -126,6 +141,23 @@ impl Errand {
         }
     }
 }
+
+/// Goes on trying to give back a lock that Redis did not answer for, until it has expired: who wants it
+/// then would wait for a holder that is long done. The lock's life bounds how many do this at once.
+fn give_back_later(redis: Arc<RedisStore>, place: StoreKey, token: LockToken) {
+    tokio::spawn(async move {
+        let expires = clock::monotonic() + redis.lock_ttl();
+        while clock::monotonic() < expires {
+            tokio::time::sleep(GIVE_BACK_AGAIN).await;
+            if redis.usable() && redis.unlock(&place, &token).await {
+                return;
+            }
+        }
+    });
+}
+
+/// Between attempts to give a lock back.
+const GIVE_BACK_AGAIN: Duration = Duration::from_millis(100);
 
 enum Seen {
     Nothing,

@@ -9,6 +9,7 @@ mod basics;
 mod config;
 mod demo;
 mod failure;
+mod faults;
 mod fields;
 mod fleet;
 mod freshness;

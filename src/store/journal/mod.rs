@@ -61,7 +61,7 @@
 //! | the server's clock steps back | numbers go on by ones |
 //! | the server's clock steps forward | numbers follow it, and wait there if it steps back |
 //! | nothing can be written (full, replica) | purges are refused to whoever asks, and kept to be told; a full server is still followed, a read-only one is not believed |
-//! | bytes that make no sense | nothing of them is used; in the stream: the tables are read instead, in the state: a new incarnation |
+//! | bytes that make no sense, or are not as they were sent (all that is said bears a sum, [`seal`]) | nothing of them is used; in the stream: the tables are read instead, in the state: a new incarnation; in a call: nothing is done |
 //! | a purge while Redis is away | it holds here at once, and is told when Redis is back; whoever asked is told so |
 
 mod follower;
@@ -71,7 +71,7 @@ mod message;
 mod simulation;
 
 pub use self::follower::{Follower, Nonsense, Progress, Step, Table};
-pub use self::message::{Entry, Incarnation, Look, Mark, PAGE, Page, id_bytes, mode_byte};
+pub use self::message::{Entry, Incarnation, Look, Mark, PAGE, Page, id_bytes, mode_byte, seal, unsealed};
 
 #[cfg(doc)]
 use super::purges::PurgeTable;

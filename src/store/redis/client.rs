@@ -8,8 +8,8 @@
 //! write that nobody reads: both are seen here, and answered by a new client.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
@@ -17,9 +17,9 @@ use bytes::Bytes;
 use fred::clients::{Client, WithOptions};
 use fred::error::Error;
 use fred::interfaces::{ClientLike, ClusterInterface, EventInterface, FredResult, KeysInterface};
-use fred::types::{ConnectHandle, Expiration, Key};
-use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
+use fred::types::{ConnectHandle, Expiration, Key, Value};
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::sleep;
 
 use super::breaker::{Breaker, Ended};
@@ -28,8 +28,10 @@ use super::counters::{CommandObserver, Counters, Failure};
 use super::dial::{Class, build, within};
 use super::keys::Names;
 use super::lock::MAGIC;
+use super::script::ECHO;
 use super::settings::Settings;
 use crate::clock;
+use crate::store::lock;
 
 /// Commands of one connection that may be under way; the library has no working bound of its own.
 const IN_FLIGHT: usize = 1024;
@@ -45,6 +47,8 @@ const REBUILD_DOUBLINGS: u32 = 4;
 const WEDGED: Duration = Duration::from_secs(3);
 /// Rounds in a row in which some master of a cluster does not answer until Redis is left alone.
 const BAD_ROUNDS: u8 = 2;
+/// Between checks of a connection whose answers are in doubt.
+const CHECK_EVERY: Duration = Duration::from_millis(250);
 /// How long the key that probes write lives, in milliseconds.
 const PROBE_TTL: i64 = 60_000;
 
@@ -92,6 +96,9 @@ struct Shared {
     latency: AtomicU64,
     /// Whether the breaker was ever closed.
     worked: AtomicBool,
+    /// A key whose answer was another's, or nonsense; looked into by the supervisor.
+    doubted: Mutex<Option<Key>>,
+    doubt: Notify,
 }
 
 impl Drop for Line {
@@ -111,8 +118,10 @@ impl Line {
             link: ArcSwapOption::empty(),
             latency: AtomicU64::new(0),
             worked: AtomicBool::new(false),
+            doubted: Mutex::default(),
+            doubt: Notify::new(),
         });
-        let supervisor = tokio::spawn(Arc::clone(&shared).supervise());
+        let supervisor = tokio::spawn(Arc::clone(&shared).watch_over());
         Self { shared, supervisor }
     }
 
@@ -139,6 +148,14 @@ impl Line {
     pub(super) fn latency(&self) -> Option<Duration> {
         let stored = self.shared.latency.load(Ordering::Relaxed);
         stored.checked_sub(1).map(Duration::from_micros)
+    }
+
+    /// Something was answered for this key that was not written there. Either it lies there, which is no
+    /// fault of the connection; or answers have come to belong to other commands, one lost or one too many,
+    /// and will for as long as the connection lives: the supervisor finds out.
+    pub(super) fn doubt(&self, name: Key) {
+        *lock(&self.shared.doubted) = Some(name);
+        self.shared.doubt.notify_one();
     }
 
     /// Sends one command if the breaker and the bound on commands under way let it; counts it, times
@@ -193,8 +210,12 @@ impl Line {
 /// Why a client was given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lost {
+    /// The library's task is over.
     Ended,
+    /// It says that it is connected, and nothing is answered.
     Wedged,
+    /// Answers belong to other commands.
+    OutOfStep,
 }
 
 /// A client and the library's task that drives it: dropping this ends both.
@@ -222,6 +243,21 @@ impl Shared {
         }
         if failure.refuses_writes() {
             self.context.writes.trip(now);
+        }
+    }
+
+    /// The supervisor, and another in its place should it ever panic: without one, a breaker that is open
+    /// stays open.
+    async fn watch_over(self: Arc<Self>) {
+        loop {
+            // Ends with this task, whoever aborts it.
+            let mut supervisor = JoinSet::new();
+            supervisor.spawn(Arc::clone(&self).supervise());
+            supervisor.join_next().await;
+            self.link.store(None);
+            self.breaker.trip(clock::monotonic());
+            tracing::error!(role = ?self.role, "the supervisor of a Redis connection is replaced");
+            sleep(REBUILD_DELAY).await;
         }
     }
 
@@ -261,6 +297,7 @@ impl Shared {
         let mut silent_since: Option<Instant> = None;
         let (mut has_worked, mut worked_before) = (false, false);
         let (mut round_at, mut bad_rounds) = (clock::monotonic(), 0);
+        let mut checked: Option<Instant> = None;
         loop {
             let pause = if was_connected { self.next_probe() } else { DOWN_TICK };
             tokio::select! {
@@ -279,6 +316,17 @@ impl Shared {
                     }
                 }
                 _ = reconnects.recv() => self.breaker.hasten(clock::monotonic()),
+                () = self.doubt.notified() => {
+                    let now = clock::monotonic();
+                    let due = checked.is_none_or(|at| now.saturating_duration_since(at) >= CHECK_EVERY);
+                    let doubted = lock(&self.doubted).take().filter(|_| due);
+                    if let Some(name) = doubted {
+                        checked = Some(now);
+                        if self.is_out_of_step(&link, name).await {
+                            return (Lost::OutOfStep, has_worked);
+                        }
+                    }
+                }
                 () = sleep(pause) => {}
             }
             let connected = link.client.is_connected();
@@ -407,6 +455,21 @@ impl Shared {
             self.learn(*failure, now);
         }
         self.context.writes.probed(failures.is_empty(), now);
+    }
+
+    /// Asks what has only one right answer, of the server that this key is on. One that does not come says
+    /// nothing.
+    async fn is_out_of_step(&self, link: &Link, name: Key) -> bool {
+        let mut question = fastrand::u128(..).to_be_bytes();
+        question[0] = MAGIC;
+        let question = Bytes::copy_from_slice(&question);
+        let send = |verb, all| async move {
+            link.write.custom::<Value, Value>(verb, all).await.map_err(|error| Failure::of(&error))
+        };
+        match ECHO.run(&[name], &[Value::Bytes(question.clone())], send).await {
+            Ok(answer) => answer != Value::Bytes(question),
+            Err(failure) => failure == Failure::Protocol,
+        }
     }
 
     /// Makes a client and begins to connect it.

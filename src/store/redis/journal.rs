@@ -5,14 +5,16 @@
 //!
 //! Two tasks on the event loop where [`Journal::run`] runs, each with a connection of its own: the reader,
 //! which waits for purges and would keep others from using it, and the teller. A connection that fails is
-//! thrown away with its client: nothing is kept in it that could be lost.
+//! thrown away with its client: nothing is kept in it that could be lost. A fault of ours that ends the tasks
+//! is no end of the journal: [`Journal::keep_running`] begins anew, and reads everything again.
 //!
 //! Cancelling a [`Journal::tell`] is safe: what was handed over is told, or kept to be told.
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ use fred::clients::Client;
 use fred::error::Error;
 use fred::interfaces::{ClientLike, FredResult};
 use fred::types::{ConnectHandle, CustomCommand, Key, Value};
+use tokio::runtime::Runtime;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
@@ -33,7 +36,7 @@ use crate::caching::stamp::{Mode, Purge, PurgeId, Sequence, Stamp};
 use crate::clock;
 use crate::store::journal::{
     Entry, Follower, Look, MAX_CALL, MAX_CALL_PREFIXES, PAGE as PAGE_SIZE, Page, Progress, Step, Table,
-    id_bytes, mode_byte,
+    id_bytes, mode_byte, seal, unsealed,
 };
 use crate::store::lock;
 use crate::store::purges::{HEARING, MAX_PREFIXES, PurgeTable, RETENTION};
@@ -52,6 +55,9 @@ const TRIES: usize = 3;
 const BATCH: usize = 500;
 /// About how many entries the stream keeps. Who misses more reads the tables.
 const LOG: usize = 10_000;
+/// Between a fault that ended the following and its beginning anew, at first, and at most.
+const RESTART: Duration = Duration::from_millis(50);
+const LONGEST_RESTART: Duration = Duration::from_secs(5);
 /// How long whoever purged waits for this proxy to have read it.
 const ECHO: Duration = Duration::from_millis(250);
 /// How often what was left untold is tried again.
@@ -75,7 +81,9 @@ pub struct Journal {
     /// The number that stamps have reached.
     reached: watch::Sender<Sequence>,
     orders: mpsc::Sender<Order>,
-    queue: Mutex<Option<mpsc::Receiver<Order>>>,
+    /// Held by who runs.
+    queue: tokio::sync::Mutex<mpsc::Receiver<Order>>,
+    restarts: AtomicU64,
     /// The last state said that Redis is full.
     full: AtomicBool,
 }
@@ -116,6 +124,8 @@ pub struct JournalStatus {
     pub ids: usize,
     /// Redis has no memory left, so nothing can be purged.
     pub full: bool,
+    /// How often following it ended in a fault of ours, and began anew.
+    pub restarts: u64,
 }
 
 /// Purges of one caller, and where the answer goes.
@@ -151,15 +161,40 @@ impl Journal {
             wake: Notify::new(),
             reached: watch::Sender::new(Sequence(0)),
             orders,
-            queue: Mutex::new(Some(queue)),
+            queue: tokio::sync::Mutex::new(queue),
+            restarts: AtomicU64::new(0),
             full: AtomicBool::new(false),
         }
     }
 
-    /// Reads and tells until it is dropped. The second call ends at once.
+    /// Reads and tells until it is dropped. A second call, while the first goes on, ends at once.
     pub async fn run(&self) {
-        let Some(queue) = lock(&self.queue).take() else { return };
-        tokio::join!(self.read_on(), self.tell_on(queue));
+        let Ok(mut queue) = self.queue.try_lock() else { return };
+        tokio::join!(self.read_on(), self.tell_on(&mut queue));
+    }
+
+    /// Runs on this thread for as long as the process does: should it panic, it is counted, what was being
+    /// told is told again, and after a pause everything is read anew. Ends when `runtime` cannot run it.
+    pub fn keep_running(&self, runtime: &Runtime) {
+        let mut pause = RESTART;
+        loop {
+            let begun = clock::monotonic();
+            let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(self.run())));
+            if ended.is_ok() {
+                return;
+            }
+            self.restarts.fetch_add(1, Ordering::Relaxed);
+            // What it was doing is not known: what a new one does not know, it asks.
+            *lock(&self.follower) = Follower::new(Arc::clone(&self.table));
+            self.wake.notify_one();
+            let ran = clock::monotonic().saturating_duration_since(begun);
+            pause = if ran > LONGEST_RESTART { RESTART } else { (pause * 2).min(LONGEST_RESTART) };
+            tracing::error!(
+                ?pause,
+                "following the purge journal ended in a fault of forebay: it begins anew"
+            );
+            std::thread::sleep(pause);
+        }
     }
 
     /// Tells the fleet of purges that hold in this process already, each under the number that it has here
@@ -199,6 +234,7 @@ impl Journal {
             untold: lock(&self.untold).ids,
             ids: self.table.ids(),
             full: self.full.load(Ordering::Relaxed),
+            restarts: self.restarts.load(Ordering::Relaxed),
         }
     }
 
@@ -293,9 +329,9 @@ impl Journal {
         let nonsense = |_| Failure::Protocol;
         match step {
             Step::Look { least } => {
-                let value =
+                let reply =
                     self.script(line, "journal_look", &LOOK, &self.keys(), self.beginning(least)).await?;
-                let look = bytes(&value).and_then(Look::decode).ok_or(Failure::Protocol)?;
+                let look = Look::decode(&reply).ok_or(Failure::Protocol)?;
                 self.full.store(look.full, Ordering::Relaxed);
                 lock(&self.follower).looked(look, asked);
                 Ok(())
@@ -304,9 +340,8 @@ impl Journal {
                 let [state, ids, prefixes, _] = self.keys();
                 let table = if of == Table::Ids { ids } else { prefixes };
                 let arguments = vec![Value::from(decimal(from)), Value::from(PAGE_SIZE.to_string())];
-                let value = self.script(line, "journal_page", &PAGE, &[state, table], arguments).await?;
-                let page = bytes(&value).and_then(|page| Page::decode(page, of == Table::Ids));
-                let page = page.ok_or(Failure::Protocol)?;
+                let reply = self.script(line, "journal_page", &PAGE, &[state, table], arguments).await?;
+                let page = Page::decode(&reply, of == Table::Ids).ok_or(Failure::Protocol)?;
                 lock(&self.follower).paged(&page, clock::wall()).map_err(nonsense)
             }
             Step::Read { after, wait } => {
@@ -381,6 +416,19 @@ impl Untold {
     }
 }
 
+/// Calls being told: what is left of them when this is dropped, however that comes, stays untold.
+struct Left<'a> {
+    untold: &'a Mutex<Untold>,
+    calls: VecDeque<Call>,
+}
+
+impl Drop for Left<'_> {
+    fn drop(&mut self) {
+        let mut untold = lock(self.untold);
+        self.calls.drain(..).for_each(|call| untold.keep(call));
+    }
+}
+
 impl Call {
     /// Whether both can be one.
     fn takes(&self, other: &Self) -> bool {
@@ -419,7 +467,7 @@ fn together(purges: Vec<(Purge, Stamp)>) -> Vec<Call> {
 }
 
 impl Journal {
-    async fn tell_on(&self, mut queue: mpsc::Receiver<Order>) {
+    async fn tell_on(&self, queue: &mut mpsc::Receiver<Order>) {
         let mut line: Option<Line> = None;
         let mut orders = Vec::new();
         loop {
@@ -445,21 +493,15 @@ impl Journal {
 
     /// Tells all that is untold; what cannot be told stays so.
     async fn tell_all(&self, line: &mut Option<Line>) -> Told {
-        let mut calls = lock(&self.untold).take();
+        let mut left = Left { untold: &self.untold, calls: lock(&self.untold).take() };
         let mut told = Told::Later;
-        while let Some(call) = calls.pop_front() {
-            match self.tell_one(line, &call.purge, call.below).await {
-                Some(sequence) => {
-                    call.numbers.iter().for_each(|number| self.table.settle(*number));
-                    told = Told::Fleet(sequence);
-                }
-                None => {
-                    let mut untold = lock(&self.untold);
-                    let rest = std::iter::once(call).chain(calls);
-                    rest.for_each(|call| untold.keep(call));
-                    return Told::Later;
-                }
-            }
+        while let Some(call) = left.calls.front() {
+            let Some(sequence) = self.tell_one(line, &call.purge, call.below).await else {
+                return Told::Later;
+            };
+            call.numbers.iter().for_each(|number| self.table.settle(*number));
+            left.calls.pop_front();
+            told = Told::Fleet(sequence);
         }
         told
     }
@@ -482,15 +524,16 @@ impl Journal {
                 Value::Bytes(Bytes::copy_from_slice(&fastrand::u64(1..).to_be_bytes())),
             ]);
             arguments.extend(purge.prefixes.iter().map(|prefix| Value::Bytes(prefix.clone())));
-            match self.script(open, "journal_tell", &TELL, &self.keys(), arguments).await {
-                Ok(Value::Integer(number)) if number >= 0 => {
-                    let sequence = Sequence(number.unsigned_abs()).min(Sequence::LAST);
+            let reply = self.script(open, "journal_tell", &TELL, &self.keys(), arguments).await;
+            match reply.map(|reply| std::str::from_utf8(&reply).ok().and_then(|number| number.parse().ok())) {
+                Ok(Some(number)) => {
+                    let sequence = Sequence(number).min(Sequence::LAST);
                     if number > 0 {
                         lock(&self.follower).told(purge, sequence, clock::wall());
                     }
                     return Some(if number > 0 { sequence } else { below });
                 }
-                Ok(_) => {
+                Ok(None) => {
                     // No room for more prefixes: nobody can do anything about it but time.
                     tracing::warn!("too many prefixes are purged already: one was not told");
                     return None;
@@ -556,13 +599,15 @@ impl Journal {
         command: &'static str,
         script: &Script,
         keys: &[Key],
-        arguments: Vec<Value>,
-    ) -> Result<Value, Failure> {
-        script
-            .run(keys, &arguments, |verb, all| {
-                self.answer(command, line.client.custom::<Value, _>(verb, all))
-            })
-            .await
+        mut arguments: Vec<Value>,
+    ) -> Result<Bytes, Failure> {
+        let parts = keys.iter().map(Key::as_bytes).chain(arguments.iter().filter_map(bytes));
+        let seal = seal(parts);
+        arguments.push(Value::from(seal.as_str()));
+        let send = |verb, all| self.answer(command, line.client.custom::<Value, _>(verb, all));
+        let reply = script.run(keys, &arguments, send).await?;
+        let reply = bytes(&reply).and_then(|reply| unsealed(reply, &seal));
+        reply.map(Bytes::copy_from_slice).ok_or(Failure::Protocol)
     }
 
     async fn answer(

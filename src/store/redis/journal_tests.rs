@@ -1,12 +1,13 @@
 //! The purge journal against real servers.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 
-use super::counters::Counters;
+use super::counters::{CommandObserver, Counters};
 use super::journal::{Journal, Told};
 use super::testing::{RedisServer, until};
 use super::tests::{Unobserved, settings};
@@ -241,5 +242,76 @@ async fn the_log_is_bounded_and_old_ids_are_forgotten() {
     assert_eq!(server.command(&["ZCARD", "fb-test:{journal}:ids"]).trim(), ":31");
     for key in ["state", "ids", "prefixes", "log"] {
         assert_eq!(server.ttl(&format!("fb-test:{{journal}}:{key}")), -1, "it does not expire");
+    }
+}
+
+/// Panics once each time it is armed, in the midst of the journal's work.
+#[derive(Default)]
+struct Staged(AtomicBool);
+
+impl CommandObserver for Staged {
+    fn observe(&self, _command: &'static str, _took: Duration) {
+        assert!(!self.0.swap(false, Ordering::SeqCst), "staged by a test");
+    }
+}
+
+#[tokio::test]
+async fn a_fault_of_ours_is_no_end_of_the_journal() {
+    let server = RedisServer::running();
+    let other = Reader::up(&server).await;
+    let (table, staged) = (Arc::new(PurgeTable::of_fleet(Duration::ZERO)), Arc::new(Staged::default()));
+    let observer: Arc<dyn CommandObserver> = Arc::<Staged>::clone(&staged);
+    let journal =
+        Arc::new(Journal::new(Arc::new(settings(&server)), Arc::clone(&table), Arc::default(), observer));
+    let following = Arc::clone(&journal);
+    // Ends with the process, as the proxy's does.
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        following.keep_running(&runtime);
+    });
+    for round in 1..=3 {
+        until("it is read", || table.in_sync(clock::wall())).await;
+        let before = table.stamp();
+        staged.0.store(true, Ordering::SeqCst);
+        until("it panics", || journal.status().restarts == round).await;
+        // Of others it hears again, and others hear of it.
+        assert!(matches!(other.purge(hard(A)).await, Told::Fleet(_)));
+        until("it hears", || table.validity(before, &[A], KEY) == Validity::Hard).await;
+        let number = table.purge(&hard(B), clock::wall());
+        until("it is read", || table.in_sync(clock::wall())).await;
+        assert!(matches!(journal.tell(vec![(hard(B), number)], PATIENCE).await, Told::Fleet(_)));
+        assert_eq!(journal.status().untold, 0);
+        until("the other hears", || other.validity(before, &[B]) == Validity::Hard).await;
+    }
+}
+
+#[tokio::test]
+async fn a_purge_that_a_fault_of_ours_interrupts_is_told_all_the_same() {
+    let server = RedisServer::running();
+    let other = Reader::up(&server).await;
+    let before = other.table.stamp();
+    let (table, staged) = (Arc::new(PurgeTable::of_fleet(Duration::ZERO)), Arc::new(InTelling::default()));
+    let observer: Arc<dyn CommandObserver> = Arc::<InTelling>::clone(&staged);
+    let journal =
+        Arc::new(Journal::new(Arc::new(settings(&server)), Arc::clone(&table), Arc::default(), observer));
+    let following = Arc::clone(&journal);
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        following.keep_running(&runtime);
+    });
+    until("it is read", || table.in_sync(clock::wall())).await;
+    let number = table.purge(&hard(A), clock::wall());
+    assert_eq!(journal.tell(vec![(hard(A), number)], PATIENCE).await, Told::Later);
+    until("it was told", || journal.status().restarts == 1 && journal.status().untold == 0).await;
+    until("the other hears", || other.validity(before, &[A]) == Validity::Hard).await;
+}
+
+/// Panics when the first purge was told, before that is known here.
+#[derive(Default)]
+struct InTelling(AtomicBool);
+
+impl CommandObserver for InTelling {
+    fn observe(&self, command: &'static str, _took: Duration) {
+        assert!(command != "journal_tell" || self.0.swap(true, Ordering::SeqCst), "staged by a test");
     }
 }

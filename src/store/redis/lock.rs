@@ -36,6 +36,8 @@ pub enum LockAttempt {
     Locked,
     /// Something else lies there.
     Held,
-    /// Redis did not say; there is no lock.
+    /// Redis was not asked, or refused; there is no lock.
     Unavailable,
+    /// Redis did not say: it may be ours, and nobody is to rely on it.
+    Doubtful,
 }

@@ -49,6 +49,7 @@ mod testing;
 mod tests;
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -99,6 +100,7 @@ pub struct RedisStore {
     bulk: OnceLock<Line>,
     writes_in_flight: Semaphore,
     chunks_in_flight: Semaphore,
+    unanswered: AtomicU64,
 }
 
 /// What an operator is told.
@@ -148,7 +150,8 @@ impl RedisStore {
         let hot = Line::start(Arc::clone(&context), Role::Hot);
         let writes_in_flight = Semaphore::new(WRITES_IN_FLIGHT);
         let chunks_in_flight = Semaphore::new(CHUNKS_IN_FLIGHT);
-        Arc::new(Self { context, hot, bulk: OnceLock::new(), writes_in_flight, chunks_in_flight })
+        let unanswered = AtomicU64::new(0);
+        Arc::new(Self { context, hot, bulk: OnceLock::new(), writes_in_flight, chunks_in_flight, unanswered })
     }
 
     /// Whether Redis is asked at all. One atomic load; when it says no, every other call here says no
@@ -174,11 +177,21 @@ impl RedisStore {
     /// where it is ([`LongReader`] reads it). `None`: there is none, it was refused, or Redis did not say.
     pub async fn get(&self, key: &StoreKey, now: UnixMillis) -> Option<Record> {
         let name = self.context.names.record(key);
-        let value = read_value(&self.hot, "get", name).await.ok()??;
+        let value = match read_value(&self.hot, "get", name.clone()).await {
+            Ok(value) => value?,
+            Err(failure) => {
+                self.unanswered.fetch_add(1, Ordering::Relaxed);
+                if failure == Failure::Protocol {
+                    self.hot.doubt(name);
+                }
+                return None;
+            }
+        };
         let record = match record::decode(key, &value) {
             Ok(record) => record,
             Err(rejected) => {
                 self.context.counters.rejected(rejected.label());
+                self.hot.doubt(name);
                 return None;
             }
         };
@@ -274,6 +287,7 @@ impl RedisStore {
         match asked.await {
             Ok(Value::Null) => LockAttempt::Held,
             Ok(_) => LockAttempt::Locked,
+            Err(Failure::Timeout | Failure::Io) => LockAttempt::Doubtful,
             Err(_) => LockAttempt::Unavailable,
         }
     }
@@ -284,11 +298,23 @@ impl RedisStore {
         self.script("renew", &RENEW, self.context.names.lock(key), arguments).await == Ok(1)
     }
 
-    /// Gives a lock back; nothing happens when it is not held by `token`.
-    pub async fn unlock(&self, key: &StoreKey, token: &LockToken) {
+    /// Gives a lock back; nothing happens when it is not held by `token`. False when Redis did not say: the
+    /// lock then stays until it expires.
+    pub async fn unlock(&self, key: &StoreKey, token: &LockToken) -> bool {
         let name = self.context.names.lock(key);
-        // Whatever goes wrong, the lock expires by itself.
-        let _: Result<i64, Failure> = self.script("unlock", &UNLOCK, name, vec![token.value()]).await;
+        self.script("unlock", &UNLOCK, name, vec![token.value()]).await.is_ok()
+    }
+
+    /// How long a lock lives unless it is renewed.
+    #[must_use]
+    pub fn lock_ttl(&self) -> Duration {
+        self.context.settings.lock_ttl
+    }
+
+    /// How many readings of records came to nothing because Redis did not say what there is. Grows only.
+    #[must_use]
+    pub fn unanswered(&self) -> u64 {
+        self.unanswered.load(Ordering::Relaxed)
     }
 
     /// `SET … PX`, unless Redis is known to take no writes. Values are written in no other way, but for

@@ -176,6 +176,7 @@ async fn read_one(
             Ok(content) => return Ok(content),
             Err(rejected) => {
                 counters.rejected(rejected.label());
+                line.doubt(name.clone());
                 Some(value).filter(|value| value.len() < LONGEST_VALUE)
             }
         },

@@ -48,11 +48,18 @@ impl Script {
             send(CustomCommand::new_static(verb, slot.clone(), false), all)
         };
         match call("EVALSHA", &self.hash).await {
-            Err(Failure::NoScript) => call("EVAL", &self.text).await,
+            // Whoever does not know the text itself does not run scripts.
+            Err(Failure::NoScript) => match call("EVAL", &self.text).await {
+                Err(Failure::NoScript) => Err(Failure::Other),
+                result => result,
+            },
             result => result,
         }
     }
 }
+
+/// Answers `ARGV[1]`: whether answers are those to their commands.
+pub(super) static ECHO: LazyLock<Script> = LazyLock::new(|| Script::new("return ARGV[1]"));
 
 /// Deletes `KEYS[1]` if it holds `ARGV[1]`. A value of another type is not ours.
 pub(super) static UNLOCK: LazyLock<Script> = LazyLock::new(|| {
@@ -79,6 +86,14 @@ pub(super) static DISCARD: LazyLock<Script> = LazyLock::new(|| {
         "if redis.pcall('GETRANGE',KEYS[1],ARGV[2],ARGV[3])==ARGV[1] then return redis.call('UNLINK',KEYS[1]) else return 0 end",
     )
 });
+/// How the scripts of the journal begin: nothing is done for a call that was damaged on its way, and who
+/// called can tell whether an answer is the one to it ([`crate::store::journal::seal`]).
+const SEALED: &str = r"
+local seal=table.remove(ARGV)
+local function sum(text) return redis.sha1hex(text):sub(1,16) end
+if sum(table.concat(KEYS)..table.concat(ARGV))~=seal then return redis.error_reply('FOREBAY a damaged call') end
+local function sealed(reply) return reply..sum(seal..reply) end
+";
 
 /// The journal's state, which the scripts below begin by reading: `KEYS` are state, ids, prefixes, log.
 /// `ARGV[1]` is the incarnation that begins should there be none, or should one of the tables be gone, and
@@ -123,9 +138,9 @@ if clock-seq>=16000 or seq<least then
     full,seq=1,before
   end
 end
-return '\251'..string.char(full)..life..struct.pack('>I8I8I8',born,seq,last)..mark..struct.pack('>I8',now)
+return sealed('\251'..string.char(full)..life..struct.pack('>I8I8I8',born,seq,last)..mark..struct.pack('>I8',now))
 ";
-    Script::new(format!("{STATE}{look}"))
+    Script::new(format!("{SEALED}{STATE}{look}"))
 });
 
 /// One purge: `ARGV[3]` mode, `ARGV[4]` the number that makes it needless (ids purged with it or later are
@@ -154,10 +169,10 @@ for at=10,#ARGV do
     if not redis.call('ZSCORE',KEYS[3],mode..ARGV[at]) then new=new+1 end
   end
 end
-if #ids+#prefixes==0 then return 0 end
+if #ids+#prefixes==0 then return sealed('0') end
 if new>0 then
   redis.call('ZREMRANGEBYSCORE',KEYS[3],1,old)
-  if redis.call('ZCARD',KEYS[3])-1+new>tonumber(ARGV[7]) then return -1 end
+  if redis.call('ZCARD',KEYS[3])-1+new>tonumber(ARGV[7]) then return sealed('-1') end
 end
 local before=last
 seq=math.max(seq+1,clock,least+1)
@@ -173,6 +188,8 @@ for at=1,#prefixes do
   entry[#entry+1]='x'
   entry[#entry+1]=prefixes[at]
 end
+entry[#entry+1]='c'
+entry[#entry+1]=sum(table.concat(entry,'',5,#entry-1))
 local added=redis.pcall('XADD',unpack(entry))
 if type(added)=='table' and added.err then
   redis.call('UNLINK',KEYS[4])
@@ -180,24 +197,23 @@ if type(added)=='table' and added.err then
 end
 local gone=redis.call('ZRANGE',KEYS[2],1,old,'BYSCORE','LIMIT',0,100)
 if #gone>0 then redis.call('ZREM',KEYS[2],unpack(gone)) end
-return seq
+return sealed(number)
 ";
-    Script::new(format!("{STATE}{tell}"))
+    Script::new(format!("{SEALED}{STATE}{tell}"))
 });
 
 /// A page of a table: `KEYS` are state and table, `ARGV[1]` the number to begin with, `ARGV[2]` the most
 /// members.
 pub(super) static PAGE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        r"
+    let page = r"
 local held=redis.call('GET',KEYS[1])
-if type(held)~='string' or #held~=49 then return '' end
+if type(held)~='string' or #held~=49 then return sealed('') end
 local found=redis.call('ZRANGE',KEYS[2],ARGV[1],'+inf','BYSCORE','LIMIT',0,ARGV[2],'WITHSCORES')
 local page={'\251'..held:sub(2,17)}
 for at=1,#found,2 do
   page[#page+1]=struct.pack('>I8I2',tonumber(found[at+1]),#found[at])..found[at]
 end
-return table.concat(page)
-",
-    )
+return sealed(table.concat(page))
+";
+    Script::new(format!("{SEALED}{page}"))
 });

@@ -1,5 +1,5 @@
 //! Both ends of the wire, and everything in between that can fail: a scripted origin, a raw client,
-//! the real binary, real `redis-server` processes and a relay that breaks connections.
+//! the real binary, real `redis-server` processes, a relay that breaks connections and a server that lies.
 //!
 //! Nothing here uses an HTTP library: what a test sends is what goes out, byte for byte, and what it
 //! sees is what came in. Every wait has a deadline, so that a broken proxy fails a test and hangs none.
@@ -14,6 +14,7 @@ mod relay;
 mod reply;
 mod resp;
 mod selftest;
+mod stand_in;
 mod sync;
 
 use std::net::SocketAddr;
@@ -28,6 +29,7 @@ pub(crate) use redis::Redis;
 pub(crate) use relay::{Fault, Relay};
 pub(crate) use reply::Reply;
 pub(crate) use resp::{Resp, Value};
+pub(crate) use stand_in::{Commands, Lie, StandIn};
 pub(crate) use sync::{Gate, Meeting};
 
 /// How long anything may take before a test gives up: generous, since it is only ever spent on failure.
