@@ -23,7 +23,7 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// Wait before the first probe.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// Longest wait before a probe.
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// Good probes in a row that close the breaker.
 const GOOD_PROBES: u8 = 3;
 /// Opened again this soon after it closed, it goes on waiting where it had stopped.
@@ -373,7 +373,7 @@ mod tests {
             ],
         );
         run(
-            "waits double, up to ten seconds",
+            "waits double, up to five seconds",
             &[
                 (0, Trips, Open),
                 (500, Probes(true), HalfOpen),
@@ -385,10 +385,10 @@ mod tests {
                 (3_500, Probed(false), Open),
                 (7_500, Probes(true), HalfOpen),
                 (7_500, Probed(false), Open),
-                (15_500, Probes(true), HalfOpen),
-                (15_500, Probed(false), Open),
-                (25_499, Probes(false), Open),
-                (25_500, Probes(true), HalfOpen),
+                (12_500, Probes(true), HalfOpen),
+                (12_500, Probed(false), Open),
+                (17_499, Probes(false), Open),
+                (17_500, Probes(true), HalfOpen),
             ],
         );
         run(
