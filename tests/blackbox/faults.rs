@@ -284,8 +284,8 @@ fn table(cases: &[Case]) {
 const MOST_OVERRUNS: f64 = 150.0;
 
 /// Answers before the fault, and at least so many under it.
-const BEFORE: usize = 200;
-const DURING: usize = 400;
+const BEFORE: usize = 150;
+const DURING: usize = 300;
 
 /// Where a fleet's Redis is reached.
 struct Stage {
@@ -552,7 +552,7 @@ struct Load {
 
 const CLIENTS: usize = 6;
 /// Between an answer and the next request of a client.
-const PAUSE: Duration = Duration::from_millis(6);
+const PAUSE: Duration = Duration::from_millis(10);
 
 impl Load {
     fn on(fleet: &[Forebay]) -> Self {
