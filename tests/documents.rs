@@ -72,7 +72,8 @@ fn quoted(cell: &str) -> impl Iterator<Item = &str> {
     cell.split('`').skip(1).step_by(2)
 }
 
-/// Names of functions marked as tests, doc comments and other attributes between allowed.
+/// Names of functions marked as tests, doc comments and other attributes between allowed; and of those
+/// that a macro makes a test of on either tier.
 fn tests(sources: &[(PathBuf, String)]) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for (_, text) in sources {
@@ -81,7 +82,7 @@ fn tests(sources: &[(PathBuf, String)]) -> BTreeSet<String> {
             if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
                 marked = true;
             } else if let Some(rest) = line.strip_prefix("fn ").or_else(|| line.strip_prefix("async fn ")) {
-                if marked {
+                if marked || rest.ends_with("(tiers: Tiers) {") {
                     names.extend(rest.split('(').next().map(str::to_owned));
                 }
                 marked = false;
@@ -262,6 +263,23 @@ fn the_readme_tells_every_reason_in_its_own_words() {
         .filter_map(|reason| readme.find(&format!("<a id=\"{}\">", reason.code())))
         .collect();
     assert!(order.is_sorted(), "README.md: the reasons are not in the order of the list");
+}
+
+/// Reasons that no test from outside can bring about, and why.
+const NOT_FROM_OUTSIDE: &[(Reason, &str)] = &[(Reason::Internal, "takes a defect of the proxy itself")];
+
+#[test]
+fn every_reason_has_a_black_box_test_that_names_it() {
+    let tests: String = sources("tests/blackbox").into_iter().map(|(_, text)| text).collect();
+    for reason in Reason::ALL {
+        let code = reason.code();
+        // As a whole string, or at the end of one: `detail=` and the like.
+        let named = tests.contains(&format!("\"{code}\"")) || tests.contains(&format!("={code}\""));
+        match NOT_FROM_OUTSIDE.iter().find(|(exempt, _)| exempt == reason) {
+            Some((_, why)) => assert!(!named, "{code} {why}, and yet a test names it"),
+            None => assert!(named, "no test of tests/blackbox names {code}"),
+        }
+    }
 }
 
 #[test]

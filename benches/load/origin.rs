@@ -6,6 +6,7 @@
 //! | `/t/SIZE/TAG,TAG/…` | the same, tagged with these in `Surrogate-Key` |
 //! | `/n/SIZE/…` | SIZE bytes that nobody may store |
 //! | `/slow/MS/SIZE/…` | like `/b`, after that many milliseconds |
+//! | `/brief/SECONDS/MS/SIZE/…` | the same, fresh for that many seconds and without an entity tag |
 //! | `/-/counts` | `requests=… connections=…` until now, this one left out |
 
 use std::cell::Cell;
@@ -96,7 +97,7 @@ async fn answer_all(mut socket: TcpStream, counts: &Counts, body: &[u8]) -> std:
                     ),
                 );
             }
-            Wanted::Body { size, stored, delay, tags } => {
+            Wanted::Body { size, stored, delay, tags, seconds } => {
                 counts.requests.set(counts.requests.get() + 1);
                 if delay > 0 {
                     tokio::time::sleep(Duration::from_millis(delay)).await;
@@ -110,7 +111,10 @@ async fn answer_all(mut socket: TcpStream, counts: &Counts, body: &[u8]) -> std:
                 if !tags.is_empty() {
                     put(&mut out, &format!("Surrogate-Key: {}\r\n", tags.replace(',', " ")));
                 }
-                put(&mut out, if stored { STORED } else { NOT_STORED });
+                match seconds {
+                    Some(seconds) => put(&mut out, &format!("Cache-Control: max-age={seconds}\r\n")),
+                    None => put(&mut out, if stored { STORED } else { NOT_STORED }),
+                }
                 if status.starts_with('2') {
                     put(&mut out, &format!("Content-Length: {size}\r\n\r\n"));
                     left = size;
@@ -144,7 +148,7 @@ const NOT_STORED: &str = "Content-Type: application/json\r\nCache-Control: no-st
     X-Content-Type-Options: nosniff\r\nX-Request-Cost: 12\r\n";
 
 enum Wanted {
-    Body { size: usize, stored: bool, delay: u64, tags: String },
+    Body { size: usize, stored: bool, delay: u64, tags: String, seconds: Option<u64> },
     Counts,
     Unknown,
 }
@@ -155,7 +159,7 @@ fn read(head: &[u8]) -> (Wanted, bool) {
     let has_tag = text.lines().any(|line| line.to_ascii_lowercase().starts_with("if-none-match:"));
     let parts: Vec<&str> = target.split('/').skip(1).collect();
     let body = |size: &str, stored, delay: &str, tags: &str| match (size.parse(), delay.parse()) {
-        (Ok(size), Ok(delay)) => Wanted::Body { size, stored, delay, tags: tags.to_owned() },
+        (Ok(size), Ok(delay)) => Wanted::Body { size, stored, delay, tags: tags.to_owned(), seconds: None },
         _ => Wanted::Unknown,
     };
     let wanted = match parts[..] {
@@ -164,6 +168,12 @@ fn read(head: &[u8]) -> (Wanted, bool) {
         ["t", size, tags, ..] => body(size, true, "0", tags),
         ["n", size, ..] => body(size, false, "0", ""),
         ["slow", delay, size, ..] => body(size, true, delay, ""),
+        ["brief", seconds, delay, size, ..] => match (body(size, false, delay, ""), seconds.parse()) {
+            (Wanted::Body { size, stored, delay, tags, .. }, Ok(seconds)) => {
+                Wanted::Body { size, stored, delay, tags, seconds: Some(seconds) }
+            }
+            _ => Wanted::Unknown,
+        },
         _ => Wanted::Unknown,
     };
     (wanted, has_tag)

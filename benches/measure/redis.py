@@ -1,4 +1,4 @@
-"""A Redis of our own: nothing on disk, least recently used keys leave."""
+"""A Redis of our own: nothing on disk."""
 
 import socket
 
@@ -6,12 +6,12 @@ from .servers import free_port, until
 
 
 class Redis:
-    def __init__(self, stage, cpu, maxmemory="2gb"):
+    def __init__(self, stage, cpu, maxmemory="2gb", policy="allkeys-lru"):
         port = free_port()
         self.address = f"127.0.0.1:{port}"
         command = [
             "redis-server", "--bind", "127.0.0.1", "--port", port, "--save", "", "--appendonly", "no",
-            "--maxmemory", maxmemory, "--maxmemory-policy", "allkeys-lru", "--dir", stage.folder,
+            "--maxmemory", maxmemory, "--maxmemory-policy", policy, "--dir", stage.folder,
         ]
         stage.write("redis.command", " ".join(map(str, command)) + "\n")
         self.process = stage.start("redis", command, [cpu])
@@ -26,3 +26,10 @@ class Redis:
             reply = connection.makefile("rb")
             line = reply.readline().decode().strip()
             return reply.read(int(line[1:])).decode() if line.startswith("$") and line != "$-1" else line
+
+    def command(self, name):
+        """What Redis counted of a command: calls, usec, usec_per_call."""
+        for line in self.ask("INFO", "commandstats").splitlines():
+            if line.startswith(f"cmdstat_{name}:"):
+                return {key: float(value) for key, value in (pair.split("=") for pair in line.split(":", 1)[1].split(","))}
+        return {"calls": 0.0, "usec": 0.0, "usec_per_call": 0.0}

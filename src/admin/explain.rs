@@ -189,7 +189,7 @@ fn tell_found(found: &Found, now: UnixMillis) -> Value {
         Found::Purged => "purged",
         Found::NoVariant(_) => "no-variant",
         Found::HitForMiss => "hit-for-miss",
-        Found::Response(_) => "response",
+        Found::Response(_) | Found::Unreadable(_) => "response",
     };
     let mut told = json!({ "holds": holds });
     if let Some(index) = found.index() {
@@ -218,7 +218,7 @@ fn tell_response(candidate: &Candidate, now: UnixMillis) -> Value {
         .collect();
     json!({
         "status": head.status.as_u16(),
-        "bytes": body.len(),
+        "bytes": body.length(),
         "received": date(head.received),
         "age": seconds(head.current_age(now)),
         "fresh_for": head.remaining(now) as f64 / 1000.0,

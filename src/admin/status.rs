@@ -15,6 +15,7 @@ use crate::observe::metrics::{RedisCounts, RouteFigures, Snapshot, TierSize, Ups
 use crate::proxy::{Proxy, Shared};
 use crate::rules::settings::RedisSettings;
 use crate::store::journal::Incarnation;
+use crate::store::redis::Counters;
 
 /// Routes that `/status` tells one by one, those with the most requests; totals count them all.
 const ROUTES: usize = 200;
@@ -167,6 +168,7 @@ impl Admin {
                 "configured": site.rules.redis.is_some(),
                 "live": redis.iter().any(|worker| worker["breaker"] == "closed" && worker["connected"] == true),
                 "address": site.rules.redis.as_ref().map(RedisSettings::address),
+                "trouble": self.instance.redis_counters().and_then(Counters::trouble),
                 "workers": redis,
             },
         })

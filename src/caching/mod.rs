@@ -32,15 +32,16 @@
 //! | 3.1 MAY: so do the other fields of one hop | [`crate::semantics::fields::is_hop_by_hop`] | `rfc9111_3_1_never_stored` |
 //! | 3.1: fields of a qualified `no-cache` or `private` are not stored | [`storability::judge`], [`validation::freshen`] | `rfc_9111_3_1_fields` |
 //! | 3.1 MUST NOT: proxy authentication fields | [`crate::semantics::fields::is_hop_by_hop`] | `rfc9111_3_1_never_stored` |
-//! | 3.1 MAY, MUST NOT: trailers are kept apart from the header or discarded | [`storability::trailer_fields`] | `rfc_9110_6_5_1_trailers`, `trailers_pass_both_ways_and_frame_nothing` |
+//! | 3.1 MAY: trailers are stored apart from the header, and sent again behind the whole content | [`storability::trailer_fields`], [`stored::StoredHead::trailers`] | `rfc_9110_6_5_1_trailers`, `trailers` |
+//! | 3.1 MUST NOT: they are combined with the header | [`stored::StoredHead::trailers`] | `trailers` |
 //! | 3.2 MUST: an update replaces each field it carries | [`validation::freshen`] | `rfc_9111_3_2_fields_a_304_replaces`, `validation_renews_the_response_and_merges_fields` |
 //! | 3.2: but what is never stored, and `Content-Length` | [`validation::freshen`] | `rfc_9111_3_2_fields_a_304_replaces` |
 //! | 3.2 MAY, SHOULD: nor what the stored bytes depend on, and no more than that | [`validation::freshen`] | `any_304_leaves_the_content_described_as_it_is` |
 //! | 3.3 MAY: a 200 that broke off is stored as incomplete | | n/a: what breaks off is not stored (`content_length_cut_anywhere`, `chunked_cut_anywhere`) |
 //! | 3.3 MAY: a 206 is stored as an incomplete 200 | [`partial::part`], [`stored::Part`] | `rfc_9111_3_3_parts` |
 //! | 3.3 MUST NOT: store parts in units that are not understood | [`partial::part`] | `rfc_9110_14_4_content_range`, `parts_agree_with_content_range` |
-//! | 3.3 MAY: a part is completed by a range request | [`partial::completion`] | `rfc_9111_3_4_what_is_missing_is_asked_for_once` |
-//! | 3.3 MUST NOT: answer with a part, but a range wholly within it | [`reuse::judge`], [`stored::Part::covers`] | `who_may_be_given_it` |
+//! | 3.3 MAY: a part is completed by a range request | [`partial::completion`] | `rfc_9111_3_4_what_is_missing_is_asked_for_once`, `a_part_is_completed_by_its_rest`, `what_is_not_the_rest_is_not_joined` |
+//! | 3.3 MUST NOT: answer with a part, but a range wholly within it | [`reuse::judge`], [`stored::Part::covers`] | `who_may_be_given_it`, `a_part_answers_nothing_that_it_lacks` |
 //! | 3.3 MUST NOT: send a part without 206 | [`stored::StoredHead::part`] | `rfc_9111_3_3_parts`, `one_clients_range_never_shapes_anothers_answer` |
 //! | 3.4 MAY: parts are combined where they share a strong validator | [`partial::join`] | `rfc_9111_3_4_parts_are_joined`, `rfc_9111_3_4_only_with_one_strong_validator` |
 //! | 3.4 MUST: the newer part's fields update the older's | [`partial::join`] | `rfc_9111_3_4_the_newer_fields_and_every_id_of_both` |
@@ -174,7 +175,8 @@
 //! | RFC 9110 9.3.3: a POST's answer is stored with explicit freshness and its own Content-Location | [`storability::judge`] | `rfc_9110_9_3_3_post` |
 //! | RFC 9110 9.3.4 to 9.3.8: answers to other methods are not cacheable | [`storability::judge`] | `rfc_9110_9_3_3_post`, `other_methods_and_get_with_content_are_never_answered_from_the_cache` |
 //! | RFC 9110 12.5.5: `Vary` is a list of names, or `*` | [`vary::nominated`] | `rfc_9110_12_5_5_names`, `vary_names_are_sorted_bounded_and_never_lost` |
-//! | RFC 9110 15.1: statuses cacheable by heuristics | [`freshness::is_heuristically_cacheable`] | `rfc_9110_15_1_where_the_routes_ttl_applies` |
+//! | RFC 9110 15.1: statuses cacheable by heuristics, 405 and 414 by these alone | [`freshness::is_heuristically_cacheable`], [`storability::judge`] | `rfc_9110_15_1_where_the_routes_ttl_applies`, `rfc_9110_15_1_what_reflects_a_request_is_stored_by_heuristics_alone` |
+//! | RFC 9110 15.2: interim responses are never stored | [`storability::judge`] | `rfc_9111_3_statuses`, `the_final_response_is_right` |
 //! | RFC 6585 3 to 6: 428, 429, 431 and 511 MUST NOT be stored | [`storability::judge`] | `rfc_9111_3_statuses` |
 //!
 //! # Where this differs on purpose

@@ -15,7 +15,10 @@
 //! | RFC 9211 2.8: detail is a token | [`CacheStatus::detail`] | `every_code_is_a_token_of_its_own` |
 
 use http::StatusCode;
-use http::header::{CACHE_STATUS, HeaderMap, HeaderValue};
+use http::header::{CACHE_STATUS, Entry, HeaderMap, HeaderName, HeaderValue};
+
+/// The field that says in one word how the cache answered.
+pub const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 
 /// Writes the enum and the lookups from one table, so that no reason can lack a part.
 macro_rules! reasons {
@@ -87,8 +90,8 @@ reasons! {
     PurgesUnknown, "purges-unknown", "", "The fleet's purges could not be read for longer than the grace, so the stored response counts as stale.", "Look at Redis: its breaker and the journal are in /ready.";
     CookieGuard, "cookie-guard", "RFC 9111 7.3", "The request carries Cookie and only the route's ttl made the stored response fresh.", "Let the origin send Cache-Control with max-age or s-maxage, or set cookies = \"ignore\".";
     AuthorizationNotShared, "authorization-not-shared", "RFC 9111 3.5", "The request carries Authorization and the stored response does not allow sharing.", "Send public, s-maxage or must-revalidate if everyone may have this response.";
-    HeadOnly, "head-only", "RFC 9110 9.3.2", "Only the answer to a HEAD is stored, which has no content.", "Nothing to do; the GET is stored now.";
     PartMissing, "part-missing", "RFC 9111 3.3", "The stored part does not hold the bytes that are asked for.", "Nothing to do; the missing bytes are fetched.";
+    ContentUnreadable, "content-unreadable", "RFC 9111 3", "The content of the stored response was missing, damaged or not had in time.", "Look at Redis: it evicts or loses chunks, or is slow; forebay_redis_errors_total says which.";
     HitForMiss, "hit-for-miss", "", "The last response to this key could not be shared, so nobody waits for this one.", "Look at the reason for not storing; it wears off by itself.";
     EarlyRefresh, "early-refresh", "", "A hot response is renewed before it becomes stale.", "Nothing to do; early_refresh = 0 turns this off.";
     OnlyIfCached, "only-if-cached", "RFC 9111 5.2.1.7", "The request says only-if-cached and nothing usable is stored.", "Leave only-if-cached out, or set client_cache_control = \"ignore\".";
@@ -107,7 +110,7 @@ reasons! {
     TooManyTags, "too-many-tags", "", "The response carries more tags than are kept.", "Send fewer tags; purge by prefix or host instead.";
     Incomplete, "incomplete", "RFC 9111 3.3", "The response broke off before its end.", "Look at the origin or the network between: bodies are cut short.";
     RequestMethod, "request-method", "RFC 9111 3", "The response to this method is not stored.", "Use GET for what may be cached.";
-    ReflectsRequest, "reflects-request", "", "The status speaks of this one request, not of the resource.", "Nothing to do; 400, 405, 414 and 431 are not stored by route rule.";
+    ReflectsRequest, "reflects-request", "", "The status speaks of this one request, not of the resource.", "Nothing to do; 400, 405, 414 and 431 are not stored by ttl or ttl_by_status.";
     PartNotStorable, "part-not-storable", "RFC 9111 3.3", "The partial response has no strong validator, or its range cannot be read.", "Send a strong ETag with partial responses.";
     TtlZero, "ttl-zero", "RFC 9111 4.2", "The freshness is zero and there is no validator to ask with.", "Send max-age above zero, or an ETag.";
     // Failures of the origin, and of waiting for it.
@@ -132,7 +135,7 @@ reasons! {
     MethodRefused, "method-refused", "RFC 9110 15.5.6", "CONNECT, TRACE and PURGE from strangers are refused.", "Use another method; purge_from says who may send PURGE.";
     RangeNotSatisfiable, "range-not-satisfiable", "RFC 9110 15.5.17", "The ranges asked for lie beyond the end of the stored response.", "Ask for bytes that exist; Content-Range says how many there are.";
     NoRoute, "no-route", "", "No route matches the host and path.", "Add a route, or one with path = \"/{*rest}\" for everything else.";
-    ClientGone, "client-gone", "", "The client went away before the answer.", "Nothing to do; what was being fetched is stored all the same.";
+    ClientGone, "client-gone", "", "The client went away before the end of the answer.", "Nothing to do; what was being fetched is stored all the same.";
     Internal, "internal", "RFC 9110 15.6.1", "The proxy met a fault of its own.", "Please report it with the log line.";
 }
 
@@ -169,7 +172,7 @@ impl Reason {
             Self::MethodNotCacheable => Fwd::Method,
             Self::NothingStored => Fwd::UriMiss,
             Self::NoVariantMatches => Fwd::VaryMiss,
-            Self::Purged | Self::HitForMiss | Self::HeadOnly | Self::CollapseTimeout => Fwd::Miss,
+            Self::Purged | Self::ContentUnreadable | Self::HitForMiss | Self::CollapseTimeout => Fwd::Miss,
             Self::RequestNoStore
             | Self::RequestWantsValidation
             | Self::RequestWantsFresher
@@ -381,7 +384,16 @@ impl<'a> CacheStatus<'a> {
 
     /// Adds our member after those of the caches nearer to the origin, which stay as they are.
     pub fn append_to(&self, headers: &mut HeaderMap) {
-        headers.append(CACHE_STATUS, self.to_value());
+        match headers.entry(CACHE_STATUS) {
+            // An empty list, of one cache that had nothing to say or of a head with room for ours.
+            Entry::Occupied(mut theirs) if theirs.get().is_empty() && theirs.iter().nth(1).is_none() => {
+                theirs.insert(self.to_value());
+            }
+            Entry::Occupied(mut theirs) => theirs.append(self.to_value()),
+            Entry::Vacant(room) => {
+                room.insert(self.to_value());
+            }
+        }
     }
 }
 
@@ -473,8 +485,8 @@ mod tests {
             (
                 CacheStatus::forwarded("f", Fwd::Stale, told(Some(StatusCode::NOT_MODIFIED), true, true))
                     .ttl(60_000)
-                    .detail("validated"),
-                "f; fwd=stale; fwd-status=304; stored; collapsed; ttl=60; detail=validated",
+                    .detail("stale"),
+                "f; fwd=stale; fwd-status=304; stored; collapsed; ttl=60; detail=stale",
             ),
         ] {
             assert_eq!(member.to_value(), expected);

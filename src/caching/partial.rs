@@ -136,6 +136,8 @@ pub fn join(older: &StoredHead, newer: &StoredHead) -> Option<Join> {
     head.ids.extend_from_slice(&older.ids);
     head.ids.sort_unstable();
     head.ids.dedup();
+    // They were said of the part that they came with.
+    head.trailers = Vec::new();
     head.stamp = older.stamp.min(newer.stamp);
     head.part = (!joined.is_whole()).then_some(joined);
     if head.part.is_none() {

@@ -124,7 +124,8 @@ pub fn refresh_early(head: &StoredHead, policy: &Policy, now: UnixMillis, random
 fn unusable(head: &StoredHead, facts: &RequestFacts, policy: &Policy) -> Option<Reason> {
     let traits = head.traits;
     if traits.has(Traits::HEAD_ONLY) && facts.method != MethodClass::Head {
-        Some(Reason::HeadOnly)
+        // The part without a single byte.
+        Some(Reason::PartMissing)
     } else if facts.has_authorization && !traits.has(Traits::SHARED_WITH_AUTHORIZATION) {
         // Stricter than RFC 9111 3.5, which lets an answer fetched without credentials serve
         // requests with them: who asks with credentials may well be given something else.
@@ -285,7 +286,7 @@ mod tests {
             (&route, "GET", cookie, &ignore, None),
             (&plain_head, "GET", authorization, &guard, Some(Reason::AuthorizationNotShared)),
             (&public, "GET", authorization, &guard, None),
-            (&bodyless, "GET", &[], &guard, Some(Reason::HeadOnly)),
+            (&bodyless, "GET", &[], &guard, Some(Reason::PartMissing)),
             (&bodyless, "HEAD", &[], &guard, None),
             (&part, "GET", &[], &guard, Some(Reason::PartMissing)),
             (&part, "HEAD", range, &guard, Some(Reason::PartMissing)),

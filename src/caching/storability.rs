@@ -20,7 +20,7 @@ use std::borrow::Cow;
 
 use http::header::{
     AGE, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE, DATE, ETAG, HeaderMap,
-    HeaderName, HeaderValue, LAST_MODIFIED, RANGE, SET_COOKIE,
+    HeaderName, HeaderValue, LAST_MODIFIED, RANGE, SET_COOKIE, TRAILER,
 };
 use http::{Method, StatusCode};
 
@@ -130,12 +130,17 @@ pub fn decided_by(x: &Exchange<'_>, policy: &Policy, reason: Reason) -> Option<u
 }
 
 /// What the first client receives: without hop-by-hop, nominated and tag fields; and where `stored`
-/// and the route strips it, without `Set-Cookie`.
+/// and the route strips it, without `Set-Cookie`. `Trailer` stays: it says what the content that
+/// streams on ends with, and is for the last hop to take out where no trailers go.
 ///
 /// Fields of a qualified `private="…"` or `no-cache="…"` stay: they are withheld from the others,
 /// who receive the stored fields.
 pub fn client_fields(headers: &mut HeaderMap, stored: bool, policy: &Policy) {
+    let trailer: Vec<HeaderValue> = headers.get_all(TRAILER).iter().cloned().collect();
     fields::remove_hop_by_hop(headers);
+    for line in trailer {
+        headers.append(TRAILER, line);
+    }
     for name in [tags::SURROGATE_KEY, tags::CACHE_TAG, tags::CACHE_GROUPS] {
         headers.remove(name);
     }
@@ -145,7 +150,8 @@ pub fn client_fields(headers: &mut HeaderMap, stored: bool, policy: &Policy) {
     }
 }
 
-/// The trailer fields worth keeping: those that only describe the content (RFC 9110 6.5.1).
+/// The trailer fields worth keeping: those that only describe the content (RFC 9110 6.5.1). They are
+/// stored apart from the header (RFC 9111 3.1), and nothing is ever decided by them.
 #[must_use]
 pub fn trailer_fields(trailers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
     let kept = trailers.iter().filter(|(name, _)| {
@@ -290,8 +296,10 @@ pub(super) fn numbers(
         Err(reason) => return Err(reason),
     };
     if !source.is_some_and(Source::is_explicit) {
-        // A guess takes an origin that dated what it answered: more than the route's word alone.
-        if matches!(status.as_u16(), 400 | 405 | 414 | 431) && source != Some(Source::Heuristic) {
+        // 405 and 414 are cacheable by heuristics (RFC 9110 15.1), which take an origin that dated what it
+        // answered: more than the route's word alone.
+        let guessed = source == Some(Source::Heuristic) && freshness::is_heuristically_cacheable(status);
+        if matches!(status.as_u16(), 400 | 405 | 414 | 431) && !guessed {
             return Err(Reason::ReflectsRequest);
         }
         if *x.method == Method::POST {
@@ -467,6 +475,18 @@ mod tests {
                 "{status}"
             );
             assert_eq!(reason(&Case::new(status, &[FRESH]).policy(&every)), None, "{status}");
+        }
+    }
+
+    #[test]
+    fn rfc_9110_15_1_what_reflects_a_request_is_stored_by_heuristics_alone() {
+        let on = Policy { heuristic: true, ..Policy::default() };
+        let ruled = Policy { ttl: Some(60_000), ..on.clone() };
+        let lines = [("last-modified", HOUR_AGO), ("cache-control", "public")];
+        for (status, expected) in [(405, None), (414, None), (400, Some(Reason::ReflectsRequest))] {
+            assert_eq!(reason(&Case::new(status, &lines).policy(&on)), expected, "{status}");
+            let ruled = reason(&Case::new(status, &lines).policy(&ruled));
+            assert_eq!(ruled, Some(Reason::ReflectsRequest), "{status}");
         }
     }
 
@@ -796,6 +816,7 @@ mod tests {
             ("connection", "x-a"),
             ("x-a", "1"),
             ("x-b", "1"),
+            ("trailer", "x-sum"),
         ];
         for (policy, stored, cookie) in
             [(&strip, true, false), (&strip, false, true), (&Policy::default(), true, true)]
@@ -803,7 +824,7 @@ mod tests {
             let mut headers = map(&all);
             client_fields(&mut headers, stored, policy);
             assert_eq!(headers.contains_key("set-cookie"), cookie);
-            assert_eq!(headers.len(), 1 + usize::from(cookie));
+            assert_eq!(headers.len(), 2 + usize::from(cookie));
         }
     }
 

@@ -65,7 +65,8 @@ pub struct StoredHead {
     /// [`Traits::HEAD_ONLY`] response keeps its `Content-Length`: there is no body to count. A
     /// stored part has no `Content-Range`: `part` says it.
     pub fields: Fields,
-    /// Trailer fields that may be merged or sent again (RFC 9110 6.5).
+    /// Trailer fields, sent again behind the whole content to clients that take them (RFC 9110 6.5,
+    /// RFC 9111 3.1); never merged.
     pub trailers: Vec<(HeaderName, HeaderValue)>,
     /// When the response was received: `response_time` of RFC 9111 4.2.3.
     pub received: UnixMillis,
@@ -148,5 +149,51 @@ pub struct StoredResponse {
     /// Head and numbers.
     pub head: StoredHead,
     /// Content, exactly as the origin sent it (content codings kept).
-    pub body: Bytes,
+    pub body: StoredBody,
+}
+
+/// The content of a stored response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoredBody {
+    /// At hand.
+    Here(Bytes),
+    /// In a store that hands it out in pieces: the head is known before any of it was read.
+    InStore(InStore),
+}
+
+/// What names a content that a store keeps apart from its head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InStore {
+    /// Its length in bytes.
+    pub length: u64,
+    /// What the store knows it by, under its key.
+    pub id: [u8; 16],
+    /// Which writing of the record named it: the store's own mark, another each time.
+    pub mark: u64,
+}
+
+impl StoredBody {
+    /// Its length in bytes, wherever it is.
+    #[must_use]
+    pub const fn length(&self) -> u64 {
+        match self {
+            Self::Here(bytes) => bytes.len() as u64,
+            Self::InStore(body) => body.length,
+        }
+    }
+
+    /// The content, if it is at hand.
+    #[must_use]
+    pub const fn here(&self) -> Option<&Bytes> {
+        match self {
+            Self::Here(bytes) => Some(bytes),
+            Self::InStore(_) => None,
+        }
+    }
+}
+
+impl From<Bytes> for StoredBody {
+    fn from(bytes: Bytes) -> Self {
+        Self::Here(bytes)
+    }
 }

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use super::CheckArgs;
 use crate::config::{self, Env};
 use crate::rules::Rules;
+use crate::store::redis::Authorities;
 
 /// Checks a configuration; the report goes to standard output.
 #[must_use]
@@ -23,7 +24,7 @@ pub fn run(args: &CheckArgs) -> ExitCode {
 fn report(
     args: &CheckArgs,
     env: Env<'_>,
-    authorities: &dyn Fn() -> Authorities,
+    authorities: &dyn Fn() -> SystemAuthorities,
     out: &mut dyn Write,
 ) -> io::Result<bool> {
     let rules = match config::load(&args.config, env) {
@@ -54,6 +55,25 @@ fn report(
             writeln!(out, "{file}: warning: upstream.{}: {error}", upstream.name)?;
         }
     }
+    if let Some(redis) = rules.redis.as_ref().filter(|redis| redis.server.tls()) {
+        let file = args.config.display();
+        match &redis.ca {
+            Some(ca) => {
+                if let Err(error) = Authorities::of_file(ca) {
+                    writeln!(out, "{file}: redis.ca: {error}")?;
+                    return Ok(false);
+                }
+            }
+            None if authorities().certificates == 0 => {
+                writeln!(
+                    out,
+                    "{file}: redis.url: no certificate authority of this system could be loaded, so that the server cannot be verified; redis.ca names a file of one"
+                )?;
+                return Ok(false);
+            }
+            None => {}
+        }
+    }
     writeln!(out, "{}", summary(&rules))?;
     Ok(true)
 }
@@ -72,14 +92,14 @@ fn summary(rules: &Rules) -> String {
 }
 
 /// What this system trusts.
-struct Authorities {
+struct SystemAuthorities {
     certificates: usize,
     errors: Vec<String>,
 }
 
-fn load_authorities() -> Authorities {
+fn load_authorities() -> SystemAuthorities {
     let loaded = rustls_native_certs::load_native_certs();
-    Authorities {
+    SystemAuthorities {
         certificates: loaded.certs.len(),
         errors: loaded.errors.iter().map(ToString::to_string).collect(),
     }
@@ -97,7 +117,7 @@ mod tests {
         let config = dir.path().join("proxy.toml");
         fs::write(&config, text).unwrap();
         let errors: Vec<String> = errors.iter().map(|e| (*e).to_owned()).collect();
-        let authorities = || Authorities { certificates, errors: errors.clone() };
+        let authorities = || SystemAuthorities { certificates, errors: errors.clone() };
         let mut out = Vec::new();
         let good = report(&CheckArgs { config }, &|_| None, &authorities, &mut out).unwrap();
         let out = String::from_utf8(out).unwrap();
@@ -141,6 +161,25 @@ mod tests {
              proxy.toml:7: route.tttl: unknown key; did you mean \"ttl\"?\n\
              proxy.toml:8: route.keep: expected a duration, found the integer 5; did you mean \"5s\"?\n"
         );
+    }
+
+    #[test]
+    fn redis_over_tls_needs_authorities() {
+        let text = with_server("http://127.0.0.1:9000") + "[redis]\nurl = \"rediss-cluster://a\"\n";
+        let (good, out) = check(&text, 0, &[]);
+        assert!(!good);
+        assert_eq!(
+            out,
+            "proxy.toml: redis.url: no certificate authority of this system could be loaded, so that the server \
+             cannot be verified; redis.ca names a file of one\n"
+        );
+        let (good, out) = check(&text, 1, &[]);
+        assert!(good && out.contains("redis rediss-cluster://a:6379 prefix"), "{out}");
+        let (good, out) = check(&(text + "ca = \"/nowhere/ca.pem\"\n"), 1, &[]);
+        assert!(!good);
+        assert!(out.starts_with("proxy.toml: redis.ca: /nowhere/ca.pem cannot be read: "), "{out}");
+        let plain = with_server("http://127.0.0.1:9000") + "[redis]\nurl = \"redis://a\"\n";
+        assert!(check(&plain, 0, &[]).0);
     }
 
     #[test]

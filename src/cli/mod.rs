@@ -251,7 +251,7 @@ pub struct DemoArgs {
     /// Where the dashboard, metrics and health are
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9090")]
     pub admin: SocketAddr,
-    /// Use this Redis as well: redis://, rediss:// or unix://
+    /// Use this Redis as well: a URL as in `[redis] url` of a configuration
     #[arg(long, value_name = "URL")]
     pub redis: Option<String>,
 }

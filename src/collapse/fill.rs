@@ -77,6 +77,8 @@ struct State {
     poured: u64,
     /// How many bytes may be retained for several readers that are not equally fast.
     shared_window: u64,
+    /// The same for a single reader.
+    window: u64,
     windowed: bool,
     end: End,
     trailers: Option<HeaderMap>,
@@ -121,6 +123,18 @@ impl Fill {
         (writer, fill)
     }
 
+    /// A fill for one reader, which keeps nothing that it has read, and at most about `window` bytes that it
+    /// has not: past them the writer waits ([`FillWriter::room`]).
+    #[must_use]
+    pub fn through(length: Option<u64>, window: u64) -> (FillWriter, FillReader) {
+        let (writer, fill) = Self::start(length, 0);
+        let reader = fill.place(length, &mut fill.lock());
+        let mut state = fill.lock();
+        (state.windowed, state.window) = (true, window);
+        drop(state);
+        (writer, reader)
+    }
+
     /// A fill that is complete from the start: the body of a stored response.
     #[must_use]
     pub fn ready(body: Bytes) -> Arc<Self> {
@@ -148,13 +162,29 @@ impl Fill {
             End::Complete => Some(state.retained),
             End::Open | End::Broken => self.length,
         };
+        Some(self.place(length, &mut state))
+    }
+
+    fn place(self: &Arc<Self>, length: Option<u64>, state: &mut State) -> FillReader {
         let slot = state.free.pop().unwrap_or(state.readers.len());
         match state.readers.get_mut(slot) {
             Some(place) => *place = Some(Place::default()),
             None => state.readers.push(Some(Place::default())),
         }
-        drop(state);
-        Some(FillReader { fill: Arc::clone(self), length, slot, segment: 0, offset: 0, sent: 0, done: false })
+        FillReader { fill: Arc::clone(self), length, slot, segment: 0, offset: 0, sent: 0, done: false }
+    }
+
+    /// From now on the fill stands on `whole`, the same bytes as those poured, which somebody else keeps
+    /// anyway: no second copy lives as long as the slowest reader does.
+    pub fn rest_on(&self, whole: &Bytes) {
+        let mut state = self.lock();
+        if state.end != End::Complete || state.windowed || state.retained != whole.len() as u64 {
+            return;
+        }
+        let mut rest = whole.clone();
+        for segment in &mut state.segments {
+            *segment = rest.split_to(segment.len().min(rest.len()));
+        }
     }
 
     /// The stated length, or the real one once the body is complete.
@@ -182,6 +212,7 @@ impl State {
             retained: 0,
             poured: 0,
             shared_window: limit.max(WINDOW),
+            window: WINDOW,
             windowed: false,
             end,
             trailers: None,
@@ -230,7 +261,7 @@ impl State {
     /// Whether more may be pushed.
     fn has_room(&self) -> bool {
         let several = self.readers.iter().flatten().nth(1).is_some();
-        !self.windowed || self.retained < if several { self.shared_window } else { WINDOW }
+        !self.windowed || self.retained < if several { self.shared_window } else { self.window }
     }
 
     /// Whether a reader has nothing left to read.
@@ -299,6 +330,17 @@ impl FillWriter {
         drop(state);
         wake.into_iter().for_each(Waker::wake);
         pushed
+    }
+
+    /// Breaks the body off where nobody reads it: whether it did. From then on nobody can join, either.
+    #[must_use]
+    pub fn give_up_unread(&self) -> bool {
+        let mut state = self.fill.lock();
+        let is_unread = state.readers.iter().all(Option::is_none);
+        if is_unread {
+            state.end = End::Broken;
+        }
+        is_unread
     }
 
     /// Waits, past the retention limit, until the slowest reader has caught up, or has kept others
@@ -649,6 +691,55 @@ mod tests {
         }
         assert_eq!(writer.complete(None), None);
         assert_eq!(only.await.expect("task"), (40 * PIECE, true));
+    }
+
+    #[tokio::test]
+    async fn a_fill_for_one_reader_keeps_a_window_from_the_start() {
+        const PIECE: usize = 64 * 1024;
+        for window in [1, PIECE as u64 + 1, 4 * PIECE as u64] {
+            let (mut writer, mut reader) = Fill::through(Some(40 * PIECE as u64), window);
+            let fill = Arc::clone(&writer.fill);
+            assert!(fill.read().is_none() && !writer.give_up_unread());
+            let task = tokio::spawn(async move {
+                let mut most = 0;
+                for _ in 0..40 {
+                    assert!(writer.room().await);
+                    assert_eq!(writer.push(Bytes::from(vec![1; PIECE])), Pushed::Windowed);
+                    most = most.max(writer.fill.lock().retained);
+                }
+                assert_eq!(writer.complete(None), None);
+                most
+            });
+            let mut total = 0;
+            while let Some(frame) = reader.frame().await {
+                total += frame.expect("whole").into_data().expect("data").len();
+            }
+            assert_eq!(total, 40 * PIECE);
+            assert!(task.await.expect("task") < window + PIECE as u64, "{window}");
+        }
+        let (mut writer, reader) = Fill::through(None, 1);
+        drop(reader);
+        assert!(!writer.room().await);
+        let (writer, fill) = Fill::start(None, 10);
+        assert!(fill.read().is_some());
+        assert!(writer.give_up_unread() && fill.read().is_none(), "nobody joins what was given up");
+    }
+
+    #[tokio::test]
+    async fn a_complete_fill_stands_on_a_copy_that_is_kept_anyway() {
+        let (writer, fill) = Fill::start(None, 1 << 20);
+        let (mut early, late) = (fill.read().expect("open"), fill.read().expect("open"));
+        for n in 0..10 {
+            writer.push(Bytes::from(vec![n; KEEP_WHOLE + usize::from(n)]));
+        }
+        let first = early.frame().await.expect("a frame").expect("whole").into_data().expect("data");
+        let whole = writer.complete(None).expect("below the limit");
+        let kept = Bytes::copy_from_slice(&whole);
+        fill.rest_on(&Bytes::from_static(b"of another length"));
+        fill.rest_on(&kept);
+        assert!(whole.is_unique() && !kept.is_unique());
+        assert_eq!([first, read_all(early).await.expect("whole")].concat(), kept);
+        assert_eq!(read_all(late).await, Ok(kept.clone()));
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ mod compile;
 mod endpoint;
 mod problem;
 mod read;
+mod redis_url;
 mod reload;
 mod schema;
 mod units;

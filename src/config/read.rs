@@ -226,10 +226,10 @@ impl<'a> Reading<'a> {
     ) -> Option<Option<At<T>>> {
         if let Some((key, _, value)) = section.find(name) {
             let place = At { value: (), span: value.span(), key, given: true };
-            return self.value(place, name, value.get_ref(), parse).map(Some);
+            return self.value(place, value.get_ref(), parse).map(Some);
         }
         let Some((place, value)) = self.default(section, name) else { return Some(None) };
-        self.value(place, name, value.get_ref(), parse).map(Some)
+        self.value(place, value.get_ref(), parse).map(Some)
     }
 
     /// The values of a key that is an array; with neither value nor default it must be there.
@@ -241,10 +241,10 @@ impl<'a> Reading<'a> {
     ) -> Option<At<Vec<At<T>>>> {
         if let Some((key, _, value)) = section.find(name) {
             let place = At { value: (), span: value.span(), key, given: true };
-            return self.items(place, name, value.get_ref(), parse);
+            return self.items(place, value.get_ref(), parse);
         }
         match self.default(section, name) {
-            Some((place, value)) => self.items(place, name, value.get_ref(), parse),
+            Some((place, value)) => self.items(place, value.get_ref(), parse),
             None => {
                 self.missing(section, name);
                 None
@@ -255,7 +255,6 @@ impl<'a> Reading<'a> {
     fn items<T>(
         &mut self,
         place: At<()>,
-        name: &str,
         value: &DeValue<'_>,
         parse: impl Fn(&Leaf) -> Result<T, String>,
     ) -> Option<At<Vec<At<T>>>> {
@@ -272,29 +271,20 @@ impl<'a> Reading<'a> {
         for item in array.iter() {
             let span = if place.given { item.span() } else { place.span.clone() };
             let at = At { value: (), span, key: place.key.clone(), given: place.given };
-            items.push(self.value(at, name, item.get_ref(), &parse));
+            items.push(self.value(at, item.get_ref(), &parse));
         }
         let items = items.into_iter().collect::<Option<Vec<_>>>()?;
         Some(place.map(|()| items))
     }
 
-    /// One value: variables resolved, refused if it does nothing yet, then given to `parse`.
+    /// One value: variables resolved, then given to `parse`.
     pub(super) fn value<T>(
         &mut self,
         place: At<()>,
-        name: &str,
         value: &DeValue<'_>,
         parse: impl Fn(&Leaf) -> Result<T, String>,
     ) -> Option<At<T>> {
-        let result = self.leaf(value).and_then(|leaf| {
-            let text = if let Leaf::Text { value, .. } = &leaf { value.as_str() } else { "" };
-            let refused = |r: &&schema::NotYet| r.key == name && text.starts_with(r.beginning);
-            match schema::NOT_YET.iter().find(refused) {
-                Some(refusal) => Err(refusal.says.to_owned()),
-                None => parse(&leaf),
-            }
-        });
-        match result {
+        match self.leaf(value).and_then(|leaf| parse(&leaf)) {
             Ok(value) => Some(place.map(|()| value)),
             Err(message) => {
                 self.error(&place, message);

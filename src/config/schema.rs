@@ -56,6 +56,7 @@ pub(super) const MEMORY: &[Key] = &[key("max_size", r#""256MiB""#), key("max_obj
 /// `[redis]`.
 pub(super) const REDIS: &[Key] = &[
     key("url", NONE),
+    key("ca", NONE),
     key("prefix", r#""forebay""#),
     key("read_timeout", r#""50ms""#),
     key("write_timeout", r#""250ms""#),
@@ -108,31 +109,6 @@ pub(super) const RECIPE: &[Key] = &[
     key("sort_query", "false"),
     key("headers", "[]"),
     key("cookies", "[]"),
-];
-
-/// Something of the contract that does nothing yet.
-#[derive(Debug)]
-pub(super) struct NotYet {
-    /// The key.
-    pub(super) key: &'static str,
-    /// Refused when its value begins so.
-    pub(super) beginning: &'static str,
-    /// What to tell.
-    pub(super) says: &'static str,
-}
-
-/// What is refused because it would silently do nothing. Lifting a refusal is deleting its row.
-pub(super) const NOT_YET: &[NotYet] = &[
-    NotYet {
-        key: "url",
-        beginning: "redis-cluster://",
-        says: "redis-cluster:// does nothing yet: this release speaks to one server; use redis://, rediss:// or unix://",
-    },
-    NotYet {
-        key: "url",
-        beginning: "redis-sentinel://",
-        says: "redis-sentinel:// does nothing yet: this release speaks to one server; use redis://, rediss:// or unix://",
-    },
 ];
 
 /// The tables that have a key of this name, for a key that stands in the wrong one.

@@ -623,21 +623,42 @@ fn routes_that_cannot_both_be_meant() {
 }
 
 #[test]
-fn what_does_nothing_yet_is_refused() {
+fn redis_in_every_form() {
     table(&[
+        ("redis.url = \"${CLUSTER}\"", ""),
+        ("redis.url = \"redis-sentinel://a:1,b/shop\"", ""),
         (
-            "redis.url = \"redis-cluster://a:1,b:2\"",
-            "1: redis.url: redis-cluster:// does nothing yet: this release speaks to one server; use redis://, rediss:// or unix://",
+            "redis.url = \"rediss+cluster://a\"",
+            "1: redis.url: \"rediss+cluster\" is not a scheme of Redis; did you mean rediss-cluster://?",
         ),
         (
-            "redis.url = \"${CLUSTER}\"",
-            "1: redis.url: redis-cluster:// does nothing yet: this release speaks to one server; use redis://, rediss:// or unix://",
+            "redis.url = \"sentinel://a/shop\"",
+            "1: redis.url: \"sentinel\" is not a scheme of Redis; did you mean redis-sentinel://?",
         ),
         (
-            "redis.url = \"redis-sentinel://a:1/s\"",
-            "1: redis.url: redis-sentinel:// does nothing yet: this release speaks to one server; use redis://, rediss:// or unix://",
+            "redis.url = \"rediss://a\"\nredis.ca = \"ca.pem\"",
+            "2: redis.ca: \"ca.pem\" is not an absolute path such as \"/etc/forebay/redis-ca.pem\"",
+        ),
+        (
+            "redis.url = \"redis-cluster://a\"\nredis.ca = \"/ca.pem\"",
+            "2: redis.ca: is for TLS, which redis.url does not speak: rediss://, rediss-cluster:// or rediss-sentinel:// do",
         ),
     ]);
+    for (url, address) in [
+        ("redis-cluster://u:s3cr3t@a:1,[::1]", "redis-cluster://a:1,[::1]:6379"),
+        ("rediss-cluster://a", "rediss-cluster://a:6379"),
+        (
+            "rediss-sentinel://u:s3cr3t@a:1,b/shop?sentinel_password=s3cr3t",
+            "rediss-sentinel://a:1,b:26379/shop?db=0",
+        ),
+        ("unix://u:s3cr3t@/run/redis.sock?db=2", "unix:///run/redis.sock?db=2"),
+    ] {
+        let rules = good(&format!("redis.url = \"{url}\"\n{SHOP}{ALL}"));
+        assert_eq!(rules.redis.as_ref().unwrap().address(), address);
+        assert!(!format!("{rules:?} {}", rules.tiers_summary()).contains("s3cr3t"));
+    }
+    let rules = good(&format!("redis.url = \"rediss://a\"\nredis.ca = \"/a/ca.pem\"\n{SHOP}{ALL}"));
+    assert_eq!(rules.redis.unwrap().ca.unwrap(), std::path::Path::new("/a/ca.pem"));
 }
 
 #[test]
@@ -743,7 +764,8 @@ fn the_example_runs_as_it_is_and_with_everything_uncommented() {
         .lines()
         .map(|line| line.strip_prefix('#').filter(|l| !l.is_empty() && !l.starts_with(' ')).unwrap_or(line))
         .collect();
-    let rules = good(&uncommented.join("\n"));
+    // An authority without TLS is an error, so that it needs the URL's other form.
+    let rules = good(&uncommented.join("\n").replacen("\"redis://", "\"rediss://", 1));
     assert!(rules.redis.is_some() && rules.admin.is_some_and(|admin| admin.token.is_some()));
 }
 

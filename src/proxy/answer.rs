@@ -6,20 +6,25 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{AGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, LAST_MODIFIED};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use http::header::{
+    AGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, LAST_MODIFIED, TE, TRAILER,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 
 use super::Proxy;
 use super::asked::{Asked, Outcome};
 use super::deliver::{Content, Delivery, PIECE};
+use super::errand::Landed;
 use super::error::Failure;
 use super::record::Record;
 use crate::caching::admission::RequestFacts;
-use crate::caching::outcome::{CacheResult, Reason};
-use crate::caching::stored::StoredHead;
-use crate::collapse::fill::{Fill, FillReader};
+use crate::caching::age::age_seconds;
+use crate::caching::outcome::{CacheResult, Reason, X_CACHE};
+use crate::caching::stored::{InStore, StoredBody, StoredHead};
+use crate::collapse::fill::FillReader;
 use crate::semantics::preconditions::{self, Precondition};
 use crate::semantics::range::{self, ByteRange, ContentRange, Multipart, RangeVerdict, Representation};
+use crate::semantics::{UnixMillis, fields};
 use crate::upstream::AnswerBody;
 
 /// Where a stored response's content is read from.
@@ -29,20 +34,68 @@ pub(super) enum Source {
     Whole(Bytes),
     /// Still growing, or shared with other readers.
     Growing(FillReader, Option<u64>),
+    /// In a store, where what this request needs of it is being read.
+    Opened(Box<Opened>),
+}
+
+/// Stored content of which one request's part is being read.
+#[derive(Debug)]
+pub(super) struct Opened {
+    /// Length of all of it.
+    pub length: u64,
+    /// The bytes that this request needs, and what stands around them; `None` where it needs none.
+    pub reader: Option<FillReader>,
+    /// What stands around them where they are several ranges.
+    pub multipart: Option<Multipart>,
+}
+
+/// What of a stored response's content its answer to one request is made of.
+#[derive(Debug)]
+pub(super) enum Needs {
+    /// Nothing.
+    Nothing,
+    /// All of it.
+    Whole,
+    /// This range of it.
+    Range(ByteRange),
+    /// These ranges of it, in this frame.
+    Ranges(Multipart, Vec<ByteRange>),
+}
+
+/// What of a content of `length` bytes is needed, before any of it is read.
+pub(super) fn needs(asked: &Asked, facts: &RequestFacts, head: &StoredHead, length: u64) -> Needs {
+    if *asked.method() == Method::HEAD || is_not_modified(asked, facts, head) {
+        return Needs::Nothing;
+    }
+    let Some((complete, begins)) = extent(head, Some(length)) else { return Needs::Whole };
+    match ranges(asked, facts, head, complete) {
+        RangeVerdict::Single(range) if held(head, range) => Needs::Range(within(range, begins)),
+        RangeVerdict::Several(ranges) if ranges.iter().all(|range| held(head, *range)) => {
+            let within = ranges.iter().map(|range| within(*range, begins)).collect();
+            Needs::Ranges(multipart(head.field(&CONTENT_TYPE).cloned(), complete, ranges), within)
+        }
+        RangeVerdict::Unsatisfiable => Needs::Nothing,
+        RangeVerdict::Whole | RangeVerdict::Single(_) | RangeVerdict::Several(_) => Needs::Whole,
+    }
 }
 
 impl Source {
-    /// A fill, read from its first byte; `None` when it can no longer be.
+    /// The content of a response that answers a HEAD: none of it is read.
     #[must_use]
-    pub(super) fn of(fill: &Arc<Fill>) -> Option<Self> {
-        let length = fill.length();
-        fill.read().map(|reader| Self::Growing(reader, length))
+    pub(super) fn of_head(body: &StoredBody) -> Self {
+        match body {
+            StoredBody::Here(body) => Self::Whole(body.clone()),
+            StoredBody::InStore(InStore { length, .. }) => {
+                Self::Opened(Box::new(Opened { length: *length, reader: None, multipart: None }))
+            }
+        }
     }
 
     const fn length(&self) -> Option<u64> {
         match self {
             Self::Whole(bytes) => Some(bytes.len() as u64),
             Self::Growing(_, length) => *length,
+            Self::Opened(opened) => Some(opened.length),
         }
     }
 
@@ -50,6 +103,7 @@ impl Source {
         match self {
             Self::Whole(bytes) => Content::Whole(bytes),
             Self::Growing(reader, _) => Content::Growing(reader),
+            Self::Opened(opened) => opened.content(),
         }
     }
 
@@ -57,7 +111,15 @@ impl Source {
         match self {
             Self::Whole(bytes) => Content::Whole(cut(&bytes, range)),
             Self::Growing(from, _) => Content::Part { from, skip: range.first, take: range.length() },
+            // It is the range that is being read.
+            Self::Opened(opened) => opened.content(),
         }
+    }
+}
+
+impl Opened {
+    fn content(self) -> Content {
+        self.reader.map_or(Content::Unread(self.length), Content::Stored)
     }
 }
 
@@ -66,16 +128,39 @@ impl Source {
 pub(super) struct Reused<'a> {
     /// Its head.
     pub head: &'a StoredHead,
-    /// Fields for this client alone, where they differ from the stored ones: those it fetched itself.
-    pub own_fields: Option<&'a HeaderMap>,
+    /// Which fields the client is given.
+    pub fields: Given<'a>,
     /// Its content.
     pub source: Source,
-    /// What `Age` says, if it is to be there.
-    pub age: Option<HeaderValue>,
 }
 
-/// The name of the header that says in one word how the cache answered.
-pub(super) const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
+/// To whom a response is told.
+#[derive(Debug)]
+pub(super) enum Given<'a> {
+    /// To the client that fetched it: the fields as they came for it (a qualified `private`, the origin's
+    /// own `Age`).
+    First(&'a HeaderMap),
+    /// To any other: the stored fields, and how old it is by now (RFC 9111 5.1).
+    Again {
+        /// What `Age` says.
+        age: HeaderValue,
+    },
+}
+
+impl<'a> Given<'a> {
+    /// A stored response, as of `now`.
+    pub(super) fn again(head: &StoredHead, now: UnixMillis) -> Self {
+        Self::Again { age: HeaderValue::from(age_seconds(head.current_age(now))) }
+    }
+
+    /// What a fetch came to: to the client that caused it, or to one that waited for it.
+    pub(super) fn landed(landed: &'a Landed, is_first: bool, now: UnixMillis) -> Self {
+        match &landed.own_fields {
+            Some(own) if is_first => Self::First(own),
+            _ => Self::again(&landed.head, now),
+        }
+    }
+}
 
 impl Proxy {
     /// Answers from a stored response, or from one that is being stored.
@@ -87,24 +172,18 @@ impl Proxy {
         reused: Reused<'_>,
         mut outcome: Outcome,
     ) -> Response<Delivery> {
-        let Reused { head, own_fields, source, age } = reused;
-        let mut headers = HeaderMap::with_capacity(head.fields.len() + 6);
-        let not_modified = facts.conditional
-            && head.status == StatusCode::OK
-            && precondition(asked, head) == Precondition::NotModified;
-        let (status, content) = if not_modified {
-            copy_for_304(head, &mut headers);
-            (StatusCode::NOT_MODIFIED, Content::Empty)
+        let Reused { head, fields, source } = reused;
+        let (status, headers, content) = if is_not_modified(asked, facts, head) {
+            (StatusCode::NOT_MODIFIED, copy_for_304(head, fields), Content::Empty)
         } else {
-            match own_fields {
-                Some(own) => headers.extend(own.clone()),
-                None => headers.extend(head.fields.iter().map(|(name, value)| (name.clone(), value.clone()))),
-            }
-            select(asked, facts, head, source, &mut headers)
+            let mut headers = match fields {
+                Given::First(own) => own.clone(),
+                Given::Again { age } => head.fields.to_answer(age),
+            };
+            let (status, content) = select(asked, facts, head, source, &mut headers);
+            let content = trailed(asked, head, status, content, &mut headers);
+            (status, headers, content)
         };
-        if let Some(age) = age {
-            headers.insert(AGE, age);
-        }
         if status == StatusCode::RANGE_NOT_SATISFIABLE && outcome.fwd.is_none() {
             outcome.reason = Some(Reason::RangeNotSatisfiable);
         }
@@ -161,19 +240,24 @@ impl Proxy {
         content: Content,
         outcome: Outcome,
     ) -> Response<Delivery> {
+        // A stated length leaves no room for trailers (RFC 9112 7.1.2).
+        let has_trailers = content.length().is_none() && takes_trailers(asked);
+        if !has_trailers {
+            headers.remove(TRAILER);
+        }
         let server = &self.site.rules.server;
         if let Some(status) = outcome.cache_status(&server.name) {
             status.append_to(&mut headers);
         }
-        if server.x_cache
-            && let Some(word) = outcome.result.x_cache()
-        {
+        if let Some(word) = outcome.result.x_cache().filter(|_| server.x_cache) {
             headers.insert(X_CACHE, word);
+        } else if headers.get(X_CACHE).is_some_and(HeaderValue::is_empty) {
+            headers.remove(X_CACHE);
         }
         let record = Record::of(self, asked, route, status, outcome);
         let delivery = match content {
             Content::Empty => {
-                record.write(0, false);
+                record.write(0, None);
                 Delivery::of(Content::Empty)
             }
             content if *asked.method() == Method::HEAD => {
@@ -184,11 +268,11 @@ impl Proxy {
                 {
                     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
                 }
-                record.write(0, false);
+                record.write(0, None);
                 Delivery::of(Content::Empty)
             }
             Content::Whole(bytes) if bytes.len() <= PIECE => {
-                record.write(bytes.len() as u64, false);
+                record.write(bytes.len() as u64, None);
                 Delivery::of(Content::Whole(bytes))
             }
             content => Delivery::new(content, Some(Box::new(record))),
@@ -198,6 +282,13 @@ impl Proxy {
         *response.headers_mut() = headers;
         response
     }
+}
+
+/// Whether the client's own copy is what it is to be answered with (RFC 9110 13.2.2).
+fn is_not_modified(asked: &Asked, facts: &RequestFacts, head: &StoredHead) -> bool {
+    facts.conditional
+        && head.status == StatusCode::OK
+        && precondition(asked, head) == Precondition::NotModified
 }
 
 fn precondition(asked: &Asked, head: &StoredHead) -> Precondition {
@@ -244,34 +335,32 @@ fn select(
     source: Source,
     headers: &mut HeaderMap,
 ) -> (StatusCode, Content) {
-    // A part knows where in the whole it lies; a whole response begins at its first byte.
-    let (complete, begins) = match (head.part, head.status) {
-        (Some(part), _) => (part.complete, part.first),
-        (None, StatusCode::OK) => match source.length() {
-            Some(length) => (length, 0),
-            None => return (head.status, source.whole()),
-        },
-        (None, _) => return (head.status, source.whole()),
+    let Some((complete, begins)) = extent(head, source.length()) else {
+        return (head.status, source.whole());
     };
     match (ranges(asked, facts, head, complete), source) {
         (RangeVerdict::Single(range), source) if held(head, range) => {
             headers.insert(CONTENT_RANGE, ContentRange::satisfied(range, complete).to_value());
-            let within = ByteRange { first: range.first - begins, last: range.last - begins };
-            (StatusCode::PARTIAL_CONTENT, source.slice(within))
+            (StatusCode::PARTIAL_CONTENT, source.slice(within(range, begins)))
         }
         (RangeVerdict::Several(ranges), Source::Whole(body))
             if ranges.iter().all(|range| held(head, *range)) =>
         {
-            let seed = u128::from(fastrand::u64(..)) << 64 | u128::from(fastrand::u64(..));
-            let multipart = Multipart::new(seed, headers.remove(CONTENT_TYPE), complete, ranges);
+            let multipart = multipart(headers.remove(CONTENT_TYPE), complete, ranges);
             headers.insert(CONTENT_TYPE, multipart.content_type());
             let mut pieces = Vec::with_capacity(multipart.ranges().len() * 2 + 1);
             for (at, range) in multipart.ranges().iter().enumerate() {
                 pieces.extend(multipart.part_head(at));
-                pieces.push(cut(&body, ByteRange { first: range.first - begins, last: range.last - begins }));
+                pieces.push(cut(&body, within(*range, begins)));
             }
             pieces.push(multipart.tail());
             (StatusCode::PARTIAL_CONTENT, Content::Pieces(pieces.into_iter(), multipart.content_length()))
+        }
+        (RangeVerdict::Several(_), Source::Opened(opened)) if opened.multipart.is_some() => {
+            if let Some(multipart) = &opened.multipart {
+                headers.insert(CONTENT_TYPE, multipart.content_type());
+            }
+            (StatusCode::PARTIAL_CONTENT, opened.content())
         }
         (RangeVerdict::Unsatisfiable, _) => {
             headers.insert(CONTENT_RANGE, ContentRange::unsatisfied(complete).to_value());
@@ -289,6 +378,59 @@ fn select(
     }
 }
 
+/// Whether the client has said that it takes trailers (RFC 9110 6.5.1, 10.1.4), and could be sent some.
+fn takes_trailers(asked: &Asked) -> bool {
+    asked.head.version == Version::HTTP_11
+        && asked.head.headers.contains_key(TE)
+        && fields::has_token(&asked.head.headers, &TE, "trailers")
+}
+
+/// The content with the trailers that are stored with it, where it is the whole of what they came with
+/// and the client takes them. A 304 and a range have none: they were said of the whole.
+fn trailed(
+    asked: &Asked,
+    head: &StoredHead,
+    status: StatusCode,
+    content: Content,
+    headers: &mut HeaderMap,
+) -> Content {
+    if head.trailers.is_empty() {
+        return content;
+    }
+    let is_whole = head.part.is_none() && status == head.status;
+    if !is_whole || *asked.method() != Method::GET || !takes_trailers(asked) {
+        return content;
+    }
+    let mut trailers = HeaderMap::with_capacity(head.trailers.len());
+    for (name, value) in &head.trailers {
+        if !trailers.contains_key(name) {
+            headers.append(TRAILER, HeaderValue::from(name.clone()));
+        }
+        trailers.append(name.clone(), value.clone());
+    }
+    Content::Trailed(Box::new(content), trailers)
+}
+
+/// How long the representation is of which a response holds `length` bytes, and where in it they begin: a
+/// part knows, a whole response begins at its first byte. `None` where it has no ranges.
+fn extent(head: &StoredHead, length: Option<u64>) -> Option<(u64, u64)> {
+    match (head.part, head.status) {
+        (Some(part), _) => Some((part.complete, part.first)),
+        (None, StatusCode::OK) => length.map(|length| (length, 0)),
+        (None, _) => None,
+    }
+}
+
+/// A range of a representation within content that begins there.
+const fn within(range: ByteRange, begins: u64) -> ByteRange {
+    ByteRange { first: range.first.saturating_sub(begins), last: range.last.saturating_sub(begins) }
+}
+
+fn multipart(content_type: Option<HeaderValue>, complete: u64, ranges: Vec<ByteRange>) -> Multipart {
+    let seed = u128::from(fastrand::u64(..)) << 64 | u128::from(fastrand::u64(..));
+    Multipart::new(seed, content_type, complete, ranges)
+}
+
 /// Whether a stored response holds a range of its representation.
 fn held(head: &StoredHead, range: ByteRange) -> bool {
     head.part.is_none_or(|part| part.covers(range.first, range.last))
@@ -301,13 +443,18 @@ fn cut(body: &Bytes, range: ByteRange) -> Bytes {
 }
 
 /// RFC 9110 15.4.5: the fields a 200 would have had that concern the cached response, no others.
-fn copy_for_304(head: &StoredHead, headers: &mut HeaderMap) {
+fn copy_for_304(head: &StoredHead, fields: Given<'_>) -> HeaderMap {
     use http::header::{CACHE_CONTROL, CONTENT_LOCATION, EXPIRES, VARY, VIA};
     const KEPT: [HeaderName; 8] =
         [CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, LAST_MODIFIED, VARY, VIA];
+    let mut headers = HeaderMap::with_capacity(KEPT.len() + 2);
     for (name, value) in &head.fields {
         if KEPT.contains(name) || name.as_str() == "cdn-cache-control" {
             headers.append(name.clone(), value.clone());
         }
     }
+    if let Given::Again { age } = fields {
+        headers.insert(AGE, age);
+    }
+    headers
 }

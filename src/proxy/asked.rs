@@ -24,9 +24,9 @@ pub struct Asked {
     pub head: http::request::Parts,
     /// The fields less what `Connection` nominates, where it nominates any: nothing about caching is
     /// decided by a field that the origin does not see (RFC 9110 7.6.1).
-    end_to_end: Option<HeaderMap>,
+    end_to_end: Option<Box<HeaderMap>>,
     /// The fields as the origin sees them, once a `Vary` has asked for one that differs.
-    forwarded: OnceLock<HeaderMap>,
+    forwarded: OnceLock<Box<HeaderMap>>,
     /// The client's address.
     pub client: IpAddr,
     /// Whether a body follows the head.
@@ -59,7 +59,7 @@ impl Asked {
         let end_to_end = nominates(&head.headers).then(|| {
             let mut headers = head.headers.clone();
             fields::remove_hop_by_hop(&mut headers);
-            headers
+            Box::new(headers)
         });
         let forwarded = OnceLock::new();
         Self {
@@ -128,12 +128,12 @@ impl Asked {
     /// The request's end-to-end fields.
     #[must_use]
     pub fn headers(&self) -> &HeaderMap {
-        self.end_to_end.as_ref().unwrap_or(&self.head.headers)
+        self.end_to_end.as_deref().unwrap_or(&self.head.headers)
     }
 
     /// The request's fields as the origin sees them; `forward` is asked for them once.
     pub(super) fn forwarded(&self, forward: impl FnOnce() -> Option<HeaderMap>) -> &HeaderMap {
-        self.forwarded.get_or_init(|| forward().unwrap_or_else(|| self.headers().clone()))
+        self.forwarded.get_or_init(|| Box::new(forward().unwrap_or_else(|| self.headers().clone())))
     }
 
     /// The request's method.
@@ -187,8 +187,8 @@ impl Outcome {
 
     /// A reused response from `tier`.
     #[must_use]
-    pub const fn reused(result: CacheResult, tier: Tier, reason: Option<Reason>) -> Self {
-        let mut outcome = Self::new(result, reason);
+    pub const fn reused(result: CacheResult, tier: Tier, reason: Reason) -> Self {
+        let mut outcome = Self::new(result, Some(reason));
         outcome.tier = Some(tier);
         outcome
     }
@@ -210,7 +210,9 @@ impl Outcome {
         if let Some(ttl) = self.ttl {
             status = status.ttl(ttl);
         }
-        match self.reason.map(Reason::code).or_else(|| self.tier.map(Tier::label)) {
+        // That it was fresh is what a hit is; who answered says more.
+        let reason = self.reason.filter(|reason| *reason != Reason::Fresh).map(Reason::code);
+        match reason.or_else(|| self.tier.map(Tier::label)) {
             Some(detail) => Some(status.detail(detail)),
             None => Some(status),
         }

@@ -8,8 +8,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
+use crate::caching::outcome::Reason;
 use crate::collapse::fill::FillReader;
 use crate::upstream::response::clean_trailers;
 use crate::upstream::{AnswerBody, UpstreamError};
@@ -37,7 +39,11 @@ pub enum Content {
     Pieces(std::vec::IntoIter<Bytes>, u64),
     /// A body that others read too, and that may still grow.
     Growing(FillReader),
-    /// A range of such a body.
+    /// Stored content that is read from its store while it is sent.
+    Stored(FillReader),
+    /// Content of this length that is stored and not read: nobody is to be sent it.
+    Unread(u64),
+    /// A range of a growing body.
     Part {
         /// The body it is cut from.
         from: FillReader,
@@ -48,17 +54,19 @@ pub enum Content {
     },
     /// Straight from the origin to this client.
     Passing(Box<AnswerBody>),
+    /// Stored content, and the trailers that were stored with it.
+    Trailed(Box<Self>, HeaderMap),
 }
 
-/// What is to be done once an answer has ended: told how many bytes went out, and whether it broke.
+/// What is to be done once an answer has ended: told how many bytes went out, and why no more did.
 pub trait Finish: Send + std::fmt::Debug {
     /// Called exactly once.
-    fn finished(self: Box<Self>, sent: u64, broken: bool);
+    fn finished(self: Box<Self>, sent: u64, broken: Option<Reason>);
 }
 
 /// A body that could not be given whole. The connection is broken off, so that the client sees it.
 #[derive(Debug)]
-pub struct BrokenOff;
+pub struct BrokenOff(Reason);
 
 impl std::fmt::Display for BrokenOff {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -76,9 +84,94 @@ impl Content {
             Self::Empty => Some(0),
             Self::Whole(bytes) => Some(bytes.len() as u64),
             Self::Pieces(_, left) => Some(*left),
-            Self::Growing(reader) => reader.size_hint().exact(),
+            Self::Growing(reader) | Self::Stored(reader) => reader.size_hint().exact(),
+            Self::Unread(length) => Some(*length),
             Self::Part { take, .. } => Some(*take),
             Self::Passing(body) => body.size_hint().exact(),
+            // A stated length leaves no room for trailers: chunked alone has them (RFC 9112 7.1.2).
+            Self::Trailed(..) => None,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        match self {
+            Self::Empty => Poll::Ready(None),
+            Self::Whole(bytes) => {
+                let piece = bytes.split_to(bytes.len().min(PIECE));
+                Poll::Ready((!piece.is_empty()).then(|| Ok(Frame::data(piece))))
+            }
+            Self::Pieces(pieces, left) => Poll::Ready(pieces.next().map(|piece| {
+                *left = left.saturating_sub(piece.len() as u64);
+                Ok(Frame::data(piece))
+            })),
+            Self::Growing(reader) => {
+                Pin::new(reader).poll_frame(cx).map_err(|_| BrokenOff(Reason::Incomplete))
+            }
+            Self::Stored(reader) => {
+                Pin::new(reader).poll_frame(cx).map_err(|_| BrokenOff(Reason::ContentUnreadable))
+            }
+            Self::Unread(_) => Poll::Ready(Some(Err(BrokenOff(Reason::Internal)))),
+            Self::Part { from, skip, take } => loop {
+                if *take == 0 {
+                    return Poll::Ready(None);
+                }
+                let frame = match Pin::new(&mut *from).poll_frame(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Some(Ok(frame))) => frame,
+                    // A range that was promised must not end early.
+                    Poll::Ready(_) => return Poll::Ready(Some(Err(BrokenOff(Reason::Incomplete)))),
+                };
+                let Ok(mut data) = frame.into_data() else { continue };
+                let length = data.len() as u64;
+                if length <= *skip {
+                    *skip -= length;
+                    continue;
+                }
+                // Both fit: they are below the length of one frame.
+                let start = usize::try_from(std::mem::take(skip)).unwrap_or(usize::MAX);
+                data = data.slice(start.min(data.len())..);
+                data.truncate(usize::try_from(*take).unwrap_or(usize::MAX).min(data.len()));
+                *take -= data.len() as u64;
+                return Poll::Ready(Some(Ok(Frame::data(data))));
+            },
+            Self::Passing(body) => Pin::new(&mut **body)
+                .poll_frame(cx)
+                .map_ok(|frame| match frame.into_trailers() {
+                    Ok(mut trailers) => {
+                        clean_trailers(&mut trailers);
+                        Frame::trailers(trailers)
+                    }
+                    Err(frame) => frame,
+                })
+                .map_err(|error| {
+                    if !matches!(error, UpstreamError::ClientBody(_)) {
+                        let error = error.in_full();
+                        tracing::warn!(%error, "the origin broke off in the middle of a response");
+                    }
+                    BrokenOff(error.reason())
+                }),
+            Self::Trailed(content, trailers) => {
+                let polled = content.poll(cx);
+                if matches!(polled, Poll::Ready(None)) {
+                    let trailers = std::mem::take(trailers);
+                    *self = Self::Empty;
+                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                }
+                polled
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Whole(bytes) => bytes.is_empty(),
+            Self::Pieces(pieces, _) => pieces.len() == 0,
+            Self::Growing(reader) | Self::Stored(reader) => reader.is_end_stream(),
+            Self::Unread(_) => false,
+            Self::Part { take, .. } => *take == 0,
+            Self::Passing(body) => body.is_end_stream(),
+            Self::Trailed(..) => false,
         }
     }
 }
@@ -96,63 +189,9 @@ impl Delivery {
         Self { content, sent: 0, finish: None }
     }
 
-    fn ended(&mut self, broken: bool) {
+    fn ended(&mut self, broken: Option<Reason>) {
         if let Some(finish) = self.finish.take() {
             finish.finished(self.sent, broken);
-        }
-    }
-
-    fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        match &mut self.content {
-            Content::Empty => Poll::Ready(None),
-            Content::Whole(bytes) => {
-                let piece = bytes.split_to(bytes.len().min(PIECE));
-                Poll::Ready((!piece.is_empty()).then(|| Ok(Frame::data(piece))))
-            }
-            Content::Pieces(pieces, left) => Poll::Ready(pieces.next().map(|piece| {
-                *left = left.saturating_sub(piece.len() as u64);
-                Ok(Frame::data(piece))
-            })),
-            Content::Growing(reader) => Pin::new(reader).poll_frame(cx).map_err(|_| BrokenOff),
-            Content::Part { from, skip, take } => loop {
-                if *take == 0 {
-                    return Poll::Ready(None);
-                }
-                let frame = match Pin::new(&mut *from).poll_frame(cx) {
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(Some(Ok(frame))) => frame,
-                    // A range that was promised must not end early.
-                    Poll::Ready(_) => return Poll::Ready(Some(Err(BrokenOff))),
-                };
-                let Ok(mut data) = frame.into_data() else { continue };
-                let length = data.len() as u64;
-                if length <= *skip {
-                    *skip -= length;
-                    continue;
-                }
-                // Both fit: they are below the length of one frame.
-                let start = usize::try_from(std::mem::take(skip)).unwrap_or(usize::MAX);
-                data = data.slice(start.min(data.len())..);
-                data.truncate(usize::try_from(*take).unwrap_or(usize::MAX).min(data.len()));
-                *take -= data.len() as u64;
-                return Poll::Ready(Some(Ok(Frame::data(data))));
-            },
-            Content::Passing(body) => Pin::new(&mut **body)
-                .poll_frame(cx)
-                .map_ok(|frame| match frame.into_trailers() {
-                    Ok(mut trailers) => {
-                        clean_trailers(&mut trailers);
-                        Frame::trailers(trailers)
-                    }
-                    Err(frame) => frame,
-                })
-                .map_err(|error| {
-                    if !matches!(error, UpstreamError::ClientBody(_)) {
-                        let error = error.in_full();
-                        tracing::warn!(%error, "the origin broke off in the middle of a response");
-                    }
-                    BrokenOff
-                }),
         }
     }
 }
@@ -165,30 +204,26 @@ impl Body for Delivery {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        let polled = self.poll_content(cx);
+        let polled = self.content.poll(cx);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 self.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
                 if self.is_end_stream() {
-                    self.ended(false);
+                    self.ended(None);
                 }
             }
-            Poll::Ready(Some(Err(_))) => self.ended(true),
-            Poll::Ready(None) => self.ended(false),
+            Poll::Ready(Some(Err(BrokenOff(reason)))) => {
+                let reason = *reason;
+                self.ended(Some(reason));
+            }
+            Poll::Ready(None) => self.ended(None),
             Poll::Pending => {}
         }
         polled
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.content {
-            Content::Empty => true,
-            Content::Whole(bytes) => bytes.is_empty(),
-            Content::Pieces(pieces, _) => pieces.len() == 0,
-            Content::Growing(reader) => reader.is_end_stream(),
-            Content::Part { take, .. } => *take == 0,
-            Content::Passing(body) => body.is_end_stream(),
-        }
+        self.content.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -200,6 +235,6 @@ impl Drop for Delivery {
     /// A client that went away before the end of a stream: what is left is what it did not get.
     fn drop(&mut self) {
         let unsent = !self.is_end_stream();
-        self.ended(unsent);
+        self.ended(unsent.then_some(Reason::ClientGone));
     }
 }

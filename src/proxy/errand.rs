@@ -31,7 +31,7 @@ use crate::caching::partial::{self, Completion, Join, Order};
 use crate::caching::reuse::{self, Reuse};
 use crate::caching::stamp::Stamp;
 use crate::caching::storability::{self, Exchange, Storability};
-use crate::caching::stored::{StoredHead, StoredResponse};
+use crate::caching::stored::{InStore, StoredBody, StoredHead, StoredResponse};
 use crate::caching::validation::{self, Answer as Kind, Asked as Conditions, Freshened, HeadUpdate};
 use crate::caching::vary::{NewVariant, VariantHash, VaryIndex, variant_hash};
 use crate::clock;
@@ -40,6 +40,7 @@ use crate::collapse::flight::{FlightKey, Landing, Lead};
 use crate::observe::metrics::Cause;
 use crate::rules::route::Route;
 use crate::semantics::UnixMillis;
+use crate::store::redis::Written;
 use crate::store::{Record, StoreKey, Tier};
 use crate::upstream::{Answer, AnswerBody, RequestBody, SendOptions, Upstream, response};
 
@@ -54,7 +55,7 @@ pub struct Landed {
     /// The stored head, as every reader is answered from it.
     pub head: StoredHead,
     /// The content.
-    pub fill: Arc<Fill>,
+    pub content: Content,
     /// The variant that the leader's request selects: others must select the same.
     pub variant: VariantHash,
     /// How it was come by.
@@ -66,6 +67,29 @@ pub struct Landed {
     pub own_fields: Option<HeaderMap>,
     /// From sending the request to the response head.
     pub took: Option<Duration>,
+}
+
+/// Where the content of a landed response is.
+#[derive(Debug)]
+pub enum Content {
+    /// In the process, or on its way.
+    Fill(Arc<Fill>),
+    /// In Redis, under this key: whoever wants it reads it there.
+    InStore(StoreKey, InStore),
+}
+
+impl Content {
+    /// Content that is stored under a place's key, and a reader of it where it is at hand.
+    fn stored(place: StoreKey, body: &StoredBody) -> (Self, Option<FillReader>) {
+        match body {
+            StoredBody::Here(body) => {
+                let fill = Fill::ready(body.clone());
+                let reader = fill.read();
+                (Self::Fill(fill), reader)
+            }
+            StoredBody::InStore(body) => (Self::InStore(place, *body), None),
+        }
+    }
 }
 
 /// How a landed response was come by.
@@ -84,7 +108,7 @@ pub enum How {
 /// What the client that caused an errand gets.
 #[derive(Debug)]
 pub enum Obtained {
-    /// A response that others share, and a reader that was there from its first byte.
+    /// A response that others share, and a reader of its fill that was there from the first byte.
     Landed(Arc<Landed>, Option<FillReader>),
     /// A response for this client alone.
     Passed(Box<Passed>),
@@ -130,6 +154,8 @@ pub struct Errand {
     pub wanted: Wanted,
     /// Why the origin is asked.
     pub cause: Cause,
+    /// What is told to the client that caused it, and to nobody else, before the answer.
+    pub options: SendOptions,
 }
 
 /// How much of a representation an errand is for.
@@ -152,8 +178,10 @@ impl Errand {
     pub fn start(self, lead: Option<Leader>) -> oneshot::Receiver<Obtained> {
         let (reply, obtained) = oneshot::channel();
         let under_way = Arc::clone(&self.proxy.shared.errands);
+        // Boxed before it is a task: on its way to one it is moved a dozen times.
+        let running = Box::pin(self.run(lead, Reply(Some(reply))));
         tokio::spawn(async move {
-            self.run(lead, Reply(Some(reply))).await;
+            running.await;
             drop(under_way);
         });
         obtained
@@ -180,7 +208,7 @@ impl Errand {
                 }
             }
         }
-        self.fetch(Permits { lead, held, reply }).await;
+        Box::pin(self.fetch(Permits { lead, held, reply })).await;
     }
 
     /// Asks the origin, and judges what it answers to the validators that were sent.
@@ -195,16 +223,23 @@ impl Errand {
         };
         if let Wanted::Rest(_) = self.wanted {
             match self.completes(&answer, arrival) {
-                Rest::Fits(join) => return self.complete(join, answer, arrival, permits).await,
+                Rest::Fits(join) => match self.older_content().await {
+                    Some(older) => return self.complete(join, older, answer, arrival, permits).await,
+                    None => {
+                        drop(answer);
+                        return Box::pin(self.ask_plainly(stamp, permits)).await;
+                    }
+                },
                 Rest::Instead => {}
                 Rest::Unfit => {
                     drop(answer);
-                    return self.ask_plainly(stamp, permits).await;
+                    return Box::pin(self.ask_plainly(stamp, permits)).await;
                 }
             }
         }
         match Kind::of(answer.head.status) {
             Kind::Error if self.may_stand_in(arrival.received) => {
+                self.stood_in_for(answer.head.status);
                 drop(answer);
                 self.failed(Failure::ORIGIN_ERROR, permits).await;
             }
@@ -212,12 +247,12 @@ impl Errand {
                 if let Some(validated) = self.validated(&answer.head.headers, arrival.conditions).await {
                     let verdict = self.freshen(&validated, &answer, arrival);
                     if verdict != Freshened::Mismatch {
-                        return self.freshened(verdict, validated, arrival, permits).await;
+                        return Box::pin(self.freshened(verdict, validated, arrival, permits)).await;
                     }
                 }
                 // The 304 is about nothing that is stored here: ask again, without conditions.
                 drop(answer);
-                self.ask_plainly(stamp, permits).await;
+                Box::pin(self.ask_plainly(stamp, permits)).await;
             }
             Kind::Error | Kind::NotModified | Kind::Full => self.settle(answer, arrival, permits).await,
         }
@@ -231,7 +266,7 @@ impl Errand {
         }
     }
 
-    /// Counts a response that is not stored.
+    /// Counts a response that is not stored. Where it broke off, every one of its readers knows already.
     fn not_stored(&self, reason: Reason) {
         let route = self.proxy.site.route_metrics(&self.route);
         self.proxy.shared.metrics.not_stored(route, reason);
@@ -275,7 +310,7 @@ impl Errand {
         metrics.origin_fetch(self.proxy.site.route_metrics(&self.route), self.cause);
         let sent = clock::wall();
         let begun = clock::monotonic();
-        match self.upstream().send(request, &SendOptions::default()).await {
+        match self.upstream().send(request, &self.options).await {
             Ok(mut answer) => {
                 response::clean(&mut answer.head, &self.proxy.site.via);
                 let took = clock::monotonic().saturating_duration_since(begun);
@@ -284,7 +319,8 @@ impl Errand {
                 Ok((answer, Arrival { stamp, sent, received, begun, took, conditions }))
             }
             Err(error) => {
-                tracing::warn!(route = %self.route.name, error = %error.in_full(), "the origin could not answer");
+                let (reason, text) = (error.reason().code(), error.in_full());
+                tracing::warn!(route = %self.route.name, reason, error = %text, "the origin could not answer");
                 Err(Failure::from(&error))
             }
         }
@@ -339,25 +375,96 @@ impl Errand {
         let length = http_body::Body::size_hint(&body).exact();
         let (writer, fill) = Fill::start(length, self.route.policy.max_object_size);
         let reader = fill.read();
-        let mut landed = self.landed(*head, fill, How::Fetched, true, arrival);
+        let mut landed = self.landed(*head, Content::Fill(fill), How::Fetched, true, arrival);
         landed.own_fields = Some(own_fields);
         let landed = Arc::new(landed);
         self.share(&landed, &mut permits, arrival.received);
         permits.reply.send(Obtained::Landed(Arc::clone(&landed), reader));
-        match self.pour(body, writer, &mut permits, Around::default()).await {
+        match self.pour(body, writer, Around::default(), &mut permits).await {
             Ok(poured) => {
                 let mut head = landed.head.clone();
                 head.cost = millis(clock::monotonic().saturating_duration_since(arrival.begun));
                 head.trailers = poured.trailers;
-                let response = self.joined(StoredResponse { head, body: poured.body });
+                let response = self.joined(head, poured.body).await;
                 self.keep(response, landed.variant).await;
             }
-            // Every reader knows, and nothing is stored.
-            Err(reason) => {
-                self.not_stored(reason);
-            }
+            Err(reason) => self.not_stored(reason),
         }
         permits.release().await;
+    }
+
+    /// Pours an answer's body into a fill, to its end; or why it is not to be stored: it broke off, or it
+    /// outgrew what may be kept (and perhaps lost its last reader after that).
+    async fn pour(
+        &self,
+        mut body: AnswerBody,
+        mut writer: FillWriter,
+        around: Around,
+        permits: &mut Permits,
+    ) -> Result<Poured, Reason> {
+        let mut trailers = None;
+        let mut outgrown = false;
+        let mut arrived = 0;
+        self.push(&mut writer, around.before, &mut outgrown, permits).await?;
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| {
+                let error = error.in_full();
+                tracing::warn!(route = %self.route.name, %error, "the origin broke off in the middle of a response");
+                Reason::Incomplete
+            })?;
+            match frame.into_data() {
+                Ok(data) => {
+                    arrived += data.len() as u64;
+                    if around.missing.is_some_and(|missing| arrived > missing) {
+                        return Err(Reason::Incomplete);
+                    }
+                    self.push(&mut writer, data, &mut outgrown, permits).await?;
+                }
+                Err(frame) => {
+                    trailers = frame.into_trailers().ok();
+                    if let Some(trailers) = &mut trailers {
+                        response::clean_trailers(trailers);
+                    }
+                }
+            }
+        }
+        if around.missing.is_some_and(|missing| arrived != missing) {
+            return Err(Reason::Incomplete);
+        }
+        self.push(&mut writer, around.after, &mut outgrown, permits).await?;
+        let kept = trailers.as_ref().map(storability::trailer_fields).unwrap_or_default();
+        writer.complete(trailers).map(|body| Poured { body, trailers: kept }).ok_or(Reason::TooLarge)
+    }
+
+    /// Adds bytes to a fill, and waits for its readers where it no longer keeps them all.
+    async fn push(
+        &self,
+        writer: &mut FillWriter,
+        data: Bytes,
+        outgrown: &mut bool,
+        permits: &mut Permits,
+    ) -> Result<(), Reason> {
+        if writer.push(data) == Pushed::Retained {
+            return Ok(());
+        }
+        if !std::mem::replace(outgrown, true) {
+            self.outgrown(permits).await;
+        }
+        if writer.room().await { Ok(()) } else { Err(Reason::TooLarge) }
+    }
+
+    /// Nobody may join what is no longer kept from its first byte, nor wait for it to be stored: the
+    /// rest may take as long as its slowest reader does.
+    async fn outgrown(&self, permits: &mut Permits) {
+        let now = clock::wall();
+        let marker = self.mark(Reason::TooLarge, StatusCode::OK, now);
+        if let Some(lead) = &permits.lead {
+            lead.leave();
+        }
+        if let (Some(redis), Some((place, record))) = (&self.proxy.redis, marker) {
+            redis.put(place, record, now).await;
+        }
+        std::mem::replace(&mut permits.held, Held::None).release().await;
     }
 
     /// Whether an answer to a request for the rest of a stored part is that.
@@ -384,106 +491,49 @@ impl Errand {
     }
 
     /// The rest of a stored part arrives: what is given and stored is the whole.
-    async fn complete(self, join: Box<Join>, answer: Answer, arrival: Arrival, mut permits: Permits) {
-        let Some(older) = self.found.candidate().map(|candidate| Arc::clone(&candidate.stored)) else {
-            return self.failed(Failure::INTERNAL, permits).await;
-        };
-        let held = older.body.len() as u64;
-        let complete = older.head.part.map_or(held, |part| part.complete);
+    async fn complete(
+        self,
+        join: Box<Join>,
+        older: Bytes,
+        answer: Answer,
+        arrival: Arrival,
+        mut permits: Permits,
+    ) {
+        let held = older.len() as u64;
+        let part = self.found.candidate().and_then(|candidate| candidate.stored.head.part);
+        let complete = part.map_or(held, |part| part.complete);
         let (writer, fill) = Fill::start(Some(complete), self.route.policy.max_object_size);
         let reader = fill.read();
-        let landed = Arc::new(self.landed(*join.head, fill, How::Completed, true, arrival));
+        let content = Content::Fill(fill);
+        let landed = Arc::new(self.landed(*join.head, content, How::Completed, true, arrival));
         self.share(&landed, &mut permits, arrival.received);
         permits.reply.send(Obtained::Landed(Arc::clone(&landed), reader));
         let mut around = Around { missing: Some(complete - held.min(complete)), ..Around::default() };
         match join.order {
-            Order::OlderFirst => around.before = older.body.clone(),
-            Order::NewerFirst => around.after = older.body.clone(),
+            Order::OlderFirst => around.before = older,
+            Order::NewerFirst => around.after = older,
         }
-        match self.pour(answer.body, writer, &mut permits, around).await {
+        match self.pour(answer.body, writer, around, &mut permits).await {
             Ok(poured) => {
-                let mut head = landed.head.clone();
-                head.trailers = poured.trailers;
-                self.keep(StoredResponse { head, body: poured.body }, landed.variant).await;
+                let whole = StoredResponse { head: landed.head.clone(), body: poured.body.into() };
+                self.keep(whole, landed.variant).await;
             }
-            Err(reason) => {
-                self.not_stored(reason);
-            }
+            Err(reason) => self.not_stored(reason),
         }
         permits.release().await;
     }
 
-    /// Pours an answer's body into a fill, to its end; or why it is not to be stored: it broke off, or it
-    /// outgrew what may be kept (and perhaps lost its last reader after that).
-    async fn pour(
-        &self,
-        mut body: AnswerBody,
-        mut writer: FillWriter,
-        permits: &mut Permits,
-        around: Around,
-    ) -> Result<Poured, Reason> {
-        let mut trailers = None;
-        let mut outgrown = false;
-        let mut arrived = 0;
-        writer.push(around.before);
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| {
-                let error = error.in_full();
-                tracing::warn!(route = %self.route.name, %error, "the origin broke off in the middle of a response");
-                Reason::Incomplete
-            })?;
-            match frame.into_data() {
-                Ok(data) => {
-                    arrived += data.len() as u64;
-                    if around.missing.is_some_and(|missing| arrived > missing) {
-                        return Err(Reason::Incomplete);
-                    }
-                    if writer.push(data) == Pushed::Windowed {
-                        if !std::mem::replace(&mut outgrown, true) {
-                            self.outgrown(permits).await;
-                        }
-                        if !writer.room().await {
-                            return Err(Reason::TooLarge);
-                        }
-                    }
-                }
-                Err(frame) => {
-                    trailers = frame.into_trailers().ok();
-                    if let Some(trailers) = &mut trailers {
-                        response::clean_trailers(trailers);
-                    }
-                }
-            }
-        }
-        if around.missing.is_some_and(|missing| arrived != missing) {
-            return Err(Reason::Incomplete);
-        }
-        writer.push(around.after);
-        let kept = trailers.as_ref().map(storability::trailer_fields).unwrap_or_default();
-        writer.complete(trailers).map(|body| Poured { body, trailers: kept }).ok_or(Reason::TooLarge)
-    }
-
-    /// Nobody may join what is no longer kept from its first byte, nor wait for it to be stored: the
-    /// rest may take as long as its slowest reader does.
-    async fn outgrown(&self, permits: &mut Permits) {
-        let now = clock::wall();
-        let marker = self.mark(Reason::TooLarge, StatusCode::OK, now);
-        if let Some(lead) = &permits.lead {
-            lead.leave();
-        }
-        if let (Some(redis), Some((place, record))) = (&self.proxy.redis, marker) {
-            redis.put(place, record, now).await;
-        }
-        std::mem::replace(&mut permits.held, Held::None).release().await;
-    }
-
     /// A part, made larger by the part that was stored before where the two fit (RFC 9111 3.4).
-    fn joined(&self, newer: StoredResponse) -> StoredResponse {
-        let Some(older) = self.found.candidate().map(|candidate| &candidate.stored) else { return newer };
-        let Some(join) = partial::join(&older.head, &newer.head) else { return newer };
+    async fn joined(&self, head: StoredHead, body: Bytes) -> StoredResponse {
+        let older = self.found.candidate().map(|candidate| &candidate.stored.head);
+        let Some(join) = older.and_then(|older| partial::join(older, &head)) else {
+            return StoredResponse { head, body: body.into() };
+        };
+        let newer = StoredResponse { head, body: StoredBody::Here(body.clone()) };
+        let Some(older) = self.older_content().await else { return newer };
         let (front, back) = match join.order {
-            Order::OlderFirst => (&older.body, &newer.body),
-            Order::NewerFirst => (&newer.body, &older.body),
+            Order::OlderFirst => (&older, &body),
+            Order::NewerFirst => (&body, &older),
         };
         let fresh = back.get(usize::try_from(join.overlap).unwrap_or(usize::MAX)..).unwrap_or_default();
         let length = (front.len() + fresh.len()) as u64;
@@ -492,7 +542,18 @@ impl Errand {
         if whole != length || length > self.route.policy.max_object_size {
             return newer;
         }
-        StoredResponse { head: *join.head, body: Bytes::from([front.as_ref(), fresh].concat()) }
+        StoredResponse { head: *join.head, body: Bytes::from([front.as_ref(), fresh].concat()).into() }
+    }
+
+    /// The content of what was found, all of it at hand: what is joined is of the size that may be stored.
+    async fn older_content(&self) -> Option<Bytes> {
+        let candidate = self.found.candidate()?;
+        match &candidate.stored.body {
+            StoredBody::Here(body) => Some(body.clone()),
+            StoredBody::InStore(body) => {
+                self.proxy.redis.as_ref()?.whole(&candidate.place(&self.key), *body).await
+            }
+        }
     }
 
     /// What an answer to POST is stored as, where it is what a GET would be given (RFC 9110 9.3.3).
@@ -514,8 +575,9 @@ impl Errand {
         let (reply, obtained) = oneshot::channel();
         let permits = Permits { lead: None, held: Held::None, reply: Reply(Some(reply)) };
         let under_way = Arc::clone(&self.proxy.shared.errands);
+        let storing = Box::pin(self.store(head, answer.head.headers, answer.body, arrival, permits));
         tokio::spawn(async move {
-            self.store(head, answer.head.headers, answer.body, arrival, permits).await;
+            storing.await;
             drop(under_way);
         });
         obtained
@@ -526,7 +588,7 @@ impl Errand {
         let Some(candidate) = self.found.candidate() else { return };
         let stored = &candidate.stored;
         let exchange = Exchange { method: &Method::HEAD, ..self.exchange(answer, None, arrival) };
-        let length = stored.body.len() as u64;
+        let length = stored.body.length();
         let head = match validation::head_update(&stored.head, length, &exchange, &self.route.policy) {
             HeadUpdate::Updated(head) | HeadUpdate::Stale(head) => *head,
             HeadUpdate::Unrelated => return,
@@ -551,22 +613,36 @@ impl Errand {
     ) {
         self.proxy.shared.backoff.recovered(self.flight());
         let body = validated.stored.body.clone();
-        let fill = Fill::ready(body.clone());
-        let reader = fill.read();
+        let (content, reader) = Content::stored(validated.place(&self.key), &body);
         match verdict {
             Freshened::Store(mut head) => {
                 head.cost = validated.stored.head.cost;
-                let landed = Arc::new(self.landed((*head).clone(), fill, How::Revalidated, true, arrival));
+                let mut landed = self.landed((*head).clone(), content, How::Revalidated, true, arrival);
+                let (is_here, variant) = (body.here().is_some(), landed.variant);
+                let response = StoredResponse { head: *head, body };
+                if !is_here {
+                    // A body that stays where it is has to be there: seen when its time is extended, before
+                    // anybody is told.
+                    let written = self.keep(response.clone(), variant).await;
+                    if written == Written::ContentLost {
+                        self.forget().await;
+                        return self.ask_plainly(arrival.stamp, permits).await;
+                    }
+                    landed.stored = written == Written::Yes;
+                }
+                let landed = Arc::new(landed);
                 self.share(&landed, &mut permits, arrival.received);
-                permits.reply.send(Obtained::Landed(Arc::clone(&landed), reader));
-                self.keep(StoredResponse { head: *head, body }, landed.variant).await;
+                permits.reply.send(Obtained::Landed(landed, reader));
+                if is_here {
+                    self.keep(response, variant).await;
+                }
             }
             Freshened::Serve(head, reason) => {
                 // Confirmed, but not to be kept any longer: for this client only.
                 self.not_stored(reason);
                 self.forget().await;
                 permits.land(Landing::Alone);
-                let landed = self.landed(*head, fill, How::Revalidated, false, arrival);
+                let landed = self.landed(*head, content, How::Revalidated, false, arrival);
                 permits.reply.send(Obtained::Landed(Arc::new(landed), reader));
             }
             // Judged before: a mismatch never comes here, and if it did nobody would be answered wrongly.
@@ -575,11 +651,11 @@ impl Errand {
         permits.release().await;
     }
 
-    fn landed(&self, head: StoredHead, fill: Arc<Fill>, how: How, stored: bool, arrival: Arrival) -> Landed {
+    fn landed(&self, head: StoredHead, content: Content, how: How, stored: bool, arrival: Arrival) -> Landed {
         Landed {
             variant: variant_hash(&head.vary, &self.request.headers),
             head,
-            fill,
+            content,
             how,
             stored,
             own_fields: None,
@@ -598,11 +674,11 @@ impl Errand {
     }
 
     /// Puts a complete response into both tiers; the memory tier first, so that this process has no
-    /// gap between the flight and the store.
-    async fn keep(&self, response: StoredResponse, variant: VariantHash) {
+    /// gap between the flight and the store. What became of it in Redis.
+    async fn keep(&self, response: StoredResponse, variant: VariantHash) -> Written {
         // Overtaken by a purge: it would only take the place of what was fetched since.
         if self.proxy.is_purged(&response.head, &self.key) {
-            return;
+            return Written::No;
         }
         let now = clock::wall();
         let memory = &self.proxy.shared.memory;
@@ -610,10 +686,10 @@ impl Errand {
         if response.head.vary.is_empty() {
             let (place, record) = (self.place(None), Record::Response(Arc::new(response)));
             memory.insert(&place, record.clone(), now);
-            if let Some(redis) = redis {
-                redis.put(place, record, now).await;
-            }
-            return;
+            return match redis {
+                Some(redis) => redis.put(place, record, now).await,
+                None => Written::No,
+            };
         }
         // Another process may have added variants to the index that lies in Redis, and so may another
         // worker that holds none in memory.
@@ -627,14 +703,14 @@ impl Errand {
         for place in &forgotten {
             memory.remove(place);
         }
-        if let Some(redis) = redis {
-            // The index is what makes a variant findable: it comes after it.
-            redis.put(place, record, now).await;
-            redis.put(self.place(None), index, now).await;
-            for place in &forgotten {
-                redis.remove(place).await;
-            }
+        let Some(redis) = redis else { return Written::No };
+        // The index is what makes a variant findable: it comes after it.
+        let written = redis.put(place, record, now).await;
+        redis.put(self.place(None), index, now).await;
+        for place in &forgotten {
+            redis.remove(place).await;
         }
+        written
     }
 
     /// The key's index with this variant in it, and the variants it had to let go: the freshest index
@@ -709,9 +785,16 @@ impl Errand {
 
     /// Whether the stored response may stand in for a failing origin (RFC 5861 4).
     fn may_stand_in(&self, now: UnixMillis) -> bool {
-        self.found.candidate().is_some_and(|candidate| {
+        let answering = self.found.candidate().filter(|_| self.cause != Cause::Miss);
+        answering.is_some_and(|candidate| {
             reuse::stale_if_error(&candidate.stored.head, &self.facts, &self.route.policy, now)
         })
+    }
+
+    /// Tells of an error that nobody is shown.
+    pub(super) fn stood_in_for(&self, status: StatusCode) {
+        let (reason, status) = (Reason::OriginError.code(), status.as_u16());
+        tracing::warn!(route = %self.route.name, reason, status, "what is stored stands in for the origin");
     }
 
     /// Which stored response a 304 is about: the one at hand, or the variant that its tag names.
@@ -737,7 +820,7 @@ impl Errand {
         let Found::Response(candidate) = found else { return None };
         let newer = self
             .found
-            .candidate()
+            .seen()
             .is_none_or(|before| candidate.stored.head.received > before.stored.head.received);
         let fresh = matches!(
             reuse::judge(&candidate.stored.head, &self.facts, &self.route.policy, now),
@@ -747,12 +830,11 @@ impl Errand {
     }
 
     fn land_found(&self, candidate: Candidate, lead: &mut Option<Leader>, reply: &mut Reply) {
-        let fill = Fill::ready(candidate.stored.body.clone());
-        let reader = fill.read();
+        let (content, reader) = Content::stored(candidate.place(&self.key), &candidate.stored.body);
         let landed = Arc::new(Landed {
             variant: variant_hash(&candidate.stored.head.vary, &self.request.headers),
             head: candidate.stored.head.clone(),
-            fill,
+            content,
             how: How::Found(candidate.tier),
             stored: false,
             own_fields: None,

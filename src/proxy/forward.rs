@@ -15,11 +15,12 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
-use super::answer::Reused;
+use super::answer::{Given, Reused, Source};
 use super::asked::{Asked, Outcome};
 use super::deliver::Delivery;
 use super::errand::{Arrival, Errand};
 use super::error::Failure;
+use super::long::Unopened;
 use super::lookup::{Candidate, Found, Selecting};
 use super::{Got, Proxy, own};
 use crate::caching::admission::RequestFacts;
@@ -35,7 +36,7 @@ use crate::rules::route::Route;
 use crate::store::StoreKey;
 use crate::store::redis::Told;
 use crate::upstream::request::{self, Hop, Unforwardable};
-use crate::upstream::{Answer, RequestBody, SendOptions, response};
+use crate::upstream::{Answer, RequestBody, response};
 use crate::wire::Connection;
 
 /// What is forwarded, and what for.
@@ -68,14 +69,16 @@ impl Proxy {
         let upstream = self.upstream(route);
         self.shared.metrics.origin_fetch(self.site.route_metrics(route), Cause::Bypass);
         let stamp = self.shared.purges.stamp();
+        let options = self.relaying(&asked, route, connection);
         let (sent, begun) = (clock::wall(), clock::monotonic());
-        let answered = upstream.send(Request::from_parts(head, body), &SendOptions::default()).await;
+        let answered = upstream.send(Request::from_parts(head, body), &options).await;
         let mut answer = match answered {
             Ok(answer) => answer,
             Err(error) => {
                 // Content that was refused in its middle broke the upstream message off.
                 let failure = connection.refusal().map_or_else(|| Failure::from(&error), Failure::from);
-                tracing::warn!(route = %route.name, error = %error.in_full(), "the origin could not answer");
+                let (reason, text) = (error.reason().code(), error.in_full());
+                tracing::warn!(route = %route.name, reason, error = %text, "the origin could not answer");
                 return self.fail(&asked, Some(route.index), failure, outcome);
             }
         };
@@ -96,9 +99,14 @@ impl Proxy {
             // It is what this very request has left behind: only its own purge does not concern it.
             head.stamp = purged.unwrap_or(stamp);
             outcome.told.stored = true;
-            if let Got::Landed(landed, source) = own(errand.take_in(head, answer, arrival)).await {
-                let own_fields = landed.own_fields.as_ref();
-                let reused = Reused { head: &landed.head, own_fields, source, age: None };
+            if let Got::Landed(landed, Unopened::Here(source)) =
+                own(errand.take_in(head, answer, arrival)).await
+            {
+                let reused = Reused {
+                    head: &landed.head,
+                    fields: Given::landed(&landed, true, arrival.received),
+                    source,
+                };
                 return self.answer(&asked, &RequestFacts::default(), route.index, reused, outcome);
             }
             return self.fail(&asked, Some(route.index), Failure::INTERNAL, outcome);
@@ -148,6 +156,7 @@ impl Proxy {
             return self.fail(&asked, Some(route.index), Failure::UNFORWARDABLE, outcome);
         };
         let stamp = self.shared.purges.stamp();
+        let options = self.relaying(&asked, route, connection);
         let (sent, begun) = (clock::wall(), clock::monotonic());
         let upstream = self.upstream(route);
         self.shared.metrics.origin_fetch(self.site.route_metrics(route), Cause::Validate);
@@ -157,15 +166,20 @@ impl Proxy {
         let backoff = &self.shared.backoff;
         let stale = |proxy: &Arc<Self>| {
             backoff.failed(errand.flight(), clock::wall());
-            let reason = Some(Reason::StaleIfError);
-            proxy.reuse(&asked, &errand.facts, route, candidate, CacheResult::Stale, reason)
+            let reason = Reason::StaleIfError;
+            let source = Source::of_head(&candidate.stored.body);
+            proxy.reuse(&asked, &errand.facts, route, candidate, source, reason)
         };
-        let mut answer = match upstream.send(request, &SendOptions::default()).await {
-            Ok(answer) if answer.head.status.is_server_error() && stands_in() => return stale(self),
+        let mut answer = match upstream.send(request, &options).await {
+            Ok(answer) if answer.head.status.is_server_error() && stands_in() => {
+                errand.stood_in_for(answer.head.status);
+                return stale(self);
+            }
             Ok(answer) => answer,
             Err(_) if stands_in() => return stale(self),
             Err(error) => {
-                tracing::warn!(route = %route.name, error = %error.in_full(), "the origin could not answer");
+                let (reason, text) = (error.reason().code(), error.in_full());
+                tracing::warn!(route = %route.name, reason, error = %text, "the origin could not answer");
                 let failure = connection.refusal().map_or_else(|| Failure::from(&error), Failure::from);
                 let failure = failure.where_stored(Some(&candidate.stored.head));
                 backoff.failed(errand.flight(), clock::wall());

@@ -40,7 +40,8 @@ impl Instance {
     /// Makes tiers and counters, and resolves the rules.
     ///
     /// # Errors
-    /// When an upstream cannot be used, or a metric cannot be registered.
+    /// When an upstream cannot be used, a file of certificates cannot be read, or a metric cannot be
+    /// registered.
     pub fn new(rules: Rules, log: AccessLog) -> Result<Self, SetupError> {
         let metrics = Metrics::new()?;
         let purges = Arc::new(match &rules.redis {
@@ -49,10 +50,12 @@ impl Instance {
         });
         let memory =
             MemoryTier::new(rules.memory.max_size, rules.memory.max_object_size, Arc::clone(&purges));
-        let redis = rules.redis.as_ref().map(|settings| RedisParts {
-            settings: Arc::new(redis_settings(settings)),
-            counters: Arc::default(),
-        });
+        let redis = match &rules.redis {
+            Some(settings) => {
+                Some(RedisParts { settings: Arc::new(redis_settings(settings)?), counters: Arc::default() })
+            }
+            None => None,
+        };
         let site = site(rules, &metrics)?;
         let journal = redis.as_ref().map(|redis| {
             let observer = Arc::new(Latency(metrics.redis_commands()));
@@ -65,6 +68,7 @@ impl Instance {
             journal,
             flights: Arc::default(),
             readings: Arc::default(),
+            assemblies: Arc::default(),
             errands: Arc::default(),
             backoff: Default::default(),
             apart: Default::default(),
@@ -147,14 +151,14 @@ fn site(rules: Rules, metrics: &Metrics) -> Result<Site, SetupError> {
     Ok(Site::new(rules, upstreams, via, metrics))
 }
 
-fn redis_settings(from: &RedisSettings) -> redis::Settings {
-    redis::Settings {
-        server: match &from.server {
-            RedisServer::Tcp { host, port, tls } => {
-                redis::Server::Tcp { host: host.clone(), port: *port, tls: *tls }
-            }
-            RedisServer::Unix(path) => redis::Server::Unix { path: path.clone() },
-        },
+fn redis_settings(from: &RedisSettings) -> Result<redis::Settings, SetupError> {
+    let authorities = match &from.ca {
+        Some(file) => redis::Authorities::of_file(file).map_err(|error| format!("redis.ca: {error}"))?,
+        None => redis::Authorities::System,
+    };
+    Ok(redis::Settings {
+        server: redis_server(&from.server),
+        authorities,
         database: from.database,
         username: from.username.clone(),
         password: from.password.as_ref().map(|secret| secret.expose().to_owned()),
@@ -164,5 +168,28 @@ fn redis_settings(from: &RedisSettings) -> redis::Settings {
         max_object_size: from.max_object_size,
         compress_above: from.compress_above,
         lock_ttl: from.lock_ttl,
+    })
+}
+
+fn redis_server(from: &RedisServer) -> redis::Server {
+    // A URL has an IPv6 address in brackets, a socket has none.
+    let node = |host: &str, port: u16| redis::Node {
+        host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
+        port,
+    };
+    let nodes = |from: &[(String, u16)]| from.iter().map(|(host, port)| node(host, *port)).collect();
+    match from {
+        RedisServer::Tcp { host, port, tls } => redis::Server::Tcp { node: node(host, *port), tls: *tls },
+        RedisServer::Cluster { nodes: from, tls } => redis::Server::Cluster { nodes: nodes(from), tls: *tls },
+        RedisServer::Sentinel { sentinels, service, tls, sentinel_username, sentinel_password } => {
+            redis::Server::Sentinel {
+                sentinels: nodes(sentinels),
+                service: service.clone(),
+                tls: *tls,
+                username: sentinel_username.clone(),
+                password: sentinel_password.as_ref().map(|secret| secret.expose().to_owned()),
+            }
+        }
+        RedisServer::Unix(path) => redis::Server::Unix { path: path.clone() },
     }
 }

@@ -57,6 +57,8 @@ pub enum Found {
     HitForMiss,
     /// A response this request selects.
     Response(Candidate),
+    /// One that it selects, and whose content turned out not to be there: it counts as absent.
+    Unreadable(Candidate),
 }
 
 /// A stored response that a request selects.
@@ -80,6 +82,17 @@ impl Found {
     pub const fn candidate(&self) -> Option<&Candidate> {
         match self {
             Self::Response(candidate) => Some(candidate),
+            Self::Nothing | Self::Purged | Self::NoVariant(_) | Self::HitForMiss | Self::Unreadable(_) => {
+                None
+            }
+        }
+    }
+
+    /// The response that was seen, whether it is of use or not: what is looked for again is a newer one.
+    #[must_use]
+    pub const fn seen(&self) -> Option<&Candidate> {
+        match self {
+            Self::Response(candidate) | Self::Unreadable(candidate) => Some(candidate),
             Self::Nothing | Self::Purged | Self::NoVariant(_) | Self::HitForMiss => None,
         }
     }
@@ -89,7 +102,7 @@ impl Found {
     pub fn index(&self) -> Option<&Arc<VaryIndex>> {
         match self {
             Self::NoVariant(index) => Some(index),
-            Self::Response(candidate) => candidate.index.as_ref(),
+            Self::Response(candidate) | Self::Unreadable(candidate) => candidate.index.as_ref(),
             Self::Nothing | Self::Purged | Self::HitForMiss => None,
         }
     }
@@ -98,7 +111,7 @@ impl Found {
     #[must_use]
     pub(super) fn flight_key(&self, key: &PrimaryKey, proxy: &Proxy, by: Selecting<'_>) -> FlightKey {
         let variant = match self {
-            Self::Response(candidate) => candidate.variant,
+            Self::Response(candidate) | Self::Unreadable(candidate) => candidate.variant,
             Self::NoVariant(index) => likely(index, proxy.fields(by, index)),
             Self::Nothing | Self::Purged | Self::HitForMiss => None,
         };
@@ -138,6 +151,13 @@ impl Found {
     }
 }
 
+impl Candidate {
+    /// Where it is stored.
+    pub(super) fn place(&self, key: &PrimaryKey) -> StoreKey {
+        StoreKey { primary: key.hash, variant: self.variant, text: key.text.clone() }
+    }
+}
+
 impl Proxy {
     /// The fields that select among the variants of `index`. The forwarded ones are made only where a
     /// name asks for it: the many requests whose `Vary` names none of them pay a few comparisons.
@@ -174,7 +194,8 @@ impl Proxy {
         found
     }
 
-    /// Looks in Redis: one GET, or two when the key varies. What is found is copied into memory.
+    /// Looks in Redis: one GET, or two when the key varies. What is found is copied into memory, but for a
+    /// long body, which is not read yet.
     pub(super) async fn look_in_redis(
         &self,
         key: &PrimaryKey,
@@ -211,11 +232,25 @@ impl Proxy {
         };
         let found = found.in_tier(Tier::Redis);
         if let Found::Response(candidate) = &found {
-            let place = StoreKey { primary: key.hash, variant: candidate.variant, text: key.text.clone() };
-            self.shared.memory.insert(&place, Record::Response(Arc::clone(&candidate.stored)), now);
+            self.take_into_memory(&candidate.place(key), &candidate.stored, now);
         }
         self.shared.metrics.redis_lookup(found.candidate().is_some());
         found
+    }
+
+    /// Copies what was found in Redis into memory. A long body is not at hand yet: what is older than its
+    /// head makes way, so that memory does not go on answering with it.
+    fn take_into_memory(&self, place: &StoreKey, stored: &Arc<StoredResponse>, now: UnixMillis) {
+        let memory = &self.shared.memory;
+        if stored.body.here().is_none() {
+            let held = memory.get(place.primary, place.variant, &place.text, now);
+            if let Some(Record::Response(held)) = held.map(|held| held.record)
+                && held.head.received >= stored.head.received
+            {
+                return;
+            }
+        }
+        memory.insert(place, Record::Response(Arc::clone(stored)), now);
     }
 
     /// What a request selects among the records that `get` holds for its key.

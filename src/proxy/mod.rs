@@ -5,8 +5,8 @@
 //! effect through a collaborator, never both in one expression. The last steps of a miss happen in
 //! an [`errand`] of its own, because a fetch outlives the client that began it.
 //!
-//! Interim responses (RFC 9110 15.2) end here: hyper's server sends none but 100, which it sends by
-//! itself, and its client passes over those of the origin to the final response.
+//! Interim responses (RFC 9110 15.2) pass through `interim`: to the one client whose request went to the
+//! origin, and into no store.
 //!
 //! Never touches: parsing of fields (`semantics`), the rules (`caching`), bytes on disk or wire.
 
@@ -20,7 +20,9 @@ pub mod error;
 mod forward;
 pub mod inspect;
 mod instance;
+mod interim;
 mod lease;
+pub mod long;
 pub mod lookup;
 pub mod purge;
 pub mod purge_method;
@@ -30,22 +32,22 @@ mod tunnel;
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Method, Request, Response};
+use http::{Method, Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
 pub use instance::{Instance, SetupError};
 pub use site::{Proxy, Shared, Site};
 
-use self::answer::{Reused, Source, part_suffices};
+use self::answer::{Given, Reused, Source, part_suffices};
 use self::asked::{Asked, Outcome};
 use self::deliver::Delivery;
 use self::errand::{Errand, How, Landed, Obtained, Wanted};
 use self::error::Failure;
 use self::forward::{Forwarding, request_body};
+use self::long::Unopened;
 use self::lookup::{Candidate, Found, Reading, Selecting};
 use crate::caching::admission::{self, Admission, MethodClass, RequestFacts};
-use crate::caching::age::age_seconds;
 use crate::caching::key::PrimaryKey;
 use crate::caching::outcome::{CacheResult, Reason};
 use crate::caching::policy::Policy;
@@ -57,6 +59,7 @@ use crate::collapse::flight::{FlightKey, Joined, Landing, Wait};
 use crate::observe::metrics::{Cause, Scope};
 use crate::rules::route::{OnCollapseTimeout, Route};
 use crate::store::purges::Validity;
+use crate::upstream::SendOptions;
 
 use crate::wire::{Connection, Refusal};
 
@@ -71,40 +74,41 @@ impl Proxy {
         // Receive: one reading of the message; what is ambiguous was refused at the wire. At once, so that
         // a client which left before anything else could be done is written down as well.
         let (head, body) = request.into_parts();
-        let asked = Asked::receive(&self, head, connection.peer(), !body.is_end_stream());
-        self.live(asked, body, connection, refused)
-    }
+        let mut asked = Asked::receive(&self, head, connection.peer(), !body.is_end_stream());
+        // A block, not a function: what it captures is not kept twice, and every open connection has one.
+        async move {
+            if let Some(refusal) = refused {
+                asked.refused(connection.refused_line());
+                return self.fail(
+                    &asked,
+                    None,
+                    Failure::from(refusal),
+                    Outcome::new(CacheResult::Error, None),
+                );
+            }
 
-    async fn live(
-        self: Arc<Self>,
-        mut asked: Asked,
-        body: Incoming,
-        connection: Connection,
-        refused: Option<Refusal>,
-    ) -> Response<Delivery> {
-        if let Some(refusal) = refused {
-            asked.refused(connection.refused_line());
-            return self.fail(&asked, None, Failure::from(refusal), Outcome::new(CacheResult::Error, None));
-        }
+            // A PURGE is for the cache itself, and only from who may send it.
+            if purge_method::is_purge(asked.method()) {
+                return Box::pin(self.purge_method(&asked)).await;
+            }
 
-        // A PURGE is for the cache itself, and only from who may send it.
-        if purge_method::is_purge(asked.method()) {
-            return Box::pin(self.purge_method(&asked)).await;
-        }
+            // Select the route: the most specific host, then the most specific path.
+            let Some(selected) = self.site.rules.select(asked.authority(), asked.path()) else {
+                let outcome = Outcome::new(CacheResult::Error, None);
+                return self.fail(&asked, None, Failure::NO_ROUTE, outcome);
+            };
+            let route = selected.route;
+            asked.route = Some(route.index);
 
-        // Select the route: the most specific host, then the most specific path.
-        let Some(selected) = self.site.rules.select(asked.authority(), asked.path()) else {
-            let outcome = Outcome::new(CacheResult::Error, None);
-            return self.fail(&asked, None, Failure::NO_ROUTE, outcome);
-        };
-        let route = selected.route;
-        asked.route = Some(route.index);
-
-        // Admit: is this request the cache's business at all?
-        let policy = &route.policy;
-        let facts =
-            match admission::admit(asked.method(), asked.headers(), asked.has_body, asked.upgrades(), policy)
-            {
+            // Admit: is this request the cache's business at all?
+            let policy = &route.policy;
+            let facts = match admission::admit(
+                asked.method(),
+                asked.headers(),
+                asked.has_body,
+                asked.upgrades(),
+                policy,
+            ) {
                 Admission::Lookup(facts) => facts,
                 Admission::Forward(reason, facts) => {
                     let facts = policy.cache.then_some(&facts);
@@ -113,113 +117,144 @@ impl Proxy {
                     return Box::pin(self.forward(asked, forwarding)).await;
                 }
             };
-        // What leaves the hit path is boxed: a hit does not carry the room that a miss needs.
-        let forward_as_it_is = |asked: Asked, reason: Reason| {
-            let body = crate::upstream::RequestBody::Empty;
-            Box::pin(
-                self.forward(asked, Forwarding { route, reason, facts: None, body, connection: &connection }),
-            )
-        };
-        let in_key = self.fields_named(Selecting::Asked(&asked), &policy.key.headers);
-        let Ok(key) = policy.key.key(Asked::SCHEME, asked.authority(), asked.target(), in_key) else {
-            return forward_as_it_is(asked, Reason::KeyTooLong).await;
-        };
+            // What leaves the hit path is boxed: a hit does not carry the room that a miss needs.
+            let forward_as_it_is =
+                |asked: Asked, reason: Reason| {
+                    let body = crate::upstream::RequestBody::Empty;
+                    Box::pin(self.forward(
+                        asked,
+                        Forwarding { route, reason, facts: None, body, connection: &connection },
+                    ))
+                };
+            let in_key = self.fields_named(Selecting::Asked(&asked), &policy.key.headers);
+            let Ok(key) = policy.key.key(Asked::SCHEME, asked.authority(), asked.target(), in_key) else {
+                return forward_as_it_is(asked, Reason::KeyTooLong).await;
+            };
 
-        // Look up and judge reuse: memory first, and Redis only when memory does not answer.
-        let mut found = self.look_in_memory(&key, Selecting::Asked(&asked), asked.now);
-        let mut verdict = judge(&found, &facts, route, &asked);
-        if verdict.wants_more() {
-            let remote =
-                Box::pin(self.look_in_redis(&key, Selecting::Asked(&asked), Reading::Shared, asked.now))
-                    .await;
-            found = found.or_better(remote);
-            verdict = judge(&found, &facts, route, &asked);
-        }
-        let (cause, reason) = match verdict {
-            Verdict::Fresh(candidate) => {
-                let early = reuse::refresh_early(&candidate.stored.head, policy, asked.now, fastrand::f64());
-                if early {
+            // Look up and judge reuse: memory first, and Redis only when memory does not answer.
+            let mut found = self.look_in_memory(&key, Selecting::Asked(&asked), asked.now);
+            let mut verdict = judge(&found, &facts, route, &asked);
+            if verdict.wants_more() {
+                let remote =
+                    Box::pin(self.look_in_redis(&key, Selecting::Asked(&asked), Reading::Shared, asked.now))
+                        .await;
+                found = found.or_better(remote);
+                verdict = judge(&found, &facts, route, &asked);
+            }
+            // A long body begins to be read before the head is sent: one that is not there counts as absent.
+            let mut source = None;
+            if let Some(candidate) = verdict.candidate() {
+                source = match candidate.stored.body.here() {
+                    Some(body) => Some(Source::Whole(body.clone())),
+                    None => Box::pin(self.open(&asked, &facts, &key, candidate)).await,
+                };
+                if source.is_none() {
+                    found = Found::Unreadable(candidate.clone());
+                    verdict = judge(&found, &facts, route, &asked);
+                }
+            }
+            let (cause, reason) = match (verdict, source) {
+                (Verdict::Fresh(candidate), Some(source)) => {
+                    let early =
+                        reuse::refresh_early(&candidate.stored.head, policy, asked.now, fastrand::f64())
+                            && self.refresh(&asked, &facts, route, &key, &found);
+                    let reason = if early { Reason::EarlyRefresh } else { Reason::Fresh };
+                    return self.reuse(&asked, &facts, route, candidate, source, reason);
+                }
+                (Verdict::StaleWhileRevalidate(candidate), Some(source)) => {
                     self.refresh(&asked, &facts, route, &key, &found);
+                    let reason = Reason::StaleWhileRevalidate;
+                    return self.reuse(&asked, &facts, route, candidate, source, reason);
                 }
-                let reason = early.then_some(Reason::EarlyRefresh);
-                return self.reuse(&asked, &facts, route, candidate, CacheResult::Hit, reason);
-            }
-            Verdict::StaleWhileRevalidate(candidate) => {
-                self.refresh(&asked, &facts, route, &key, &found);
-                let reason = Some(Reason::StaleWhileRevalidate);
-                return self.reuse(&asked, &facts, route, candidate, CacheResult::Stale, reason);
-            }
-            Verdict::Validate(reason) => (Cause::Validate, reason),
-            Verdict::Fetch(reason) => (Cause::Miss, reason),
-        };
-        if facts.only_if_cached() {
-            let outcome = Outcome::new(CacheResult::Error, Some(Reason::OnlyIfCached));
-            return self.fail(&asked, Some(route.index), Failure::ONLY_IF_CACHED, outcome);
-        }
-        let flight = found.flight_key(&key, &self, Selecting::Asked(&asked));
-        let stand_in = found
-            .candidate()
-            .filter(|candidate| reuse::stale_if_error(&candidate.stored.head, &facts, policy, asked.now));
-        if let Some(candidate) = stand_in
-            && self.shared.backoff.holds(flight, asked.now)
-        {
-            let reason = Some(Reason::OriginBackOff);
-            return self.reuse(&asked, &facts, route, candidate, CacheResult::Stale, reason);
-        }
-        // Nor would a HEAD be worth a whole response that is not going to be stored.
-        let alone = facts.conditional || facts.range || facts.method == MethodClass::Head;
-        let passes_by = matches!(found, Found::HitForMiss) && alone;
-        if passes_by {
-            return forward_as_it_is(asked, Reason::HitForMiss).await;
-        }
-
-        if facts.method == MethodClass::Head
-            && let Some(candidate) = found.candidate()
-        {
-            // What is stored is asked about with HEAD itself (RFC 9111 4.3.5): no content moves.
-            let errand = self.errand(&asked, &facts, route, &key, &found, Cause::Validate);
-            return Box::pin(self.ask_with_head(asked, route, reason, candidate, errand, &connection)).await;
-        }
-
-        // Collapse and forward: one fetch, shared by all who may share it.
-        let mut outcome = Outcome::forwarded(CacheResult::Miss, reason);
-        let Some(errand) = self.errand(&asked, &facts, route, &key, &found, cause) else {
-            return self.fail(&asked, Some(route.index), Failure::UNFORWARDABLE, outcome);
-        };
-        let obtained = Box::pin(self.obtain(&asked, route, errand, flight, &mut outcome)).await;
-
-        // Deliver (and record, when the last byte is out).
-        match obtained {
-            Got::Landed(landed, source) => {
-                self.deliver_landed(&asked, &facts, route, &landed, source, outcome)
-            }
-            Got::Passed(passed) => {
-                outcome.result = CacheResult::Miss;
-                outcome.reason = Some(passed.reason);
-                outcome.told.status = Some(passed.status);
-                outcome.origin = Some(passed.took);
-                self.pass(&asked, route.index, passed.status, passed.headers, passed.body, outcome)
-            }
-            Got::Failed(failure) => match stand_in {
-                Some(candidate) if !self.is_purged(&candidate.stored.head, &key) => {
-                    let reason = Some(Reason::StaleIfError);
-                    self.reuse(&asked, &facts, route, candidate, CacheResult::Stale, reason)
+                (Verdict::Validate(reason), _) => (Cause::Validate, reason),
+                (Verdict::Fetch(reason), _) => (Cause::Miss, reason),
+                (Verdict::Fresh(_) | Verdict::StaleWhileRevalidate(_), None) => {
+                    (Cause::Miss, Reason::ContentUnreadable)
                 }
-                _ => {
+            };
+            if facts.only_if_cached() {
+                let outcome = Outcome::new(CacheResult::Error, Some(Reason::OnlyIfCached));
+                return self.fail(&asked, Some(route.index), Failure::ONLY_IF_CACHED, outcome);
+            }
+            let flight = found.flight_key(&key, &self, Selecting::Asked(&asked));
+            // What is not for this request, confirmed or not, does not stand in for its answer either.
+            let selected = found.candidate().filter(|_| cause == Cause::Validate);
+            let stand_in = selected
+                .filter(|candidate| reuse::stale_if_error(&candidate.stored.head, &facts, policy, asked.now));
+            if let Some(candidate) = stand_in
+                && self.shared.backoff.holds(flight, asked.now)
+                && let Some(source) = Box::pin(self.open(&asked, &facts, &key, candidate)).await
+            {
+                let reason = Reason::OriginBackOff;
+                return self.reuse(&asked, &facts, route, candidate, source, reason);
+            }
+            // Nor would a HEAD be worth a whole response that is not going to be stored.
+            let alone = facts.conditional || facts.range || facts.method == MethodClass::Head;
+            let passes_by = matches!(found, Found::HitForMiss) && alone;
+            if passes_by {
+                return forward_as_it_is(asked, Reason::HitForMiss).await;
+            }
+
+            if facts.method == MethodClass::Head
+                && let Some(candidate) = found.candidate()
+            {
+                // What is stored is asked about with HEAD itself (RFC 9111 4.3.5): no content moves.
+                let errand = self.errand(&asked, &facts, route, &key, &found, Cause::Validate);
+                return Box::pin(self.ask_with_head(asked, route, reason, candidate, errand, &connection))
+                    .await;
+            }
+
+            // Collapse and forward: one fetch, shared by all who may share it.
+            let mut outcome = Outcome::forwarded(CacheResult::Miss, reason);
+            let obtaining = {
+                let Some(mut errand) = self.errand(&asked, &facts, route, &key, &found, cause) else {
+                    return self.fail(&asked, Some(route.index), Failure::UNFORWARDABLE, outcome);
+                };
+                errand.options = self.relaying(&asked, route, &connection);
+                Box::pin(self.obtain_opened(&asked, route, errand, flight, &mut outcome))
+            };
+            let got = obtaining.await;
+
+            // Deliver (and record, when the last byte is out).
+            match got {
+                Got::Landed(landed, Unopened::Here(source)) => {
+                    self.deliver_landed(&asked, &facts, route, &landed, source, outcome)
+                }
+                Got::Passed(passed) => {
+                    outcome.result = CacheResult::Miss;
+                    outcome.reason = Some(passed.reason);
+                    outcome.told.status = Some(passed.status);
+                    outcome.origin = Some(passed.took);
+                    self.pass(&asked, route.index, passed.status, passed.headers, passed.body, outcome)
+                }
+                Got::Failed(failure) => {
+                    if let Some(candidate) = stand_in
+                        && !self.is_purged(&candidate.stored.head, &key)
+                        && let Some(source) = Box::pin(self.open(&asked, &facts, &key, candidate)).await
+                    {
+                        let reason = Reason::StaleIfError;
+                        return self.reuse(&asked, &facts, route, candidate, source, reason);
+                    }
                     let failure = failure.where_stored(found.candidate().map(|stored| &stored.stored.head));
                     self.fail(&asked, Some(route.index), failure, outcome)
                 }
-            },
-            Got::Impatient => match (route.on_collapse_timeout, found.candidate()) {
-                (OnCollapseTimeout::Stale, Some(candidate))
-                    if reuse::stale_on_timeout(&candidate.stored.head, &facts, policy, asked.now)
-                        && !self.is_purged(&candidate.stored.head, &key) =>
-                {
-                    let reason = Some(Reason::StaleOnTimeout);
-                    self.reuse(&asked, &facts, route, candidate, CacheResult::Stale, reason)
+                Got::Impatient => {
+                    if route.on_collapse_timeout == OnCollapseTimeout::Stale
+                        && let Some(candidate) = selected
+                        && reuse::stale_on_timeout(&candidate.stored.head, &facts, policy, asked.now)
+                        && !self.is_purged(&candidate.stored.head, &key)
+                        && let Some(source) = Box::pin(self.open(&asked, &facts, &key, candidate)).await
+                    {
+                        let reason = Reason::StaleOnTimeout;
+                        return self.reuse(&asked, &facts, route, candidate, source, reason);
+                    }
+                    self.fail(&asked, Some(route.index), Failure::COLLAPSE_TIMEOUT, outcome)
                 }
-                _ => self.fail(&asked, Some(route.index), Failure::COLLAPSE_TIMEOUT, outcome),
-            },
+                // Whatever is in a store was opened, or counts as absent.
+                Got::Landed(_, Unopened::InStore(..)) => {
+                    self.fail(&asked, Some(route.index), Failure::INTERNAL, outcome)
+                }
+            }
         }
     }
 
@@ -230,15 +265,18 @@ impl Proxy {
         facts: &RequestFacts,
         route: &Arc<Route>,
         candidate: &Candidate,
-        result: CacheResult,
-        reason: Option<Reason>,
+        source: Source,
+        reason: Reason,
     ) -> Response<Delivery> {
         let head = &candidate.stored.head;
+        let result = match reason {
+            Reason::Fresh | Reason::EarlyRefresh => CacheResult::Hit,
+            _ => CacheResult::Stale,
+        };
         let mut outcome = Outcome::reused(result, candidate.tier, reason);
         outcome.ttl = Some(head.remaining(asked.now));
-        let age = Some(HeaderValue::from(age_seconds(head.current_age(asked.now))));
-        let source = Source::Whole(candidate.stored.body.clone());
-        self.answer(asked, facts, route.index, Reused { head, own_fields: None, source, age }, outcome)
+        let reused = Reused { head, fields: Given::again(head, asked.now), source };
+        self.answer(asked, facts, route.index, reused, outcome)
     }
 
     /// Answers with what a fetch came to.
@@ -253,36 +291,24 @@ impl Proxy {
     ) -> Response<Delivery> {
         let head = &landed.head;
         let now = clock::wall();
-        let reused_age = HeaderValue::from(age_seconds(head.current_age(now)));
         outcome.origin = landed.took;
-        let age = match landed.how {
-            How::Fetched => {
-                outcome.told.status = Some(head.status);
-                outcome.told.stored = landed.stored;
-                outcome.told.collapsed.then_some(reused_age)
-            }
-            How::Completed => {
-                outcome.told.status = Some(http::StatusCode::PARTIAL_CONTENT);
-                outcome.told.stored = landed.stored;
-                Some(reused_age)
-            }
+        outcome.told.stored = landed.stored;
+        match landed.how {
+            How::Fetched => outcome.told.status = Some(head.status),
+            How::Completed => outcome.told.status = Some(http::StatusCode::PARTIAL_CONTENT),
             How::Revalidated => {
                 outcome.result = CacheResult::Revalidated;
                 outcome.told.status = Some(http::StatusCode::NOT_MODIFIED);
-                outcome.told.stored = landed.stored;
-                Some(reused_age)
             }
-            How::Found(tier) => {
-                outcome = Outcome::reused(CacheResult::Hit, tier, None);
-                Some(reused_age)
-            }
-        };
+            How::Found(tier) => outcome = Outcome::reused(CacheResult::Hit, tier, Reason::Fresh),
+        }
         outcome.ttl = Some(head.remaining(now));
-        let own_fields = landed.own_fields.as_ref().filter(|_| !outcome.told.collapsed);
-        self.answer(asked, facts, route.index, Reused { head, own_fields, source, age }, outcome)
+        let fields = Given::landed(landed, !outcome.told.collapsed, now);
+        self.answer(asked, facts, route.index, Reused { head, fields, source }, outcome)
     }
 
-    /// Renews a response in the background; whoever asked is answered already. One per flight.
+    /// Renews a response in the background; whoever asked is answered already. One per flight: whether
+    /// this request began it.
     fn refresh(
         self: &Arc<Self>,
         asked: &Asked,
@@ -290,16 +316,18 @@ impl Proxy {
         route: &Arc<Route>,
         key: &PrimaryKey,
         found: &Found,
-    ) {
+    ) -> bool {
         let flight = found.flight_key(key, self, Selecting::Asked(asked));
         if self.shared.backoff.holds(flight, asked.now) {
-            return;
+            return false;
         }
         if let Some(errand) = self.errand(asked, facts, route, key, found, Cause::Refresh)
             && let Joined::Leader(lead) = self.join(flight, &errand)
         {
             drop(errand.start(Some(lead)));
+            return true;
         }
+        false
     }
 
     /// The fetch that this request would cause; `None` for a target that cannot be forwarded.
@@ -336,6 +364,7 @@ impl Proxy {
             found: found.clone(),
             wanted,
             cause,
+            options: SendOptions::default(),
         })
     }
 
@@ -419,11 +448,11 @@ impl Proxy {
         };
         match landing {
             Some(Landing::Shared(landed)) if self.shares(&landed, asked, &errand.facts, &route.policy) => {
-                match Source::of(&landed.fill) {
-                    Some(source) => {
+                match Unopened::of(&landed.content) {
+                    Some(content) => {
                         self.shared.metrics.collapsed(Scope::Process);
                         outcome.told.collapsed = true;
-                        Got::Landed(landed, source)
+                        Got::Landed(landed, content)
                     }
                     None => own(errand.start(None)).await,
                 }
@@ -440,7 +469,7 @@ impl Proxy {
 
 /// What a request got for an answer.
 enum Got {
-    Landed(Arc<Landed>, Source),
+    Landed(Arc<Landed>, Unopened),
     Passed(Box<errand::Passed>),
     Failed(Failure),
     /// Somebody else fetches, and this request's patience ran out.
@@ -460,7 +489,15 @@ enum Verdict<'f> {
     Fetch(Reason),
 }
 
-impl Verdict<'_> {
+impl<'f> Verdict<'f> {
+    /// What answers as it is.
+    const fn candidate(self) -> Option<&'f Candidate> {
+        match self {
+            Self::Fresh(candidate) | Self::StaleWhileRevalidate(candidate) => Some(candidate),
+            Self::Validate(_) | Self::Fetch(_) => None,
+        }
+    }
+
     /// Whether another tier might answer better.
     const fn wants_more(self) -> bool {
         matches!(self, Self::Validate(_) | Self::Fetch(_))
@@ -473,6 +510,7 @@ fn judge<'f>(found: &'f Found, facts: &RequestFacts, route: &Route, asked: &Aske
         Found::Purged => return Verdict::Fetch(Reason::Purged),
         Found::NoVariant(_) => return Verdict::Fetch(Reason::NoVariantMatches),
         Found::HitForMiss => return Verdict::Fetch(Reason::HitForMiss),
+        Found::Unreadable(_) => return Verdict::Fetch(Reason::ContentUnreadable),
         Found::Response(candidate) => candidate,
     };
     let head = &candidate.stored.head;
@@ -481,24 +519,20 @@ fn judge<'f>(found: &'f Found, facts: &RequestFacts, route: &Route, asked: &Aske
         Some(withdrawn) => reuse::judge_withdrawn(head, facts, &route.policy, withdrawn, asked.now),
     };
     match reuse {
-        Reuse::Fresh | Reuse::StaleWhileRevalidate if !part_suffices(asked, facts, head) => {
-            Verdict::Fetch(Reason::PartMissing)
-        }
+        Reuse::Unusable(reason) => Verdict::Fetch(reason),
+        // Nor does it help to have a part confirmed that does not hold what is asked for.
+        _ if !part_suffices(asked, facts, head) => Verdict::Fetch(Reason::PartMissing),
         Reuse::Fresh => Verdict::Fresh(candidate),
         Reuse::StaleWhileRevalidate => Verdict::StaleWhileRevalidate(candidate),
         Reuse::Validate(reason) => Verdict::Validate(reason),
-        Reuse::Unusable(reason) => Verdict::Fetch(reason),
     }
 }
 
 /// The answer to this client's own errand.
 async fn own(obtained: tokio::sync::oneshot::Receiver<Obtained>) -> Got {
     match obtained.await {
-        Ok(Obtained::Landed(landed, reader)) => match reader {
-            Some(reader) => {
-                let length = landed.fill.length();
-                Got::Landed(landed, Source::Growing(reader, length))
-            }
+        Ok(Obtained::Landed(landed, reader)) => match Unopened::owned(&landed.content, reader) {
+            Some(content) => Got::Landed(landed, content),
             None => Got::Failed(Failure::INTERNAL),
         },
         Ok(Obtained::Passed(passed)) => Got::Passed(passed),

@@ -67,8 +67,8 @@ impl Record {
         }
     }
 
-    /// Counts and writes the line: `sent` bytes of content went out, whole or broken off.
-    pub(super) fn write(self, sent: u64, broken: bool) {
+    /// Counts and writes the line: `sent` bytes of content went out, all of it or broken off for a reason.
+    pub(super) fn write(self, sent: u64, broken: Option<Reason>) {
         let took = clock::monotonic().saturating_duration_since(self.started);
         let site = &self.proxy.site;
         let route = self.route.and_then(|index| site.routes.get(index)).unwrap_or(&site.no_route);
@@ -88,18 +88,18 @@ impl Record {
                 bytes: sent,
                 route: route.name(),
                 result: self.outcome.result,
-                reason: self.outcome.reason,
+                reason: broken.or(self.outcome.reason),
                 tier: self.outcome.tier.map(Tier::label),
                 total: took,
                 origin: self.outcome.origin,
-                broken,
+                broken: broken.is_some(),
             });
         }
     }
 }
 
 impl Finish for Record {
-    fn finished(self: Box<Self>, sent: u64, broken: bool) {
+    fn finished(self: Box<Self>, sent: u64, broken: Option<Reason>) {
         self.write(sent, broken);
     }
 }
@@ -113,6 +113,6 @@ impl Drop for Asked {
         }
         let outcome = Outcome::new(CacheResult::Error, Some(Reason::ClientGone));
         let status = StatusCode::from_u16(CLIENT_GONE).unwrap_or(StatusCode::BAD_REQUEST);
-        Record::of(&self.proxy, self, self.route, status, outcome).write(0, false);
+        Record::of(&self.proxy, self, self.route, status, outcome).write(0, None);
     }
 }

@@ -6,6 +6,7 @@ use super::apart::Apart;
 use super::backoff::Backoff;
 use super::errand::Landed;
 use super::error::Failure;
+use super::long::Assembly;
 use crate::collapse::flight::Flights;
 use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::{Metrics, NO_ROUTE, RouteMetrics};
@@ -31,6 +32,8 @@ pub struct Shared {
     pub flights: Arc<Flights<Arc<Landed>, Failure>>,
     /// Readings from Redis under way: what one request reads, those beside it need not.
     pub readings: Arc<Flights<Option<Record>, ()>>,
+    /// Long bodies on their way from Redis into memory: who wants one reads along.
+    pub assemblies: Arc<Flights<Assembly, ()>>,
     /// One handle more than there are errands: fetches, and what becomes of them in the tiers.
     pub errands: Arc<()>,
     /// Keys whose origin fails.

@@ -67,8 +67,10 @@ impl MemorySettings {
 /// `[redis]`: the fleet's tier.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedisSettings {
-    /// Where the server is.
+    /// Where it is.
     pub server: RedisServer,
+    /// File of the certificates that TLS trusts; `None`: what the system trusts.
+    pub ca: Option<PathBuf>,
     /// Database number.
     pub database: u8,
     /// ACL user.
@@ -95,17 +97,24 @@ impl RedisSettings {
     /// The URL without credentials, for logs.
     #[must_use]
     pub fn address(&self) -> String {
+        let scheme = if self.server.tls() { "rediss" } else { "redis" };
+        let database = self.database;
+        let list = |nodes: &[(String, u16)]| {
+            let nodes: Vec<String> = nodes.iter().map(|(host, port)| format!("{host}:{port}")).collect();
+            nodes.join(",")
+        };
         match &self.server {
-            RedisServer::Tcp { host, port, tls } => {
-                let scheme = if *tls { "rediss" } else { "redis" };
-                format!("{scheme}://{host}:{port}/{}", self.database)
+            RedisServer::Tcp { host, port, .. } => format!("{scheme}://{host}:{port}/{database}"),
+            RedisServer::Cluster { nodes, .. } => format!("{scheme}-cluster://{}", list(nodes)),
+            RedisServer::Sentinel { sentinels, service, .. } => {
+                format!("{scheme}-sentinel://{}/{service}?db={database}", list(sentinels))
             }
-            RedisServer::Unix(path) => format!("unix://{}?db={}", path.display(), self.database),
+            RedisServer::Unix(path) => format!("unix://{}?db={database}", path.display()),
         }
     }
 }
 
-/// Where a standalone Redis server listens.
+/// Where Redis is, and how it is run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RedisServer {
     /// `redis://` or, with TLS, `rediss://`.
@@ -117,8 +126,39 @@ pub enum RedisServer {
         /// TLS.
         tls: bool,
     },
+    /// `redis-cluster://` or, with TLS, `rediss-cluster://`.
+    Cluster {
+        /// Some of its nodes, at least one, hosts as above; they name the others.
+        nodes: Vec<(String, u16)>,
+        /// TLS, to all of them.
+        tls: bool,
+    },
+    /// `redis-sentinel://` or, with TLS, `rediss-sentinel://`: a server that sentinels name.
+    Sentinel {
+        /// Some of the sentinels, at least one, hosts as above.
+        sentinels: Vec<(String, u16)>,
+        /// What they call the server.
+        service: String,
+        /// TLS, to sentinels and servers.
+        tls: bool,
+        /// ACL user at the sentinels.
+        sentinel_username: Option<String>,
+        /// Password at the sentinels.
+        sentinel_password: Option<Secret>,
+    },
     /// `unix://`, a socket in the file system.
     Unix(PathBuf),
+}
+
+impl RedisServer {
+    /// Whether TLS is spoken.
+    #[must_use]
+    pub const fn tls(&self) -> bool {
+        match self {
+            Self::Tcp { tls, .. } | Self::Cluster { tls, .. } | Self::Sentinel { tls, .. } => *tls,
+            Self::Unix(_) => false,
+        }
+    }
 }
 
 /// `[upstream.NAME]`: one origin, on one server or several.

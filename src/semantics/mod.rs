@@ -22,7 +22,9 @@
 //! | 5.6.7 MUST: dates are generated as IMF-fixdate | [`http_date::format()`] | `what_is_written_is_read` |
 //! | 5.6.7 MUST: two-digit years more than 50 years ahead lie in the past | [`http_date::parse`] | `rfc9110_5_6_7_two_digit_years` |
 //! | 5.6.7 MUST NOT: anything but GMT | [`http_date::parse`] | `rfc9110_5_6_7_what_is_no_date` |
-//! | 6.5.1 MUST NOT: trailers are merged into the header | [`crate::caching::storability::trailer_fields`] | `rfc_9110_6_5_1_trailers` |
+//! | 6.5.1 MUST NOT: trailers are merged into the header | [`crate::caching::storability::trailer_fields`] | `rfc_9110_6_5_1_trailers`, `trailers` |
+//! | 6.5.1 SHOULD NOT: trailers for who has not said that it takes them | [`crate::proxy::deliver::Content::Trailed`] | `trailers` |
+//! | 6.5.2 MAY: an intermediary discards trailers | | n/a: they pass, and are stored, but behind the whole content alone |
 //! | 6.6.1 MUST: a response without `Date` is given the time of its receipt | [`crate::caching::storability::judge`] | `rfc_9110_6_6_1_a_missing_date_is_added_a_present_one_never_rewritten`, `a_response_without_date_gets_one_that_stays` |
 //! | 7.6.1 MUST: what `Connection` nominates is removed, and so is `Connection` | [`fields::remove_hop_by_hop`] | `rfc9110_7_6_1_nominations`, `nothing_nominated_survives` |
 //! | 7.6.1 MUST NOT: fields for all recipients as connection options | [`fields::cannot_be_nominated`] | `what_cannot_be_nominated`, `framing_host_and_our_own_fields_cannot_be_nominated_away` |
@@ -58,13 +60,15 @@
 //! | 14.4 MUST NOT: recombine by a `Content-Range` that is invalid | [`range::ContentRange::parse`], [`crate::caching::partial::part`] | `rfc9110_14_4_content_range`, `parts_agree_with_content_range` |
 //! | 14.5: partial PUT | | n/a: forwarded as it is |
 //! | 14.6: `multipart/byteranges` | [`range::Multipart`] | `rfc9110_14_6_multipart` |
+//! | 15.2 MUST: a proxy forwards interim responses, but what it asked for itself | [`crate::wire::Interim::send`] | `the_final_response_is_right`, `hints_go_out_at_once_to_the_client_that_asked` |
+//! | 15.2 MUST NOT: interim responses to HTTP/1.0 | [`crate::wire::Connection::relay`] | `interim_responses_before_what_is_not_stored_and_before_304` |
 //! | 15.3.7 MUST: a 206 has the fields a 200 would have had | [`crate::caching::stored::StoredHead::fields`] | `fields_pass_in_order_and_byte_for_byte` |
 //! | 15.3.7 SHOULD NOT: ... and no more in answer to `If-Range` | | n/a: all are sent; less would save bytes and help nobody |
 //! | 15.3.7.1 MUST: one range has `Content-Range` | [`range::ContentRange::satisfied`] | `rfc9110_14_4_content_range` |
 //! | 15.3.7.1 MUST NOT: one range as multipart | [`range::judge`] | `rfc9110_14_1_2_satisfiability` |
 //! | 15.3.7.2 MUST: a `Content-Range` in each part | [`range::Multipart::part_head`] | `rfc9110_14_6_multipart` |
 //! | 15.3.7.2 MAY: ranges are coalesced or reordered | [`range::judge`] | n/a: they come as they were asked |
-//! | 15.3.7.3: combining parts | [`crate::caching::partial::join`] | `rfc_9111_3_4_only_with_one_strong_validator` |
+//! | 15.3.7.3 MUST NOT: parts are combined without one strong validator | [`crate::caching::partial::join`] | `rfc_9111_3_4_only_with_one_strong_validator`, `what_is_not_the_rest_is_not_joined` |
 //! | 15.4.5 MUST: a 304 has `Cache-Control`, `Content-Location`, `Date`, `ETag`, `Expires`, `Vary` of the 200 | [`preconditions::Precondition::NotModified`] | `conditionals_are_answered_from_a_fresh_response` shows it of ETag |
 //! | 15.4.5 MUST: a 304 forwarded for a conditional request | [`crate::caching::validation::freshen`] | `one_clients_validators_never_shape_anothers_answer` |
 //! | 15.5.17 SHOULD: a 416 has `Content-Range: bytes */length` | [`range::RangeVerdict::Unsatisfiable`], [`range::ContentRange::unsatisfied`] | `rfc9110_14_4_content_range`, `rfc9110_14_1_2_satisfiability` |

@@ -7,14 +7,17 @@
 //! off a head that has begun to arrive. The gate tells idle from slow.
 
 use std::convert::Infallible;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
-use http::{HeaderValue, StatusCode, header};
-use http_body_util::BodyExt;
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body::{Body, Frame, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use pin_project_lite::pin_project;
 use tokio::net::TcpStream;
 
 use super::gate::Gate;
@@ -30,7 +33,7 @@ pub(super) async fn serve<A: App>(
     socket: TcpStream,
     connection: Connection,
     worker: usize,
-    settings: &Settings,
+    settings: Arc<Settings>,
     open: Open,
     app: A,
 ) {
@@ -38,25 +41,16 @@ pub(super) async fn serve<A: App>(
         tracing::debug!(%error, "TCP_NODELAY could not be set");
     }
     let room = Arc::clone(open.room());
-    let gate = Gate::new(socket, connection.clone(), settings, open);
+    let gate = Gate::new(socket, connection.clone(), &settings, open);
     let service = service_fn(|request| {
         let refused = connection.begin();
         let (room, connection) = (&*room, connection.clone());
         let ending = Ending(connection.clone());
-        // Not in the task below: a client that left already is known to the service all the same.
-        let answering = app.answer(request, connection, refused);
-        async move {
-            let mut response = answering.await;
-            if ending.is_last(room, response.status()) {
-                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
-            Ok::<_, Infallible>(response.map(|body| {
-                body.map_err(move |error| {
-                    ending.broke_off();
-                    error
-                })
-            }))
-        }
+        // Not in a block: a client that left already is known to the service all the same, and an open
+        // connection does not keep the room for an answer twice.
+        let answer = app.answer(request, connection, refused);
+        // Nor does an idle one keep room for the next: what is under way has a box of its own.
+        Box::pin(Answering { answer, head: None, ending: Some(ending), room })
     });
     let mut served = pin!(
         http1::Builder::new()
@@ -86,6 +80,75 @@ pub(super) async fn serve<A: App>(
     };
     if let Err(error) = served {
         tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+pin_project! {
+    /// An answer, until its head may go out.
+    struct Answering<'r, F, B> {
+        #[pin]
+        answer: F,
+        head: Option<Response<B>>,
+        ending: Option<Ending>,
+        room: &'r Room,
+    }
+}
+
+impl<F: Future<Output = Response<B>>, B> Future for Answering<'_, F, B> {
+    type Output = Result<Response<Answer<B>>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if this.head.is_none() {
+            *this.head = Some(ready!(this.answer.poll(cx)));
+        }
+        let (Some(mut head), Some(ending)) = (this.head.take(), this.ending.take()) else {
+            // It has given its answer, and nobody asks again.
+            return Poll::Pending;
+        };
+        // What came before it goes out before it.
+        if ending.0.poll_interim_ended(cx).is_pending() {
+            (*this.head, *this.ending) = (Some(head), Some(ending));
+            return Poll::Pending;
+        }
+        if ending.is_last(this.room, head.status()) {
+            head.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        Poll::Ready(Ok(head.map(|body| Answer { body, ending })))
+    }
+}
+
+pin_project! {
+    /// The content of an answer. Where it breaks off, the client is to see that.
+    struct Answer<B> {
+        #[pin]
+        body: B,
+        ending: Ending,
+    }
+}
+
+impl<B: Body<Data = Bytes>> Body for Answer<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let this = self.project();
+        let frame = this.body.poll_frame(cx);
+        if let Poll::Ready(Some(Err(_))) = &frame {
+            this.ending.broke_off();
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -7,12 +7,15 @@
 //! - A refused request is handed on as a minimal head of our own, so that it is answered in its turn,
 //!   after the requests before it. Nothing behind it is ever read as HTTP.
 //! - Refused content is an error of the read: the engine breaks the request's body off.
+//! - Interim responses, of which the engine knows nothing, go out between its messages: where it has
+//!   handed over every byte it has.
 //! - A socket is closed so that the client gets what was written (RFC 9112 9.6), or reset so that it
 //!   sees that something is missing.
 //!
 //! The common read, a whole head at once, goes from the socket straight into the engine's buffer and is
 //! scanned there.
 
+use std::cell::RefCell;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -40,6 +43,14 @@ const LINGER_TIME: Duration = Duration::from_secs(1);
 /// place, one that was answered just now.
 const COURTESY: Duration = Duration::from_secs(1);
 
+/// Up to this many bytes, a head and its content cost less as one copy of both than as two pieces: the
+/// kernel's way for a plain send is shorter than the one for several pieces.
+const SMALL: usize = 4 * 1024;
+
+thread_local! {
+    static SMALL_WRITE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 /// A client's socket, as the engine sees it.
 #[derive(Debug)]
 pub(super) struct Gate {
@@ -53,6 +64,8 @@ pub(super) struct Gate {
     held: Vec<u8>,
     /// Bytes that may go on, and have not yet.
     ready: Bytes,
+    /// What is left of interim responses that are being written; no other byte goes out before it.
+    interim: Bytes,
     awaits: Awaits,
     read_patience: Patience,
     write_patience: Patience,
@@ -103,6 +116,7 @@ impl Gate {
             state: State::Open,
             held: Vec::new(),
             ready: Bytes::new(),
+            interim: Bytes::new(),
             awaits: Awaits::Request,
             read_patience: Patience::default(),
             write_patience: Patience::default(),
@@ -272,6 +286,18 @@ impl Gate {
         true
     }
 
+    /// Writes the rest of interim responses that have begun to go out.
+    fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.interim.is_empty() {
+            let written = Pin::new(&mut self.socket).poll_write(cx, &self.interim);
+            match ready!(self.timed(cx, written))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                length => self.interim.advance(length),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// A write that must wait may not wait for ever.
     fn timed<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         match written {
@@ -325,6 +351,7 @@ impl AsyncRead for Gate {
 impl AsyncWrite for Gate {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.poll_interim(cx))?;
         let written = Pin::new(&mut this.socket).poll_write(cx, buf);
         this.timed(cx, written)
     }
@@ -335,7 +362,18 @@ impl AsyncWrite for Gate {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = Pin::new(&mut this.socket).poll_write_vectored(cx, bufs);
+        ready!(this.poll_interim(cx))?;
+        let socket = Pin::new(&mut this.socket);
+        let length: usize = bufs.iter().map(|buf| buf.len()).sum();
+        let written = if length > SMALL {
+            socket.poll_write_vectored(cx, bufs)
+        } else {
+            SMALL_WRITE.with_borrow_mut(|joined| {
+                joined.clear();
+                bufs.iter().for_each(|buf| joined.extend_from_slice(buf));
+                socket.poll_write(cx, joined)
+            })
+        };
         this.timed(cx, written)
     }
 
@@ -343,8 +381,17 @@ impl AsyncWrite for Gate {
         true
     }
 
+    /// The engine asks for this where it has no more bytes to hand over: the place for interim responses,
+    /// since none of a final response has begun while its service is under way.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        loop {
+            ready!(this.poll_interim(cx))?;
+            match this.connection.interim(cx) {
+                Some(interim) => this.interim = interim,
+                None => break,
+            }
+        }
         ready!(Pin::new(&mut this.socket).poll_flush(cx))?;
         this.watch_idle(cx);
         Poll::Ready(Ok(()))

@@ -183,10 +183,8 @@ impl Worker {
         // It went away already.
         let Ok(local) = socket.local_addr() else { return };
         let connection = Connection::new(peer, local);
-        let (worker, settings, app) = (self.index, Arc::clone(&self.settings), app.clone());
-        tokio::spawn(async move {
-            connection::serve(socket, connection, worker, &settings, open, app).await;
-        });
+        let settings = Arc::clone(&self.settings);
+        tokio::spawn(connection::serve(socket, connection, self.index, settings, open, app.clone()));
     }
 }
 

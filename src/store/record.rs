@@ -41,7 +41,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128_with_seed};
 use self::field::{Reader, Writer};
 use super::{Record, StoreKey};
 use crate::caching::stamp::{PurgeId, Stamp};
-use crate::caching::stored::{Part, StoredHead, StoredResponse, Traits};
+use crate::caching::stored::{InStore, Part, StoredBody, StoredHead, StoredResponse, Traits};
 use crate::caching::vary::{MAX_NAMES, MAX_SETS, MAX_VARIANTS, Variant, VariantHash, VaryIndex};
 use crate::semantics::UnixMillis;
 
@@ -78,6 +78,9 @@ const SEALED_FROM: usize = 16;
 /// What names the chunks of one body.
 pub type ContentId = [u8; 16];
 
+/// Where in a record its seal stands, which is [`InStore::mark`] of a body it names: first and last offset.
+pub const MARK_AT: (usize, usize) = (8, 15);
+
 /// Which bodies are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compress {
@@ -93,7 +96,7 @@ pub enum Compress {
 pub struct Encoded {
     /// The record: with its body, or with what names its chunks.
     pub record: Bytes,
-    /// A body over [`CHUNK`]: its chunks are to be written before the record.
+    /// A body over [`CHUNK`] that is at hand: its chunks are to be written before the record.
     pub long_body: Option<LongBody>,
     /// Length of the body in the record.
     pub body_len: u64,
@@ -146,28 +149,6 @@ impl LongBody {
     }
 }
 
-/// A record that was read.
-#[derive(Clone, Debug)]
-pub enum Decoded {
-    /// The whole of it.
-    Record(Record),
-    /// A response whose body is in chunks.
-    Chunked(Box<Chunked>),
-}
-
-/// A response whose body is still to be read.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Chunked {
-    /// Head and numbers.
-    pub head: StoredHead,
-    /// How many chunks hold the body.
-    pub chunks: u32,
-    /// Length of the body.
-    pub body_len: u64,
-    /// What names the chunks.
-    pub content_id: ContentId,
-}
-
 /// Why bytes were not taken for the record asked for. Every one is a miss, counted by its label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rejected {
@@ -216,10 +197,14 @@ pub fn encode(key: &StoreKey, record: &Record, compress: Compress) -> Encoded {
     match record {
         Record::Response(stored) => {
             put_head(&mut meta, &stored.head);
-            if stored.body.len() > CHUNK {
-                encode_chunked(key, &meta.0, stored, compress)
-            } else {
-                encode_inline(&meta.0, stored, compress)
+            match &stored.body {
+                StoredBody::Here(body) if body.len() > CHUNK => {
+                    let body = long_body(key, body, wanted(&stored.head, body, compress));
+                    let chunked = InStore { length: body.body.len() as u64, id: body.content_id, mark: 0 };
+                    Encoded { long_body: Some(body), ..encode_chunked(&meta.0, chunked) }
+                }
+                StoredBody::Here(body) => encode_inline(&meta.0, body, wanted(&stored.head, body, compress)),
+                StoredBody::InStore(body) => encode_chunked(&meta.0, *body),
             }
         }
         Record::Index(index) => {
@@ -233,12 +218,12 @@ pub fn encode(key: &StoreKey, record: &Record, compress: Compress) -> Encoded {
     }
 }
 
-/// The record in `bytes`, which were found under `key`. One copy is made of what it keeps, in an
+/// The record in `bytes`, which were found under `key`; a body in chunks stays where it is. One copy is made of what it keeps, in an
 /// allocation of its own: `bytes` may be a small part of a large read buffer.
 ///
 /// # Errors
 /// [`Rejected`] for everything that [`encode`] does not make of this key.
-pub fn decode(key: &StoreKey, bytes: &[u8]) -> Result<Decoded, Rejected> {
+pub fn decode(key: &StoreKey, bytes: &[u8]) -> Result<Record, Rejected> {
     let (kind, flags) = preamble(bytes)?;
     let fixed = bytes.get(SEALED_FROM..FIXED).and_then(<[u8]>::first_chunk).ok_or(Rejected::Length)?;
     let fixed = Fixed::read(kind, flags, fixed);
@@ -266,14 +251,14 @@ pub fn decode(key: &StoreKey, bytes: &[u8]) -> Result<Decoded, Rejected> {
         return Err(Rejected::Key);
     }
     let body = if packed { unpacked(fixed.body_len, stored)? } else { kept };
-    fixed.decode(meta, body)
+    fixed.decode(meta, body, seal(bytes).unwrap_or_default())
 }
 
 /// One chunk of a body: its content, a slice of `bytes` unless it was compressed.
 ///
 /// # Errors
 /// [`Rejected`] for everything but this chunk, counted from 0.
-pub fn decode_chunk(of: &Chunked, number: u32, bytes: Bytes) -> Result<Bytes, Rejected> {
+pub fn decode_chunk(of: &InStore, number: u32, bytes: Bytes) -> Result<Bytes, Rejected> {
     let (kind, flags) = preamble(&bytes)?;
     if bytes.len() > CHUNK_FIXED + CHUNK {
         return Err(Rejected::Limit);
@@ -285,10 +270,10 @@ pub fn decode_chunk(of: &Chunked, number: u32, bytes: Bytes) -> Result<Bytes, Re
     let id = fixed.id().ok_or(Rejected::Length)?;
     let counted = fixed.u32().ok_or(Rejected::Length)?;
     let len = fixed.u32().ok_or(Rejected::Length)?;
-    if kind != BODY_CHUNK || id != of.content_id || counted != number {
+    if kind != BODY_CHUNK || id != of.id || counted != number {
         return Err(Rejected::Key);
     }
-    if Some(u64::from(len)) != of.chunk_len(number) {
+    if Some(u64::from(len)) != chunk_len(of.length, number) {
         return Err(Rejected::Malformed);
     }
     if flags & LZ4 != 0 {
@@ -297,54 +282,46 @@ pub fn decode_chunk(of: &Chunked, number: u32, bytes: Bytes) -> Result<Bytes, Re
     if fixed.0.len() as u64 == u64::from(len) { Ok(fixed.0) } else { Err(Rejected::Malformed) }
 }
 
-impl Chunked {
-    /// The length of a chunk; `None` when there is no such chunk.
-    #[must_use]
-    pub fn chunk_len(&self, number: u32) -> Option<u64> {
-        let before = u64::from(number).checked_mul(CHUNK as u64)?;
-        let left = self.body_len.checked_sub(before).filter(|left| *left > 0)?;
-        Some(left.min(CHUNK as u64))
-    }
+/// How many chunks hold a body of this length.
+#[must_use]
+pub fn chunks_of(body_len: u64) -> u32 {
+    u32::try_from(body_len.div_ceil(CHUNK as u64)).unwrap_or(u32::MAX)
+}
 
-    /// The response, of all its chunks' content in order.
-    ///
-    /// # Errors
-    /// [`Rejected::Length`] when that is not the whole body.
-    pub fn assemble(self, body: Bytes) -> Result<Record, Rejected> {
-        if body.len() as u64 != self.body_len {
-            return Err(Rejected::Length);
-        }
-        Ok(Record::Response(Arc::new(StoredResponse { head: self.head, body })))
-    }
+/// The length of a chunk; `None` when there is no such chunk.
+#[must_use]
+fn chunk_len(body_len: u64, number: u32) -> Option<u64> {
+    let before = u64::from(number).checked_mul(CHUNK as u64)?;
+    let left = body_len.checked_sub(before).filter(|left| *left > 0)?;
+    Some(left.min(CHUNK as u64))
 }
 
 // === encoding ===
 
-fn encode_inline(meta: &[u8], response: &StoredResponse, compress: Compress) -> Encoded {
-    let (stored, flags) = packed(&response.body, wanted(response, compress));
-    let body_len = response.body.len() as u64;
+fn encode_inline(meta: &[u8], body: &[u8], compress: bool) -> Encoded {
+    let (stored, flags) = packed(body, compress);
+    let body_len = body.len() as u64;
     assembled(Fixed { kind: RESPONSE, flags, body_len, ..Fixed::default() }, meta, &stored)
 }
 
-fn encode_chunked(key: &StoreKey, meta: &[u8], response: &StoredResponse, compress: Compress) -> Encoded {
-    let body = response.body.clone();
+fn long_body(key: &StoreKey, body: &Bytes, compress: bool) -> LongBody {
     let variant = key.variant.map_or(0, |variant| variant.0);
     let seed = key.primary as u64 ^ ((key.primary >> 64) as u64).rotate_left(32) ^ variant.rotate_left(16);
-    let content_id = xxh3_128_with_seed(&body, seed).to_le_bytes();
-    let long_body = LongBody { content_id, body, compress: wanted(response, compress) };
-    let body_len = response.body.len() as u64;
-    let fixed = Fixed { kind: CHUNKED, chunks: long_body.chunks(), body_len, content_id, ..Fixed::default() };
-    Encoded { long_body: Some(long_body), body_len: 0, ..assembled(fixed, meta, &[]) }
+    let content_id = xxh3_128_with_seed(body, seed).to_le_bytes();
+    LongBody { content_id, body: body.clone(), compress }
 }
 
-fn wanted(response: &StoredResponse, compress: Compress) -> bool {
+fn encode_chunked(meta: &[u8], body: InStore) -> Encoded {
+    let InStore { length: body_len, id: content_id, mark: _ } = body;
+    let fixed =
+        Fixed { kind: CHUNKED, chunks: chunks_of(body_len), body_len, content_id, ..Fixed::default() };
+    Encoded { body_len: 0, ..assembled(fixed, meta, &[]) }
+}
+
+fn wanted(head: &StoredHead, body: &[u8], compress: Compress) -> bool {
     match compress {
         Compress::Never => false,
-        Compress::Above(least) => {
-            !response.body.is_empty()
-                && response.body.len() as u64 >= least
-                && lz4::compressible(&response.head)
-        }
+        Compress::Above(least) => !body.is_empty() && body.len() as u64 >= least && lz4::compressible(head),
     }
 }
 
@@ -460,14 +437,14 @@ impl Fixed {
         Self { kind, flags, body_sum, meta_len, chunks, body_len, stored_len, content_id }
     }
 
-    fn decode(&self, mut meta: Reader, body: Bytes) -> Result<Decoded, Rejected> {
+    fn decode(&self, mut meta: Reader, body: Bytes, mark: u64) -> Result<Record, Rejected> {
         let decoded = match self.kind {
             RESPONSE => {
                 let head = take_head(&mut meta, self.body_len).ok_or(Rejected::Malformed)?;
                 if body.len() as u64 != self.body_len {
                     return Err(Rejected::Malformed);
                 }
-                Decoded::Record(Record::Response(Arc::new(StoredResponse { head, body })))
+                Record::Response(Arc::new(StoredResponse { head, body: StoredBody::Here(body) }))
             }
             CHUNKED => {
                 let head = take_head(&mut meta, self.body_len).ok_or(Rejected::Malformed)?;
@@ -475,15 +452,16 @@ impl Fixed {
                 if body_len <= CHUNK as u64 || body_len.div_ceil(CHUNK as u64) != u64::from(chunks) {
                     return Err(Rejected::Malformed);
                 }
-                Decoded::Chunked(Box::new(Chunked { head, chunks, body_len, content_id }))
+                let body = StoredBody::InStore(InStore { length: body_len, id: content_id, mark });
+                Record::Response(Arc::new(StoredResponse { head, body }))
             }
             INDEX => {
                 let index = take_index(&mut meta).ok_or(Rejected::Malformed)?;
-                Decoded::Record(Record::Index(Arc::new(index)))
+                Record::Index(Arc::new(index))
             }
             HIT_FOR_MISS => {
                 let until = UnixMillis(meta.u64().ok_or(Rejected::Malformed)?);
-                Decoded::Record(Record::HitForMiss { until })
+                Record::HitForMiss { until }
             }
             _ => return Err(Rejected::Malformed),
         };

@@ -141,7 +141,12 @@ impl AsyncWrite for Gate {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = ready!(Pin::new(&mut this.transport).poll_write_vectored(cx, bufs))?;
+        let transport = Pin::new(&mut this.transport);
+        // One piece goes the kernel's shorter way.
+        let written = ready!(match bufs {
+            [all] => transport.poll_write(cx, all),
+            pieces => transport.poll_write_vectored(cx, pieces),
+        })?;
         this.wrote();
         Poll::Ready(Ok(written))
     }

@@ -216,23 +216,39 @@ fn forward_addresses(fields: &mut HeaderMap, hop: &Hop<'_>) {
             fields.append(header::FORWARDED, element);
         }
     }
-    append_member(fields, &X_FORWARDED_FOR, &peer.to_string());
+    append_member(fields, &X_FORWARDED_FOR, peer);
     fields.entry(X_FORWARDED_PROTO).or_insert_with(|| HeaderValue::from_static(scheme));
     if let Some(host) = host {
         fields.entry(X_FORWARDED_HOST).or_insert(host);
     }
 }
 
-/// Adds a member to a list, on the one line that many origins read.
-fn append_member(fields: &mut HeaderMap, name: &HeaderName, member: &str) {
-    let mut joined: Vec<u8> = Vec::new();
+/// Adds an address to a list, on the one line that many origins read.
+fn append_member(fields: &mut HeaderMap, name: &HeaderName, member: IpAddr) {
+    let mut joined: Vec<u8> = Vec::with_capacity(64);
     for line in fields.get_all(name) {
         if !line.is_empty() {
             joined.extend_from_slice(line.as_bytes());
             joined.extend_from_slice(b", ");
         }
     }
-    joined.extend_from_slice(member.as_bytes());
+    match member {
+        // Each request has one: by hand, for a tenth of what the formatter takes.
+        IpAddr::V4(v4) => {
+            for (at, octet) in v4.octets().into_iter().enumerate() {
+                if at > 0 {
+                    joined.push(b'.');
+                }
+                let digits = [octet / 100, octet / 10 % 10, octet % 10].map(|digit| b'0' + digit);
+                joined.extend_from_slice(match octet {
+                    0..=9 => &digits[2..],
+                    10..=99 => &digits[1..],
+                    100..=255 => &digits,
+                });
+            }
+        }
+        IpAddr::V6(v6) => joined.extend_from_slice(v6.to_string().as_bytes()),
+    }
     if let Ok(value) = HeaderValue::try_from(joined) {
         fields.insert(name.clone(), value);
     }
@@ -241,6 +257,17 @@ fn append_member(fields: &mut HeaderMap, name: &HeaderName, member: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_octet_is_written_as_the_formatter_would() {
+        for octet in 0..=255 {
+            let address = IpAddr::from([octet, 0, 255, octet]);
+            let mut fields = HeaderMap::new();
+            append_member(&mut fields, &X_FORWARDED_FOR, address);
+            append_member(&mut fields, &X_FORWARDED_FOR, IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]));
+            assert_eq!(fields[&X_FORWARDED_FOR], format!("{address}, ::1"));
+        }
+    }
 
     fn map(lines: &[(&str, &str)]) -> HeaderMap {
         let mut fields = HeaderMap::new();

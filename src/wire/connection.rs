@@ -3,8 +3,12 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
 
 use super::Refusal;
+use super::interim::{Interim, Relay};
 
 const NONE: u64 = u64::MAX;
 /// Bytes of a refused request that are kept for logs.
@@ -34,6 +38,7 @@ struct State {
     read: OnceLock<Box<str>>,
     tunnel: AtomicBool,
     abort: AtomicBool,
+    relay: Relay,
 }
 
 impl Connection {
@@ -51,6 +56,7 @@ impl Connection {
             read: OnceLock::new(),
             tunnel: AtomicBool::new(false),
             abort: AtomicBool::new(false),
+            relay: Relay::default(),
         }))
     }
 
@@ -95,6 +101,28 @@ impl Connection {
     pub fn refusal(&self) -> Option<Refusal> {
         let is_current = self.0.broken.load(Relaxed).wrapping_add(1) == self.0.begun.load(Relaxed);
         if is_current { self.0.refusal.get().copied() } else { None }
+    }
+
+    /// The way for interim responses to the client of the request that is being answered, which is
+    /// to be one of HTTP/1.1: before that version there were none (RFC 9110 15.2).
+    #[must_use]
+    pub fn relay(&self) -> Interim {
+        Interim::new(self.clone(), self.0.begun.load(Relaxed))
+    }
+
+    /// The interim responses that are to be written now; where there are none, the task is woken when
+    /// one comes. To be asked only where no other message has begun.
+    pub(crate) fn interim(&self, cx: &Context<'_>) -> Option<Bytes> {
+        self.0.relay.take(cx)
+    }
+
+    /// Ready when the gate has taken every interim response; no more are taken in for this request.
+    pub(crate) fn poll_interim_ended(&self, cx: &Context<'_>) -> Poll<()> {
+        self.0.relay.poll_end(cx)
+    }
+
+    pub(super) fn relay_state(&self) -> &Relay {
+        &self.0.relay
     }
 
     /// The first line of the request that was refused, or what was read of it: a few hundred

@@ -19,11 +19,13 @@ mod chunked;
 mod connection;
 mod grammar;
 mod head;
+mod interim;
 mod request;
 mod response;
 
 pub use connection::Connection;
 pub use head::{MAX_FIELDS, MAX_METHOD, MAX_TARGET};
+pub use interim::Interim;
 pub use request::{Limits, RequestScanner, Scan};
 pub use response::{Awaited, MAX_INTERIM, Progress, ResponseFault, ResponseScanner};
 

@@ -82,7 +82,7 @@ fn every_kind_of_mistake_is_an_error_with_its_line_and_key() {
         (good() + "[reddis]\nurl = \"redis://127.0.0.1:6379\"\n", &["reddis", "redis"]),
         (good() + "[redis]\n", &["url"]),
         (good() + "[redis]\nurl = \"http://127.0.0.1:6379\"\n", &["url"]),
-        (good() + "[redis]\nurl = \"redis-cluster://a:1,b:2\"\n", &["url", "nothing yet"]),
+        (good() + "[redis]\nurl = \"redis+cluster://a:1,b:2\"\n", &["url", "redis-cluster://"]),
         (good() + "[redis]\nurl = \"${NOBODY_SET_THIS}\"\n", &["NOBODY_SET_THIS"]),
         ("[server\nlisten = 1".to_owned(), &["proxy.toml:1"]),
         (String::new(), &["route"]),

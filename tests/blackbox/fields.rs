@@ -143,8 +143,7 @@ fn trailers_pass_both_ways_and_frame_nothing() {
     );
     let answer = proxy.get_with("/p", "TE: trailers\r\n");
     assert_eq!((answer.text().as_str(), answer.is_complete()), ("abc", true));
-    let names: Vec<_> = answer.trailers.iter().map(|(name, _)| name.as_str()).collect();
-    assert!(!names.contains(&"content-length"), "{names:?}");
+    assert_eq!(answer.trailers, [("x-sum".to_owned(), "7".to_owned())]);
     let upload = "PUT /up HTTP/1.1\r\nHost: shop.example\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n\
                   3\r\nabc\r\n0\r\nX-Sum: 7\r\nHost: evil.example\r\nTransfer-Encoding: gzip\r\n\r\n";
     let answer = proxy.send(upload);

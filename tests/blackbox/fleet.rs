@@ -233,34 +233,3 @@ fn a_soft_purge_of_what_is_hot_makes_nobody_wait_and_spares_the_origin() {
     // Each of the two workers has connections of its own.
     assert!(most.load(SeqCst) <= 8, "{} at once", most.load(SeqCst));
 }
-
-#[test]
-fn the_rights_that_the_readme_names_are_enough() {
-    let (origin, redis) = (origin(), Redis::start());
-    origin.on("/long", |exchange| exchange.reply(&Reply::ok(noise(7, 600_000)).cache("max-age=600")));
-    let readme = include_str!("../../README.md");
-    let line = readme.split("ACL SETUSER").nth(1).and_then(|rest| rest.split("```").next()).expect("a line");
-    let words: Vec<&str> = ["ACL", "SETUSER"].into_iter().chain(line.split_whitespace()).collect();
-    assert_eq!(redis.command(&words), Value::Text("OK".to_owned()));
-    let text = |config: Config| config.text().replace("redis://", "redis://forebay:secret@");
-    let fleet = [0, 1].map(|_| Forebay::run(&text(Config::new(&origin).redis(&redis).without_memory())));
-    for proxy in &fleet {
-        until("it reads the journal", || in_sync(proxy));
-    }
-    for target in ["/p/1", "/long"] {
-        until("it comes from Redis", || {
-            fleet[0].get(target);
-            let answer = fleet[1].get(target);
-            answer.cache_status().contains("detail=redis")
-        });
-    }
-    assert_eq!(fleet[0].request("POST", "/p/1", "Content-Length: 0\r\n").status, 200);
-    let what = json!({ "prefixes": ["/p/"], "tags": ["t"], "mode": "hard" });
-    assert_eq!(fleet[0].purge(&what)["scope"], "fleet");
-    until("the other obeys", || fleet[1].get("/p/1").text() != "v1");
-    for proxy in &fleet {
-        assert_eq!(proxy.metric("forebay_redis_errors_total", &[("kind", "noperm")]), 0.0);
-    }
-    let denied = redis.command(&["ACL", "LOG"]);
-    assert!(matches!(&denied, Value::Array(log) if log.is_empty()), "{denied:?}");
-}

@@ -1,13 +1,14 @@
 //! `[server]`, `[admin]`, `[memory]` and `[redis]`: what a process is made of.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use toml::de::DeTable;
 
-use crate::config::endpoint;
 use crate::config::read::{At, Reading};
+use crate::config::redis_url::redis_url;
 use crate::config::schema;
 use crate::config::value::{boolean, duration, number, size, text_as};
 use crate::rules::settings::{AdminSettings, MemorySettings, RedisSettings, Secret, ServerSettings};
@@ -134,7 +135,8 @@ pub(super) fn redis(r: &mut Reading<'_>, root: &DeTable<'_>) -> Option<Option<Re
     if !root.contains_key("redis") {
         return Some(None);
     }
-    let url = r.get(&s, "url", text_as(endpoint::redis_url));
+    let url = r.get(&s, "url", text_as(redis_url));
+    let ca = r.optional(&s, "ca", text_as(absolute_path));
     let prefix = r.get(&s, "prefix", text_as(key_prefix));
     let second = Duration::from_secs(1);
     let read_timeout = r.get(&s, "read_timeout", duration(MILLISECOND..=second * 10));
@@ -148,9 +150,15 @@ pub(super) fn redis(r: &mut Reading<'_>, root: &DeTable<'_>) -> Option<Option<Re
         r.error(lock, "must be at least twice redis.write_timeout, or the lock runs out while it is renewed");
     }
     let purge_grace = r.get(&s, "purge_grace", duration(Duration::ZERO..=second * 3600));
-    let url = url?.value;
+    let (url, ca) = (url?.value, ca?);
+    if let Some(ca) = ca.as_ref().filter(|_| !url.server.tls()) {
+        // Whoever names an authority believes that TLS is spoken, passwords and all.
+        r.error(ca, "is for TLS, which redis.url does not speak: rediss://, rediss-cluster:// or rediss-sentinel:// do");
+        return None;
+    }
     Some(Some(RedisSettings {
         server: url.server,
+        ca: ca.map(|ca| ca.value),
         database: url.database,
         username: url.username,
         password: url.password,
@@ -220,6 +228,15 @@ fn bearer(text: &str) -> Result<String, String> {
         return Err("has a character that no Authorization field can carry: visible ASCII only".to_owned());
     }
     Ok(text.to_owned())
+}
+
+/// A file that is the same wherever the process was started.
+fn absolute_path(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() {
+        return Ok(path);
+    }
+    Err(format!("{text:?} is not an absolute path such as \"/etc/forebay/redis-ca.pem\""))
 }
 
 /// `{` and `}` are kept out because a Redis Cluster reads them.

@@ -297,7 +297,7 @@ fn ttl_by_status(r: &mut Reading<'_>, s: &Section<'_, '_>) -> Option<Vec<(u16, A
     for (code, value) in r.entries(s, "ttl_by_status")? {
         let status = status(&code.value).map_err(|message| r.error(&code, message)).ok();
         let place = At { value: (), span: code.span.clone(), key: code.key.clone(), given: true };
-        let ttl = r.value(place, "", value.get_ref(), duration(Duration::ZERO..=FOREVER));
+        let ttl = r.value(place, value.get_ref(), duration(Duration::ZERO..=FOREVER));
         list.push(status.zip(ttl));
     }
     let mut list: Vec<(u16, At<Duration>)> = list.into_iter().collect::<Option<_>>()?;

@@ -83,18 +83,20 @@ impl Templates {
         if let Some(template) = known.templates.get(&wanted) {
             return Found { template: Arc::clone(template), shared: true };
         }
-        let template = Arc::new(exact(&wanted));
-        let weight = template_weight(&template);
+        let template = exact(&wanted);
+        let prepared = Arc::new(template.clone().prepared());
+        let weight = template_weight(&prepared);
         if known.bytes + weight > self.room {
             known.templates.retain(|template| Arc::strong_count(template) > 1);
             known.bytes = known.templates.iter().map(|template| template_weight(template)).sum();
         }
         let shared = known.bytes + weight <= self.room;
-        if shared {
-            known.bytes += weight;
-            known.templates.insert(Arc::clone(&template));
+        if !shared {
+            return Found { template: Arc::new(template), shared };
         }
-        Found { template, shared }
+        known.bytes += weight;
+        known.templates.insert(Arc::clone(&prepared));
+        Found { template: prepared, shared }
     }
 
     /// Bytes that the templates remembered here take.
@@ -157,7 +159,7 @@ mod tests {
 
     #[test]
     fn templates_are_bounded() {
-        let weight = template_weight(&Templates::new(0).of(&fields("t/100", "")).template);
+        let weight = template_weight(&Templates::new(1 << 16).of(&fields("t/100", "")).template);
         let templates = Templates::new(weight * 10);
         let mut held = Vec::new();
         for n in 100..200 {

@@ -17,6 +17,8 @@ use crate::store::Record;
 const SHARED: usize = 32;
 /// The two counts of an `Arc`.
 const COUNTS: usize = 16;
+/// A line of a header map: hash, name, value, and its links to other lines of that name.
+const LINE: usize = 104;
 /// The cache's own: place, pointer, links, hash table slot, and what it remembers of entries that left,
 /// in tables that are on average three quarters full.
 const SLOT: usize = 80;
@@ -38,7 +40,12 @@ pub(super) fn template_weight(template: &Template) -> u64 {
     };
     let lines = template.lines();
     let texts: usize = lines.iter().map(text).sum();
-    (SLOT + allocated(size_of::<Template>() + COUNTS) + allocated(size_of_val(lines)) + texts) as u64
+    let head = match template.prepared_lines() {
+        0 => 0,
+        // A map's table has room for a third more lines than it has, in a power of two.
+        prepared => allocated(LINE * prepared) + allocated(4 * (prepared * 4 / 3 + 1).next_power_of_two()),
+    };
+    (SLOT + allocated(size_of::<Template>() + COUNTS) + allocated(size_of_val(lines)) + texts + head) as u64
 }
 
 fn response_weight(stored: &StoredResponse) -> usize {
@@ -46,7 +53,7 @@ fn response_weight(stored: &StoredResponse) -> usize {
     let (lines, values) = fields_weight(fields);
     let values: usize = values + trailers.iter().map(|(_, value)| value.len()).sum::<usize>();
     allocated(size_of::<StoredResponse>() + COUNTS)
-        + buffer(stored.body.len())
+        + stored.body.here().map_or(0, |body| buffer(body.len()))
         + lines
         + allocated(size_of::<(HeaderName, HeaderValue)>() * trailers.len())
         + trailers.iter().map(|(name, _)| name_weight(name)).sum::<usize>()

@@ -36,7 +36,7 @@ fn head() -> StoredHead {
 }
 
 fn response(body: impl Into<Bytes>) -> Record {
-    Record::Response(Arc::new(StoredResponse { head: head(), body: body.into() }))
+    Record::Response(Arc::new(StoredResponse { head: head(), body: StoredBody::Here(body.into()) }))
 }
 
 /// Bytes that no compressor shortens.
@@ -61,23 +61,45 @@ fn content_id(encoded: &Encoded) -> ContentId {
 
 /// Reads what was written, chunks and all.
 fn decoded(key: &StoreKey, encoded: &Encoded) -> Result<Record, Rejected> {
-    match decode(key, &encoded.record)? {
-        Decoded::Record(record) => Ok(record),
-        Decoded::Chunked(chunked) => {
-            let chunks = chunks(encoded);
-            assert_eq!(chunked.chunks as usize, chunks.len());
-            let content: Vec<Bytes> = (0_u32..)
-                .zip(chunks)
-                .map(|(number, chunk)| decode_chunk(&chunked, number, chunk))
-                .collect::<Result<_, _>>()?;
-            chunked.assemble(content.concat().into())
-        }
+    let record = decode(key, &encoded.record)?;
+    let (Record::Response(stored), Some(_)) = (&record, &encoded.long_body) else { return Ok(record) };
+    let body = in_store(&record);
+    let chunks = chunks(encoded);
+    assert_eq!(chunks_of(body.length) as usize, chunks.len());
+    let content: Vec<Bytes> = (0_u32..)
+        .zip(chunks)
+        .map(|(number, chunk)| decode_chunk(&body, number, chunk))
+        .collect::<Result<_, _>>()?;
+    let whole = content.concat();
+    assert_eq!(whole.len() as u64, body.length);
+    let body = StoredBody::Here(whole.into());
+    Ok(Record::Response(Arc::new(StoredResponse { head: stored.head.clone(), body })))
+}
+
+/// The content that a record names and does not hold.
+fn in_store(record: &Record) -> InStore {
+    match record {
+        Record::Response(stored) => match stored.body {
+            StoredBody::InStore(body) => return body,
+            StoredBody::Here(_) => {}
+        },
+        Record::Index(_) | Record::HitForMiss { .. } => {}
     }
+    panic!("not a long body: {record:?}")
 }
 
 fn assert_same(one: &Record, other: &Record) {
     match (one, other) {
-        (Record::Response(one), Record::Response(other)) => assert_eq!(one, other),
+        (Record::Response(one), Record::Response(other)) => {
+            assert_eq!(one.head, other.head);
+            match (&one.body, &other.body) {
+                // Written twice: with two marks.
+                (StoredBody::InStore(one), StoredBody::InStore(other)) => {
+                    assert_eq!((one.length, one.id), (other.length, other.id));
+                }
+                (one, other) => assert_eq!(one, other),
+            }
+        }
         (Record::Index(one), Record::Index(other)) => assert_eq!(one, other),
         (Record::HitForMiss { until: one }, Record::HitForMiss { until: other }) => assert_eq!(one, other),
         _ => panic!("{one:?} is not {other:?}"),
@@ -108,14 +130,15 @@ fn bodies_are_compressed_where_it_pays() {
     for (content_type, body, compress, smaller) in cases {
         let mut head = head();
         head.fields = vec![(CONTENT_TYPE, HeaderValue::from_static(content_type))].into();
-        let record = Record::Response(Arc::new(StoredResponse { head, body: body.into() }));
+        let record = Record::Response(Arc::new(StoredResponse { head, body: StoredBody::Here(body.into()) }));
         let encoded = encode(&key(), &record, compress);
         assert_eq!(encoded.stored_len < encoded.body_len, smaller, "{content_type} {compress:?}");
         assert_same(&decoded(&key(), &encoded).unwrap(), &record);
     }
     let mut coded = head();
     coded.fields.push(CONTENT_ENCODING, HeaderValue::from_static("br"));
-    let record = Record::Response(Arc::new(StoredResponse { head: coded, body: page.into() }));
+    let record =
+        Record::Response(Arc::new(StoredResponse { head: coded, body: StoredBody::Here(page.into()) }));
     let encoded = encode(&key(), &record, Compress::Above(0));
     assert_eq!(encoded.stored_len, encoded.body_len, "a content coding of its own");
 }
@@ -135,26 +158,38 @@ fn large_bodies_are_chunks() {
 #[test]
 fn a_chunk_stands_in_one_place_only() {
     let encoded = encode(&key(), &response(noise(2 * CHUNK + 9)), Compress::Never);
-    let Ok(Decoded::Chunked(chunked)) = decode(&key(), &encoded.record) else { panic!("chunked") };
+    let chunked = in_store(&decode(&key(), &encoded.record).expect("a record"));
     let chunks = chunks(&encoded);
     let chunk = |n: usize| chunks[n].clone();
     assert_eq!(decode_chunk(&chunked, 1, chunk(0)), Err(Rejected::Key), "another's place");
     assert_eq!(decode_chunk(&chunked, 0, encoded.record), Err(Rejected::Key));
-    let other = Chunked { content_id: [1; 16], ..(*chunked).clone() };
+    let other = InStore { id: [1; 16], ..chunked };
     assert_eq!(decode_chunk(&other, 0, chunk(0)), Err(Rejected::Key), "another body");
     assert_eq!(decode_chunk(&chunked, 0, chunk(0).slice(..100)), Err(Rejected::Checksum));
     assert_eq!(decode_chunk(&chunked, 0, Bytes::new()), Err(Rejected::Magic));
     assert_eq!(decode(&key(), &chunk(0)).unwrap_err(), Rejected::Limit, "a chunk is not a record");
+    let longer = InStore { length: chunked.length + 1, ..chunked };
+    assert_eq!(decode_chunk(&longer, 2, chunk(2)), Err(Rejected::Malformed), "of another length");
     let content: Vec<Bytes> = (0..3).map(|n| decode_chunk(&chunked, n, chunk(n as usize)).unwrap()).collect();
-    assert_eq!(chunked.clone().assemble(content[..2].concat().into()).unwrap_err(), Rejected::Length);
-    assert!(chunked.assemble(content.concat().into()).is_ok());
+    assert_eq!(content.concat(), noise(2 * CHUNK + 9));
+}
+
+#[test]
+fn a_record_is_written_anew_without_its_long_body() {
+    let whole = response(noise(2 * CHUNK + 9));
+    let encoded = encode(&key(), &whole, Compress::Never);
+    let read = decode(&key(), &encoded.record).expect("a record");
+    let again = encode(&key(), &read, Compress::Above(0));
+    assert_eq!((&again.record, &again.long_body), (&encoded.record, &None), "the same, of its head alone");
+    let (first, last) = MARK_AT;
+    assert_eq!(encoded.record[first..=last], in_store(&read).mark.to_le_bytes(), "where it is looked for");
 }
 
 #[test]
 fn chunks_are_named_by_key_and_content() {
     let body = noise(2 * CHUNK + 9);
     let response_of = |head: StoredHead, body: &[u8]| {
-        Record::Response(Arc::new(StoredResponse { head, body: Bytes::copy_from_slice(body) }))
+        Record::Response(Arc::new(StoredResponse { head, body: Bytes::copy_from_slice(body).into() }))
     };
     let id = |key: &StoreKey, record: &Record| content_id(&encode(key, record, Compress::Never));
     let first = id(&key(), &response_of(head(), &body));
@@ -186,7 +221,7 @@ fn bytes_of_another_key_are_not_a_record() {
 fn every_changed_byte_and_every_cut_is_rejected() {
     let mut head = head();
     head.trailers = vec![(ETAG, HeaderValue::from_static("\"t\""))];
-    let body = Bytes::from("abc ".repeat(20));
+    let body = Bytes::from("abc ".repeat(20)).into();
     let record = Record::Response(Arc::new(StoredResponse { head, body }));
     for compress in [Compress::Never, Compress::Above(0)] {
         let bytes = encode(&key(), &record, compress).record;
@@ -247,7 +282,7 @@ fn a_part_is_as_long_as_it_says() {
         (Part { first: 0, last: u64::MAX, complete: u64::MAX }, "abc", false),
     ] {
         let head = StoredHead { part: Some(part), status: StatusCode::PARTIAL_CONTENT, ..head() };
-        let record = Record::Response(Arc::new(StoredResponse { head, body: body.into() }));
+        let record = Record::Response(Arc::new(StoredResponse { head, body: StoredBody::Here(body.into()) }));
         let encoded = encode(&key(), &record, Compress::Never);
         assert_eq!(decode(&key(), &encoded.record).is_ok(), sound, "{part:?} {body}");
     }
@@ -314,7 +349,7 @@ fn any_index() -> impl Strategy<Value = VaryIndex> {
 fn any_record() -> impl Strategy<Value = Record> {
     prop_oneof![
         4 => (any_head(), vec(any::<u8>(), 0..300), 1_usize..40).prop_map(|(head, body, times)| {
-            let body = body.repeat(times).into();
+            let body = StoredBody::Here(body.repeat(times).into());
             Record::Response(Arc::new(StoredResponse { head, body }))
         }),
         1 => any_index().prop_map(|index| Record::Index(Arc::new(index))),
@@ -350,7 +385,7 @@ proptest! {
             let at = at.index(bytes.len());
             bytes[at] = byte;
         }
-        if let Ok(Decoded::Record(read)) = decode(&key(), &resealed(bytes)) {
+        if let Ok(read) = decode(&key(), &resealed(bytes)) {
             let again = encode(&key(), &read, Compress::Never);
             assert_same(&decoded(&key(), &again).unwrap(), &read);
         }
@@ -361,7 +396,7 @@ proptest! {
         if ours && bytes.len() >= 8 {
             bytes[..8].copy_from_slice(&[0xFB, 0x46, 0x42, VERSION, RESPONSE, 0, 0, 0]);
         }
-        let of = Chunked { head: head(), chunks: 2, body_len: CHUNK as u64 + 1, content_id: [0; 16] };
+        let of = InStore { length: CHUNK as u64 + 1, id: [0; 16], mark: 0 };
         prop_assert!(decode(&key(), &bytes).is_err());
         prop_assert!(decode_chunk(&of, 0, bytes.into()).is_err());
     }

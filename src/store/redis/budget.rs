@@ -1,10 +1,12 @@
-//! How much memory calls under way may hold.
+//! How much memory calls under way, and what is read ahead, may hold.
 //!
 //! Decides whether a call goes ahead, by bytes: a number of calls bounds nothing when one may hold a
 //! thousand times what another does. Never touches: the memory itself. Nothing waits here; a call that
 //! does not fit is not made.
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 /// Bytes that all workers of a process may hold together.
 const TOTAL: u32 = 64 << 20;
@@ -13,11 +15,11 @@ const UNIT: u32 = 1 << 10;
 
 /// Bytes that may be held, handed out in parts.
 #[derive(Debug)]
-pub(super) struct Budget(Semaphore);
+pub(super) struct Budget(Arc<Semaphore>);
 
 impl Default for Budget {
     fn default() -> Self {
-        Self(Semaphore::new((TOTAL / UNIT) as usize))
+        Self(Arc::new(Semaphore::new((TOTAL / UNIT) as usize)))
     }
 }
 
@@ -25,9 +27,18 @@ impl Budget {
     /// A part that is given back when it is dropped; `None` when so much is not left. What is larger
     /// than the whole budget, because configuration asks for it, goes ahead alone.
     pub(super) fn take(&self, bytes: u64) -> Option<SemaphorePermit<'_>> {
-        let units = bytes.div_ceil(u64::from(UNIT)).clamp(1, u64::from(TOTAL / UNIT));
-        self.0.try_acquire_many(u32::try_from(units).ok()?).ok()
+        self.0.try_acquire_many(units(bytes)).ok()
     }
+
+    /// The same, for what outlives a call.
+    pub(super) fn take_owned(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0).try_acquire_many_owned(units(bytes)).ok()
+    }
+}
+
+fn units(bytes: u64) -> u32 {
+    let all = TOTAL / UNIT;
+    u32::try_from(bytes.div_ceil(u64::from(UNIT))).unwrap_or(all).clamp(1, all)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! One supervised connection to Redis: the only file that configures the client library.
+//! One supervised connection to Redis.
 //!
-//! Decides: how commands are bounded in time and number, when the connection is probed, when its
-//! client is thrown away for a new one. Never touches: what commands mean.
+//! Decides: how commands are bounded in number, when the connection is probed, when its client is thrown
+//! away for a new one. Never touches: what commands mean, or the settings of the client library.
 //!
 //! Requests never wait for recovery: while the breaker is open they are turned away by one atomic
 //! load, and the supervisor alone probes. The library's own task may end for good, or hang in a
@@ -15,23 +15,21 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use fred::clients::{Client, WithOptions};
-use fred::error::{Error, ErrorKind};
-use fred::interfaces::{ClientLike, EventInterface, FredResult, KeysInterface};
-use fred::types::config::{
-    Config, Options, ReconnectPolicy, Server as FredServer, ServerConfig, TcpConfig, TlsConfig, TlsConnector,
-    UnresponsiveConfig,
-};
-use fred::types::{Builder, ConnectHandle, Expiration, Key, RespVersion, Value};
+use fred::error::Error;
+use fred::interfaces::{ClientLike, ClusterInterface, EventInterface, FredResult, KeysInterface};
+use fred::types::{ConnectHandle, Expiration, Key, Value};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::sleep;
 
 use super::breaker::{Breaker, Ended};
+use super::chunks::all;
 use super::counters::{CommandObserver, Counters, Failure};
+use super::dial::{Class, build, within};
 use super::keys::Names;
 use super::lock::MAGIC;
 use super::script::ECHO;
-use super::settings::{Server, Settings};
+use super::settings::Settings;
 use crate::clock;
 use crate::store::lock;
 
@@ -41,12 +39,16 @@ const IN_FLIGHT: usize = 1024;
 const DOWN_TICK: Duration = Duration::from_millis(50);
 /// How often one that works is looked at, beside the events it sends.
 const UP_TICK: Duration = Duration::from_secs(1);
-/// Between throwing a client away and making a new one.
+/// Between throwing a client away and making a new one; twice that after each that never worked.
 const REBUILD_DELAY: Duration = Duration::from_millis(500);
+/// Doublings of that, at most.
+const REBUILD_DOUBLINGS: u32 = 4;
 /// A client that says it is connected and answers no probe for this long is thrown away.
 const WEDGED: Duration = Duration::from_secs(3);
 /// Between checks of a connection whose answers are in doubt.
 const CHECK_EVERY: Duration = Duration::from_millis(250);
+/// Rounds in a row in which some master of a cluster does not answer until Redis is left alone.
+const BAD_ROUNDS: u8 = 2;
 /// How long the key that probes write lives, in milliseconds.
 const PROBE_TTL: i64 = 60_000;
 
@@ -179,7 +181,8 @@ impl Line {
         let Some(link) = shared.link.load_full() else { return Err(Failure::NotAsked) };
         counters.sent();
         let begun = clock::monotonic();
-        let result = call(link).await;
+        // The library's futures are of many kilobytes, which whatever waits for them would carry and copy.
+        let result = Box::pin(call(link)).await;
         let now = clock::monotonic();
         let took = now.saturating_duration_since(begun);
         shared.context.observer.observe(command, took);
@@ -192,6 +195,9 @@ impl Line {
             Err(error) => {
                 let failure = Failure::of(&error);
                 counters.failed(failure);
+                if failure == Failure::NotPermitted {
+                    counters.trouble.tell(&shared.context.settings, &error);
+                }
                 shared.learn(failure, now);
                 Err(failure)
             }
@@ -256,42 +262,58 @@ impl Shared {
     }
 
     async fn supervise(self: Arc<Self>) {
+        let mut in_vain: u32 = 0;
         loop {
             match self.dial() {
                 Ok(mut running) => {
                     self.link.store(Some(Arc::clone(&running.link)));
-                    let lost = self.watch(&mut running).await;
-                    tracing::warn!(server = %self.context.settings.server, role = ?self.role, ?lost,
-                        "the Redis client is replaced");
+                    let (lost, has_worked) = self.watch(&mut running).await;
+                    // One that ended at once is refused by the library, whose reason is in the log.
+                    let refused = lost == Lost::Ended && !has_worked;
+                    in_vain = if refused { in_vain.saturating_add(1) } else { 0 };
+                    if !refused {
+                        tracing::warn!(server = %self.context.settings.server, role = ?self.role, ?lost,
+                            "the Redis client is replaced");
+                    }
                 }
                 Err(error) => {
+                    in_vain = in_vain.saturating_add(1);
                     self.context.counters.failed(Failure::of(&error));
-                    tracing::warn!(server = %self.context.settings.server, role = ?self.role,
-                        error = error.details(), "no Redis client could be made");
+                    self.tell(&error);
                 }
             }
             self.link.store(None);
             self.breaker.trip(clock::monotonic());
-            sleep(REBUILD_DELAY).await;
+            sleep(REBUILD_DELAY * 2_u32.pow(in_vain.saturating_sub(1).min(REBUILD_DOUBLINGS))).await;
         }
     }
 
-    /// Watches one client until it is lost.
-    async fn watch(&self, running: &mut Running) -> Lost {
+    /// Watches one client until it is lost. Returns how it was, and whether it ever worked.
+    async fn watch(&self, running: &mut Running) -> (Lost, bool) {
         let link = Arc::clone(&running.link);
         let mut errors = link.client.error_rx();
         let mut reconnects = link.client.reconnect_rx();
         let mut was_connected = false;
         let mut silent_since: Option<Instant> = None;
         let mut checked: Option<Instant> = None;
+        let (mut has_worked, mut worked_before) = (false, false);
+        let (mut round_at, mut bad_rounds) = (clock::monotonic(), 0);
         loop {
             let pause = if was_connected { self.next_probe() } else { DOWN_TICK };
             tokio::select! {
                 biased;
-                _ = &mut running.task => return Lost::Ended,
+                ended = &mut running.task => {
+                    if let Ok(Err(error)) = ended {
+                        self.tell(&error);
+                    }
+                    return (Lost::Ended, has_worked);
+                }
                 // A lagging receiver has missed errors, which is an error.
-                _ = errors.recv() => {
+                error = errors.recv() => {
                     self.breaker.trip(clock::monotonic());
+                    if let Ok((error, _)) = error {
+                        self.tell(&error);
+                    }
                 }
                 _ = reconnects.recv() => self.breaker.hasten(clock::monotonic()),
                 () = self.doubt.notified() => {
@@ -301,7 +323,7 @@ impl Shared {
                     if let Some(name) = doubted {
                         checked = Some(now);
                         if self.is_out_of_step(&link, name).await {
-                            return Lost::OutOfStep;
+                            return (Lost::OutOfStep, has_worked);
                         }
                     }
                 }
@@ -324,10 +346,24 @@ impl Shared {
                     Some(Failure::Timeout) => {
                         let since = *silent_since.get_or_insert(now);
                         if clock::monotonic().saturating_duration_since(since) >= WEDGED {
-                            return Lost::Wedged;
+                            return (Lost::Wedged, has_worked);
                         }
                     }
                     _ => silent_since = None,
+                }
+            }
+            let works = self.usable();
+            if works && !worked_before {
+                has_worked = true;
+                self.context.counters.trouble.over();
+            }
+            worked_before = works;
+            if self.usable() && now.saturating_duration_since(round_at) >= UP_TICK {
+                round_at = now;
+                bad_rounds = if self.cluster_answers(&link).await { 0 } else { bad_rounds + 1 };
+                if bad_rounds >= BAD_ROUNDS {
+                    self.breaker.trip(clock::monotonic());
+                    bad_rounds = 0;
                 }
             }
             if self.role == Role::Hot && self.usable() && self.context.writes.begin_probe(now) {
@@ -350,12 +386,49 @@ impl Shared {
         own.into_iter().chain(writes).min().unwrap_or(UP_TICK).min(UP_TICK)
     }
 
+    /// Says why there is no connection.
+    fn tell(&self, error: &Error) {
+        self.context.counters.trouble.tell(&self.context.settings, error);
+    }
+
+    /// What probes read and write: one key, or one with each master of a cluster.
+    ///
+    /// One master that hangs is one share of all requests that wait for nothing, while the answers of the
+    /// others keep the breaker from seeing time-outs in a row; and the library leaves a master that others
+    /// replaced only when nothing is sent to it any more. So a cluster works while all of it does.
+    fn probe_keys(&self, link: &Link) -> Vec<Key> {
+        let names = &self.context.names;
+        let Some(routing) = link.client.cached_cluster_state() else { return vec![names.probe()] };
+        let keys = names.probes(&routing.unique_primary_nodes(), |slot| routing.get_server(slot));
+        if keys.is_empty() { vec![names.probe()] } else { keys }
+    }
+
+    /// Reads from wherever requests read. Returns what went wrong, time-outs first.
+    async fn read_probes(&self, link: &Link) -> Option<Failure> {
+        let reads = self.probe_keys(link).into_iter().map(|key| link.read.get::<Option<Bytes>, _>(key));
+        let failures = all(reads).await.into_iter().filter_map(|read| Some(Failure::of(&read.err()?)));
+        // Whoever says that a slot is elsewhere is there.
+        let failures = failures.filter(|failure| *failure != Failure::Redirected);
+        failures.reduce(|one, other| if one == Failure::Timeout { one } else { other })
+    }
+
+    /// Whether every master of a cluster answers; what is no cluster is seen by its requests.
+    async fn cluster_answers(&self, link: &Link) -> bool {
+        if link.client.cached_cluster_state().is_none() {
+            return true;
+        }
+        let failure = self.read_probes(link).await;
+        if let Some(failure) = failure {
+            self.context.counters.failed(failure);
+        }
+        failure.is_none()
+    }
+
     /// Reads as requests read. Returns what went wrong.
     async fn probe(&self, link: &Link) -> Option<Failure> {
         let begun = clock::monotonic();
-        let result: FredResult<Option<Bytes>> = link.read.get(self.context.names.probe()).await;
+        let failure = self.read_probes(link).await;
         let now = clock::monotonic();
-        let failure = result.err().map(|error| Failure::of(&error));
         match failure {
             None => self.answered_in(now.saturating_duration_since(begun)),
             Some(failure) => self.context.counters.failed(failure),
@@ -369,17 +442,19 @@ impl Shared {
 
     /// Writes as requests write. Any failure leaves writes off.
     async fn probe_writes(&self, link: &Link) {
-        let value = Bytes::from_static(&[MAGIC]);
-        let expiry = Some(Expiration::PX(PROBE_TTL));
-        let result: FredResult<()> =
-            link.write.set(self.context.names.probe(), value, expiry, None, false).await;
+        let writes = self.probe_keys(link).into_iter().map(|key| {
+            let expiry = Some(Expiration::PX(PROBE_TTL));
+            link.write.set::<(), _, _>(key, Bytes::from_static(&[MAGIC]), expiry, None, false)
+        });
+        let results = all(writes).await;
         let now = clock::monotonic();
-        if let Err(error) = &result {
-            let failure = Failure::of(error);
-            self.context.counters.failed(failure);
-            self.learn(failure, now);
+        let failures: Vec<_> =
+            results.iter().filter_map(|result| result.as_ref().err()).map(Failure::of).collect();
+        for failure in &failures {
+            self.context.counters.failed(*failure);
+            self.learn(*failure, now);
         }
-        self.context.writes.probed(result.is_ok(), now);
+        self.context.writes.probed(failures.is_empty(), now);
     }
 
     /// Asks what has only one right answer, of the server that this key is on. One that does not come says
@@ -400,105 +475,14 @@ impl Shared {
     /// Makes a client and begins to connect it.
     fn dial(&self) -> Result<Running, Error> {
         let settings = &self.context.settings;
-        let client = configure(settings)?.build()?;
-        let options = |timeout| Options {
-            timeout: Some(timeout),
-            max_attempts: Some(1),
-            fail_fast: true,
-            ..Options::default()
-        };
+        let client = build(settings, &Class::requests(settings))?;
         let link = Arc::new(Link {
-            read: client.with_options(&options(settings.read_timeout)),
-            write: client.with_options(&options(settings.write_timeout)),
+            read: client.with_options(&within(settings.read_timeout)),
+            write: client.with_options(&within(settings.write_timeout)),
             client,
         });
         // `connect`, not `init`: it goes on trying when Redis is down at the start.
         let task = link.client.connect();
         Ok(Running { link, task })
     }
-}
-
-/// A client of the purge journal's own: nothing of it is ever tried again, since whoever uses it makes a
-/// new one. Answers may take as long as `answers`.
-pub(super) fn dial_for_journal(
-    settings: &Settings,
-    answers: Duration,
-) -> Result<(Client, ConnectHandle), Error> {
-    let mut builder = configure(settings)?;
-    builder.with_connection_config(|connection| {
-        // A reading that waits is silent for as long as it waits.
-        connection.unresponsive.max_timeout = Some(answers.max(Duration::from_secs(1)) * 2);
-    });
-    builder.with_performance_config(|performance| performance.default_command_timeout = answers);
-    let client = builder.build()?;
-    let task = client.connect();
-    Ok((client, task))
-}
-
-// === Configuration of the library ===
-
-fn configure(settings: &Settings) -> Result<Builder, Error> {
-    let (server, tls) = match &settings.server {
-        Server::Tcp { host, port, tls } => {
-            let server = ServerConfig::Centralized { server: FredServer::new(host.clone(), *port) };
-            (server, if *tls { Some(trusting_the_system()?) } else { None })
-        }
-        Server::Unix { path } => (ServerConfig::new_unix_socket(path.clone()), None),
-    };
-    let config = Config {
-        version: RespVersion::RESP3,
-        fail_fast: false,
-        server,
-        tls,
-        database: (settings.database != 0).then_some(settings.database),
-        username: settings.username.clone(),
-        password: settings.password.clone(),
-        ..Config::default()
-    };
-    let mut builder = Builder::from_config(config);
-    // The first delay must not be zero: every other is a multiple of it.
-    let mut policy = ReconnectPolicy::new_exponential(0, 50, 2_000, 2);
-    policy.set_jitter(25);
-    builder.set_policy(policy);
-    builder.with_connection_config(|connection| {
-        connection.connection_timeout = Duration::from_millis(500);
-        connection.internal_command_timeout = Duration::from_secs(1);
-        connection.max_command_attempts = 1;
-        connection.max_redirections = 2;
-        // Must stay 0: above it, one full queue stops the client for good.
-        connection.max_command_buffer_len = 0;
-        connection.unresponsive = UnresponsiveConfig {
-            max_timeout: Some(Duration::from_secs(1)),
-            interval: Duration::from_millis(250),
-        };
-        connection.tcp = TcpConfig {
-            nodelay: Some(true),
-            user_timeout: Some(Duration::from_millis(1_500)),
-            ..TcpConfig::default()
-        };
-        // One reply that says READONLY or LOADING is no reason to drop everything under way.
-        connection.reconnect_errors = Vec::new();
-    });
-    builder.with_performance_config(|performance| {
-        // A net under the budgets of `Link`: the library drops those of whole families of commands
-        // without a word, and a command without any may never end.
-        performance.default_command_timeout = settings.write_timeout;
-        performance.broadcast_channel_capacity = 4_096;
-        performance.max_feed_count = 200;
-    });
-    Ok(builder)
-}
-
-/// TLS that trusts the system's certificates and no others.
-fn trusting_the_system() -> Result<TlsConfig, Error> {
-    let failed = |error: rustls::Error| Error::new(ErrorKind::Tls, error.to_string());
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(failed)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConfig::from(TlsConnector::from(config)))
 }

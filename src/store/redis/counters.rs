@@ -11,11 +11,12 @@ use fred::error::{Error, ErrorKind};
 
 use super::breaker::Ended;
 use super::budget::Budget;
+use super::trouble::Trouble;
 
 /// Told of every command that was sent, however it ended. Called on the event loop: it must not block.
 pub trait CommandObserver: Send + Sync {
     /// `command` is one of a closed list (`get`, `set`, `unlink`, `lock`, `renew`, `unlock`,
-    /// `get_chunk`, `set_chunk`, `extend_chunk`, `forget`, `journal_look`, `journal_page`, `journal_read`,
+    /// `get_chunk`, `set_chunk`, `extend_chunk`, `forget`, `discard`, `journal_look`, `journal_page`, `journal_read`,
     /// which waits, and `journal_tell`).
     fn observe(&self, command: &'static str, took: Duration);
 }
@@ -43,6 +44,8 @@ pub(super) enum Failure {
     NotAsked,
     /// Redis does not know the script. Part of how scripts are called: never counted.
     NoScript,
+    /// Another server of the cluster is to be asked.
+    Redirected,
     /// Our user may not send this command, or touch this key: others may well be answered.
     NotPermitted,
     /// Anything else that Redis refuses (authentication, a setting of ours).
@@ -51,7 +54,7 @@ pub(super) enum Failure {
 
 impl Failure {
     /// The counted kinds; [`Self::slot`] of each is its place here.
-    const LABELS: [&'static str; 10] = [
+    const LABELS: [&'static str; 11] = [
         "timeout",
         "io",
         "protocol",
@@ -61,6 +64,7 @@ impl Failure {
         "wrong_type",
         "saturated",
         "noperm",
+        "redirected",
         "other",
     ];
 
@@ -69,6 +73,10 @@ impl Failure {
             ErrorKind::Timeout => return Self::Timeout,
             ErrorKind::IO | ErrorKind::Canceled | ErrorKind::Tls => return Self::Io,
             ErrorKind::Protocol | ErrorKind::Parse => return Self::Protocol,
+            // In the library's words: a redirection that it was told not to follow.
+            ErrorKind::Routing if error.details().starts_with("Too many redirections") => {
+                return Self::Redirected;
+            }
             _ => {}
         }
         match error.details().split(' ').next() {
@@ -94,6 +102,7 @@ impl Failure {
             | Self::Saturated
             | Self::NotAsked
             | Self::NoScript
+            | Self::Redirected
             | Self::NotPermitted => Some(Ended::Answered),
         }
     }
@@ -114,13 +123,15 @@ impl Failure {
             Self::WrongType => 6,
             Self::Saturated => 7,
             Self::NotPermitted => 8,
-            Self::Other => 9,
+            Self::Redirected => 9,
+            Self::Other => 10,
             Self::NotAsked | Self::NoScript => return None,
         })
     }
 }
 
-/// What the workers' stores of one process share: counts, and the memory that their calls may hold.
+/// What the workers' stores of one process share: counts, the memory that their calls may hold, and what
+/// is wrong.
 #[derive(Debug, Default)]
 pub struct Counters {
     commands: AtomicU64,
@@ -131,8 +142,12 @@ pub struct Counters {
     compressed_after: AtomicU64,
     /// For records on their way to Redis.
     pub(super) writing: Budget,
-    /// For long bodies on their way from it.
+    /// For long bodies that are put together.
     pub(super) reading: Budget,
+    /// For those that are read ahead of their clients: a slow one keeps its part for long.
+    pub(super) streaming: Budget,
+    /// What is wrong, if anything.
+    pub(super) trouble: Trouble,
 }
 
 impl Counters {
@@ -149,6 +164,13 @@ impl Counters {
         let mut errors: Vec<_> = Failure::LABELS.into_iter().zip(failures).collect();
         errors.extend_from_slice(&self.rejected.lock().unwrap_or_else(PoisonError::into_inner));
         errors
+    }
+
+    /// Why Redis cannot be used as it should be, in words without credentials; `None`: nothing was wrong in
+    /// the last minute.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.now()
     }
 
     /// Bytes of bodies that were compressed, before and after.
@@ -208,6 +230,8 @@ mod tests {
             (ErrorKind::InvalidArgument, "WRONGTYPE Operation against a key", Failure::WrongType),
             (ErrorKind::Unknown, "NOSCRIPT No matching script.", Failure::NoScript),
             (ErrorKind::Unknown, "NOPERM User a has no permissions to run", Failure::NotPermitted),
+            (ErrorKind::Routing, "Too many redirections.", Failure::Redirected),
+            (ErrorKind::Routing, "Failed to find server.", Failure::Other),
             (ErrorKind::Auth, "NOAUTH Authentication required.", Failure::Other),
             (ErrorKind::Unknown, "", Failure::Other),
             (ErrorKind::Unknown, "OOMPH", Failure::Other),

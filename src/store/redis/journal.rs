@@ -13,22 +13,24 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use fred::clients::Client;
+use fred::error::Error;
 use fred::interfaces::{ClientLike, FredResult};
-use fred::types::{ClusterHash, ConnectHandle, CustomCommand, Key, Value};
+use fred::types::{ConnectHandle, CustomCommand, Key, Value};
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
-use super::client::dial_for_journal;
 use super::counters::{CommandObserver, Counters, Failure};
+use super::dial::{Class, build};
 use super::keys::Names;
-use super::script::{LOOK, PAGE, Script, TELL};
+use super::script::{LOOK, PAGE, Script, TELL, slot_of};
 use super::settings::Settings;
 use crate::caching::stamp::{Mode, Purge, PurgeId, Sequence, Stamp};
 use crate::clock;
@@ -43,6 +45,8 @@ use crate::store::purges::{HEARING, MAX_PREFIXES, PurgeTable, RETENTION};
 const WAIT: Duration = Duration::from_millis(500);
 /// How long any answer of the journal may take, beside the waiting that was asked for.
 const ANSWER: Duration = Duration::from_secs(1);
+/// How long connecting may take for each node that may have to be tried.
+const CONNECT: Duration = Duration::from_secs(2);
 /// Between a reader's connection that failed and the next, at first; four times that at most.
 const RETRY: Duration = Duration::from_millis(100);
 /// How often a purge is told before it is kept for later.
@@ -248,7 +252,17 @@ impl Journal {
         let mut failures: u32 = 0;
         let mut heard = clock::monotonic();
         loop {
-            let ended = match self.connect(WAIT + ANSWER).await {
+            let connected = {
+                // Where one node of many hangs, this takes its time; that nothing is heard shows meanwhile.
+                let mut connecting = pin!(self.connect(WAIT + ANSWER));
+                loop {
+                    match timeout(ANSWER, connecting.as_mut()).await {
+                        Ok(connected) => break connected,
+                        Err(_) => self.note_silence(heard),
+                    }
+                }
+            };
+            let ended = match connected {
                 Ok(line) => {
                     let ended = self.follow(&line, &mut heard).await;
                     lock(&self.follower).lost();
@@ -262,10 +276,14 @@ impl Journal {
                 tracing::warn!(server = %self.settings.server, why = ?ended,
                     "the purge journal cannot be read");
             }
-            if clock::monotonic().saturating_duration_since(heard) >= Duration::from_millis(HEARING) {
-                self.table.hears_nothing();
-            }
+            self.note_silence(heard);
             sleep(RETRY * failures.clamp(1, 4)).await;
+        }
+    }
+
+    fn note_silence(&self, heard: std::time::Instant) {
+        if clock::monotonic().saturating_duration_since(heard) >= Duration::from_millis(HEARING) {
+            self.table.hears_nothing();
         }
     }
 
@@ -289,6 +307,7 @@ impl Journal {
             if self.table.in_sync(clock::wall()) {
                 *heard = begun;
                 if std::mem::take(&mut silent) {
+                    self.counters.trouble.over();
                     tracing::info!(ids = self.table.ids(), "the purge journal is read");
                     self.wake.notify_one();
                 }
@@ -347,9 +366,8 @@ impl Journal {
             arguments.extend([Value::from("BLOCK"), Value::from(WAIT.as_millis().to_string())]);
         }
         arguments.extend([Value::from("STREAMS"), Value::Bytes(log.inner().clone())]);
-        let hash = ClusterHash::Offset(arguments.len() - 1);
         arguments.push(Value::from(format!("{}-0", after.0)));
-        let command = CustomCommand::new_static("XREAD", hash, wait);
+        let command = CustomCommand::new_static("XREAD", slot_of(&log), wait);
         self.answer("journal_read", line.client.custom::<Value, _>(command, arguments)).await
     }
 
@@ -546,11 +564,21 @@ impl Drop for Line {
 
 impl Journal {
     async fn connect(&self, answers: Duration) -> Result<Line, Failure> {
-        let (client, task) = dial_for_journal(&self.settings, answers).map_err(|e| Failure::of(&e))?;
+        // A reading that waits is silent for as long as it waits.
+        let class =
+            Class { longest_command: answers, longest_silence: answers.max(Duration::from_secs(1)) * 2 };
+        let failed = |error: Error| {
+            self.counters.trouble.tell(&self.settings, &error);
+            Failure::of(&error)
+        };
+        let client = build(&self.settings, &class).map_err(failed)?;
+        let task = client.connect();
         let line = Line { client, task };
-        match timeout(ANSWER, line.client.wait_for_connect()).await {
+        // The library tries one node after another, and those that hang take the longest.
+        let nodes = u32::try_from(self.settings.server.nodes()).unwrap_or(u32::MAX);
+        match timeout(CONNECT.saturating_mul(nodes), line.client.wait_for_connect()).await {
             Ok(Ok(())) => Ok(line),
-            Ok(Err(error)) => Err(Failure::of(&error)),
+            Ok(Err(error)) => Err(failed(error)),
             Err(_) => Err(Failure::Timeout),
         }
     }
@@ -594,7 +622,14 @@ impl Journal {
         self.observer.observe(command, clock::monotonic().saturating_duration_since(begun));
         match result {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(Failure::of(&error)),
+            Ok(Err(error)) => {
+                let failure = Failure::of(&error);
+                // What connecting meets is told by whoever reconnects; a script is sent again.
+                if matches!(failure, Failure::NotPermitted | Failure::Other) {
+                    self.counters.trouble.tell(&self.settings, &error);
+                }
+                Err(failure)
+            }
             Err(_) => Err(Failure::Timeout),
         }
     }

@@ -11,12 +11,16 @@
 //! | `prefix:{H}:b:<content>:<n>` | chunk `n` of a long body |
 //! | `prefix:probe` | what probes read and write |
 //! | `prefix:{journal}:state`, `:ids`, `:prefixes`, `:log` | the fleet's purges, see [`crate::store::journal`] |
+//! | `prefix:{n}:probe` | the same in a Redis Cluster, `n` such that each master has one |
 
 use fred::types::Key;
+use fred::util::redis_keyslot;
 
 use crate::caching::vary::VariantHash;
 use crate::store::StoreKey;
 
+/// Names among which one is sought for each master of a cluster.
+const PROBES: u16 = 1024;
 /// Room for everything after the prefix.
 const ROOM: usize = 96;
 
@@ -75,6 +79,29 @@ impl Names {
         format!("{}:{{journal}}:{what}", self.prefix).into()
     }
 
+    /// What probes of a Redis Cluster read and write: the first names that lie with each of `masters`, who
+    /// has which slots being `owner`'s word. A master of hardly any slots may be left out.
+    pub(super) fn probes<'m, M: PartialEq + 'm>(
+        &self,
+        masters: &[M],
+        owner: impl Fn(u16) -> Option<&'m M>,
+    ) -> Vec<Key> {
+        let mut left: Vec<&M> = masters.iter().collect();
+        let mut names = Vec::with_capacity(left.len());
+        for n in 0..PROBES {
+            if left.is_empty() {
+                break;
+            }
+            let name = format!("{}:{{{n}}}:probe", self.prefix);
+            let of = owner(redis_keyslot(name.as_bytes()));
+            if let Some(at) = left.iter().position(|master| Some(*master) == of) {
+                left.swap_remove(at);
+                names.push(name.into());
+            }
+        }
+        names
+    }
+
     fn slot(&self, key: &StoreKey) -> String {
         let mut name = String::with_capacity(self.prefix.len() + ROOM);
         name.push_str(&self.prefix);
@@ -115,6 +142,20 @@ mod tests {
             assert_eq!(name.as_str_lossy(), format!("{slot}{expected}"));
         }
         assert_eq!(names.probe().as_str_lossy(), "forebay:probe");
+    }
+
+    #[test]
+    fn each_master_of_a_cluster_has_a_probe() {
+        let names = Names::new("forebay");
+        let masters = ["a", "b", "c", "no slots"];
+        let owner = |slot: u16| Some(&masters[usize::from(slot / 5462)]);
+        let probes = names.probes(&masters, owner);
+        let mut of: Vec<_> =
+            probes.iter().map(|name| *owner(redis_keyslot(name.as_bytes())).unwrap()).collect();
+        of.sort_unstable();
+        assert_eq!(of, ["a", "b", "c"]);
+        assert!(probes.iter().all(|name| name.as_str_lossy().starts_with("forebay:{")));
+        assert_eq!(names.probes(&masters, |_| None), []);
     }
 
     #[test]

@@ -6,15 +6,17 @@
 //!
 //! | concept | file |
 //! |---|---|
-//! | one supervised connection, and all settings of the client library | `client` |
+//! | one supervised connection | `client` |
+//! | all settings of the client library | `dial` |
+//! | what TLS trusts | `authorities` |
 //! | whether Redis is asked at all | `breaker` |
 //! | how much memory calls may hold | `budget` |
-//! | bodies that do not fit one value | `chunks` |
+//! | bodies that do not fit one value | `chunks`, `reader`, `spans` |
 //! | names of keys | `keys` |
 //! | lock tokens | `lock` |
 //! | scripts | `script` |
 //! | the fleet's purges | `journal` |
-//! | what went wrong | `counters` |
+//! | what went wrong, in numbers and in words | `counters`, `trouble` |
 //!
 //! Every command names one key or keys of one slot, and no reply is an array: the library reads the
 //! content of arrays as protocol, so a stored value could take another command's place. The first
@@ -23,16 +25,21 @@
 //! Cancelling a call is safe: its command may still take effect. Chunks are written before the record
 //! that names them, so a write given up half-way leaves nothing that can be read.
 
+mod authorities;
 mod breaker;
 mod budget;
 mod chunks;
 mod client;
 mod counters;
+mod dial;
 mod journal;
 mod keys;
 mod lock;
+mod reader;
 mod script;
 mod settings;
+mod spans;
+mod trouble;
 
 #[cfg(test)]
 mod journal_tests;
@@ -49,8 +56,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use fred::interfaces::{ClientLike, KeysInterface};
 use fred::types::{Expiration, Key, SetOptions, Value};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+pub use self::authorities::Authorities;
 use self::breaker::Breaker;
 pub use self::breaker::BreakerState;
 use self::client::{Context, Line, Link, Role};
@@ -59,16 +67,23 @@ pub use self::counters::{CommandObserver, Counters};
 pub use self::journal::{Journal, JournalStatus, Told};
 use self::keys::Names;
 pub use self::lock::{LockAttempt, LockToken};
-use self::script::{FORGET, RENEW, Script, UNLOCK};
-pub use self::settings::{Server, Settings};
-use super::record::{self, Compress, Decoded};
+pub use self::reader::{LongReader, PROLONG, Unreadable};
+use self::script::{DISCARD, FORGET, RENEW, Script, UNLOCK};
+pub use self::settings::{Node, Server, Settings};
+use super::record::{self, Compress};
 use super::{Record, StoreKey};
+use crate::caching::stored::{InStore, StoredBody};
 use crate::clock;
 use crate::semantics::UnixMillis;
 
 /// Records of one store that may be on their way to Redis at once, so that writes leave room for reads
 /// on their connection; more are not written. What bounds their memory is `budget`.
 const WRITES_IN_FLIGHT: usize = 64;
+
+/// Chunks of one store that may be on their way from Redis at once: more only wait behind each other on
+/// their connection, and waiting there is what the budget of a read is short for. Those that follow wait
+/// here.
+const CHUNKS_IN_FLIGHT: usize = 4;
 
 /// Longest value that is read or written: the longest head, and a body that is not chunked.
 const LONGEST_VALUE: usize = (1 << 20) + record::CHUNK;
@@ -85,6 +100,7 @@ pub struct RedisStore {
     bulk: OnceLock<Line>,
     writes_in_flight: Semaphore,
     unanswered: AtomicU64,
+    chunks_in_flight: Semaphore,
 }
 
 /// What an operator is told.
@@ -100,6 +116,17 @@ pub struct Status {
     pub last_latency: Option<Duration>,
     /// Where Redis is, without credentials.
     pub address: String,
+}
+
+/// What became of a record that was to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// It is there.
+    Yes,
+    /// It is not, for a reason that is counted, or because it may not be.
+    No,
+    /// It is not: the content that should lie in Redis already does not.
+    ContentLost,
 }
 
 impl fmt::Debug for RedisStore {
@@ -122,8 +149,9 @@ impl RedisStore {
         let context = Arc::new(Context { settings, names, counters, observer, writes });
         let hot = Line::start(Arc::clone(&context), Role::Hot);
         let writes_in_flight = Semaphore::new(WRITES_IN_FLIGHT);
-        let unanswered = AtomicU64::new(0);
-        Arc::new(Self { context, hot, bulk: OnceLock::new(), writes_in_flight, unanswered })
+        let chunks_in_flight = Semaphore::new(CHUNKS_IN_FLIGHT);
+        let (bulk, unanswered) = (OnceLock::new(), AtomicU64::new(0));
+        Arc::new(Self { context, hot, bulk, writes_in_flight, unanswered, chunks_in_flight })
     }
 
     /// Whether Redis is asked at all. One atomic load; when it says no, every other call here says no
@@ -145,8 +173,8 @@ impl RedisStore {
         }
     }
 
-    /// The record under a key that is not useless by `now`; verified, its bytes its own. `None`: there
-    /// is none, it was refused, or Redis did not say.
+    /// The record under a key that is not useless by `now`; verified, its bytes its own. A long body stays
+    /// where it is ([`LongReader`] reads it). `None`: there is none, it was refused, or Redis did not say.
     pub async fn get(&self, key: &StoreKey, now: UnixMillis) -> Option<Record> {
         let name = self.context.names.record(key);
         let value = match read_value(&self.hot, "get", name.clone()).await {
@@ -160,14 +188,7 @@ impl RedisStore {
             }
         };
         let record = match record::decode(key, &value) {
-            Ok(Decoded::Record(record)) => record,
-            Ok(Decoded::Chunked(record)) => {
-                let record = chunks::read(self, key, *record).await;
-                if record.is_none() {
-                    self.bulk().doubt(name);
-                }
-                record?
-            }
+            Ok(record) => record,
             Err(rejected) => {
                 self.context.counters.rejected(rejected.label());
                 self.hot.doubt(name);
@@ -177,35 +198,58 @@ impl RedisStore {
         (useless_at(&record) > now).then_some(record)
     }
 
+    /// Room for a long body that is put together, as long as it is held; `None` when there is none left.
+    #[must_use]
+    pub fn room_to_read(&self, length: u64) -> Option<OwnedSemaphorePermit> {
+        self.context.counters.reading.take_owned(length)
+    }
+
+    /// The whole of a long body, for what cannot be done with less. `None`: it cannot be read.
+    pub async fn whole(self: &Arc<Self>, key: &StoreKey, body: InStore) -> Option<Bytes> {
+        reader::read_whole(self, key, body).await
+    }
+
+    /// Forgets a record whose content is lost, unless it was written anew since it was read.
+    pub async fn discard(&self, key: &StoreKey, body: InStore) {
+        let (first, last) = record::MARK_AT;
+        let offset = |at: usize| Value::Integer(i64::try_from(at).unwrap_or(i64::MAX));
+        let mark = Value::Bytes(Bytes::copy_from_slice(&body.mark.to_le_bytes()));
+        let arguments = vec![mark, offset(first), offset(last)];
+        // Whatever goes wrong, who reads it finds the same, and asks the same.
+        let _ = self.script("discard", &DISCARD, self.context.names.record(key), arguments).await;
+    }
+
     /// Writes a record, to be forgotten when it is useless. Longer than a configured body, or useless
-    /// already: not written. Compression of long bodies leaves the event loop.
-    pub async fn put(&self, key: StoreKey, record: Record, now: UnixMillis) {
-        let (context, length) = (&self.context, body_length(&record));
-        if !self.usable() || !context.writes.lets_through() || length > context.settings.max_object_size {
-            return;
+    /// already: not written. A long body that lies in Redis already is not sent again: its chunks live
+    /// longer. Compression of long bodies leaves the event loop.
+    pub async fn put(&self, key: StoreKey, record: Record, now: UnixMillis) -> Written {
+        let (context, BodyLengths { here, whole }) = (&self.context, body_lengths(&record));
+        if !self.usable() || !context.writes.lets_through() || whole > context.settings.max_object_size {
+            return Written::No;
         }
-        let Some(ttl) = time_to_live(&record, now, fastrand::f64()) else { return };
+        let Some(ttl) = time_to_live(&record, now, fastrand::f64()) else { return Written::No };
+        let kept = kept_body(&record);
         let permit = self.writes_in_flight.try_acquire().ok();
-        let Some(_held) = permit.zip(context.counters.writing.take(held_by_write(length))) else {
+        let Some(_held) = permit.zip(context.counters.writing.take(held_by_write(here))) else {
             context.counters.failed(Failure::Saturated);
-            return;
+            return Written::No;
         };
         let compress = Compress::Above(context.settings.compress_above);
-        let encoded = if length > LIGHT {
+        let encoded = if here > LIGHT {
             let place = key.clone();
             match tokio::task::spawn_blocking(move || record::encode(&place, &record, compress)).await {
                 Ok(encoded) => encoded,
-                Err(_) => return,
+                Err(_) => return Written::No,
             }
         } else {
             record::encode(&key, &record, compress)
         };
         if encoded.record.len() > LONGEST_VALUE {
             context.counters.rejected(record::Rejected::Limit.label());
-            return;
+            return Written::No;
         }
         context.counters.compressed_from_to(encoded.body_len, encoded.stored_len);
-        chunks::write(self, &key, encoded, ttl).await;
+        chunks::write(self, &key, encoded, kept, ttl).await
     }
 
     /// The connection for chunks, made when first asked for; until it has worked once, the other one.
@@ -341,10 +385,30 @@ fn useless_at(record: &Record) -> UnixMillis {
     }
 }
 
-fn body_length(record: &Record) -> u64 {
+/// How long the body of a record is, and how much of that is at hand.
+struct BodyLengths {
+    here: u64,
+    whole: u64,
+}
+
+fn body_lengths(record: &Record) -> BodyLengths {
     match record {
-        Record::Response(stored) => stored.body.len() as u64,
-        Record::Index(_) | Record::HitForMiss { .. } => 0,
+        Record::Response(stored) => BodyLengths {
+            here: stored.body.here().map_or(0, |body| body.len() as u64),
+            whole: stored.body.length(),
+        },
+        Record::Index(_) | Record::HitForMiss { .. } => BodyLengths { here: 0, whole: 0 },
+    }
+}
+
+/// A body that lies in Redis already.
+fn kept_body(record: &Record) -> Option<InStore> {
+    match record {
+        Record::Response(stored) => match stored.body {
+            StoredBody::InStore(body) => Some(body),
+            StoredBody::Here(_) => None,
+        },
+        Record::Index(_) | Record::HitForMiss { .. } => None,
     }
 }
 

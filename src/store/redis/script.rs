@@ -6,9 +6,15 @@
 use std::sync::LazyLock;
 
 use fred::types::{ClusterHash, CustomCommand, Key, Value};
-use fred::util::sha1_hash;
+use fred::util::{redis_keyslot, sha1_hash};
 
 use super::counters::Failure;
+
+/// Where in a Redis Cluster a command of ours goes: by the slot of a key. Not by where the key stands among
+/// the arguments: the library forgets that, hashes what comes first, and is redirected nearly every time.
+pub(super) fn slot_of(key: &Key) -> ClusterHash {
+    ClusterHash::Custom(redis_keyslot(key.as_bytes()))
+}
 
 /// A script, and the hash Redis knows it by.
 pub(super) struct Script {
@@ -34,11 +40,12 @@ impl Script {
         A: Future<Output = Result<T, Failure>>,
     {
         let count = i64::try_from(keys.len()).unwrap_or(i64::MAX);
+        let slot = keys.first().map_or(ClusterHash::Random, slot_of);
         let call = |verb, script: &str| {
             let fixed = [Value::from(script), Value::Integer(count)];
             let keys = keys.iter().map(|key| Value::Bytes(key.inner().clone()));
             let all = fixed.into_iter().chain(keys).chain(arguments.iter().cloned()).collect();
-            send(CustomCommand::new_static(verb, ClusterHash::Offset(2), false), all)
+            send(CustomCommand::new_static(verb, slot.clone(), false), all)
         };
         match call("EVALSHA", &self.hash).await {
             // Whoever does not know the text itself does not run scripts.
@@ -72,6 +79,13 @@ pub(super) static RENEW: LazyLock<Script> = LazyLock::new(|| {
 /// `KEYS[2]`).
 pub(super) static FORGET: LazyLock<Script> =
     LazyLock::new(|| Script::new("return redis.call('UNLINK',KEYS[1])+redis.call('EXISTS',KEYS[2])"));
+
+/// Deletes the record `KEYS[1]` if its bytes from `ARGV[2]` to `ARGV[3]` are `ARGV[1]`.
+pub(super) static DISCARD: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "if redis.pcall('GETRANGE',KEYS[1],ARGV[2],ARGV[3])==ARGV[1] then return redis.call('UNLINK',KEYS[1]) else return 0 end",
+    )
+});
 
 /// How the scripts of the journal begin: nothing is done for a call that was damaged on its way, and who
 /// called can tell whether an answer is the one to it ([`crate::store::journal::seal`]).

@@ -33,7 +33,8 @@ impl RedisServer {
     /// Starts on the same port, empty, and waits until it answers.
     pub(super) fn start(&mut self) {
         assert!(self.child.is_none(), "it runs already");
-        let child = Command::new("redis-server")
+        let program = std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
+        let child = Command::new(program)
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
             .args(["--save", "", "--appendonly", "no", "--loglevel", "warning"])
             .current_dir(std::env::temp_dir())

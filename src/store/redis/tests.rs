@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use super::testing::{RedisServer, until};
 use super::*;
 use crate::caching::stamp::{PurgeId, Sequence, Stamp};
-use crate::caching::stored::{StoredHead, StoredResponse, Traits};
+use crate::caching::stored::{InStore, StoredBody, StoredHead, StoredResponse, Traits};
 use crate::caching::vary::{NewVariant, VariantHash, VaryIndex};
 
 pub(super) struct Unobserved;
@@ -22,7 +22,8 @@ impl CommandObserver for Unobserved {
 /// Settings for a server of these tests.
 pub(super) fn settings(server: &RedisServer) -> Settings {
     Settings {
-        server: Server::Tcp { host: "127.0.0.1".to_owned(), port: server.port, tls: false },
+        server: Server::Tcp { node: Node { host: "127.0.0.1".to_owned(), port: server.port }, tls: false },
+        authorities: Authorities::System,
         database: 0,
         username: None,
         password: None,
@@ -96,7 +97,7 @@ fn response(body: impl Into<Bytes>) -> Record {
             vary: Vec::new(),
             part: None,
         },
-        body: body.into(),
+        body: StoredBody::Here(body.into()),
     }))
 }
 
@@ -106,11 +107,20 @@ fn noise(length: usize) -> Bytes {
     std::iter::repeat_with(|| random.u8(..)).take(length).collect()
 }
 
+/// What is stored, with a long body read to its end.
+async fn whole(bench: &Bench, place: &StoreKey, now: UnixMillis) -> Option<Record> {
+    let record = bench.store.get(place, now).await?;
+    let Some(body) = kept_body(&record) else { return Some(record) };
+    let Record::Response(stored) = &record else { return None };
+    let body = bench.store.whole(place, body).await?.into();
+    Some(Record::Response(Arc::new(StoredResponse { head: stored.head.clone(), body })))
+}
+
 fn assert_same(found: Option<Record>, expected: &Record, what: &str) {
     match (found, expected) {
         (Some(Record::Response(found)), Record::Response(expected)) => {
             assert_eq!(found.head, expected.head, "{what}");
-            assert!(found.body == expected.body, "{what}: another body of {} bytes", found.body.len());
+            assert!(found.body == expected.body, "{what}: another body of {} bytes", found.body.length());
         }
         (Some(Record::Index(found)), Record::Index(expected)) => assert_eq!(&found, expected, "{what}"),
         (Some(Record::HitForMiss { until: found }), Record::HitForMiss { until }) => {
@@ -158,10 +168,10 @@ async fn records_come_back_as_they_were() {
             let place = StoreKey { variant, ..key(what) };
             assert!(store.get(&place, NOW).await.is_none(), "{what}");
             store.put(place.clone(), record.clone(), NOW).await;
-            assert_same(store.get(&place, NOW).await, &record, what);
+            assert_same(whole(&bench, &place, NOW).await, &record, what);
             assert!(store.get(&place, NOW.plus(60_000)).await.is_none(), "{what} is useless by then");
             store.put(place.clone(), response("newer"), NOW).await;
-            assert_same(store.get(&place, NOW).await, &response("newer"), what);
+            assert_same(whole(&bench, &place, NOW).await, &response("newer"), what);
             store.remove(&place).await;
             assert!(store.get(&place, NOW).await.is_none(), "{what} is gone");
         }
@@ -261,7 +271,7 @@ async fn a_chunk_that_is_missing_or_wrong_is_a_miss() {
     let second = |name: &str| name.contains(":b:") && name.ends_with(":1");
     for wrong in ["missing", "short", "empty", "changed", "another", "text", "list"] {
         bench.store.put(place.clone(), record.clone(), NOW).await;
-        assert_same(bench.store.get(&place, NOW).await, &record, wrong);
+        assert_same(whole(&bench, &place, NOW).await, &record, wrong);
         let name = server.key(second);
         let first = server.key(|name| name.contains(":b:") && name.ends_with(":0"));
         match wrong {
@@ -277,12 +287,12 @@ async fn a_chunk_that_is_missing_or_wrong_is_a_miss() {
             }
         };
         let before: u64 = bench.counters.errors().iter().map(|(_, count)| count).sum();
-        assert!(bench.store.get(&place, NOW).await.is_none(), "{wrong}");
+        assert!(whole(&bench, &place, NOW).await.is_none(), "{wrong}");
         let after: u64 = bench.counters.errors().iter().map(|(_, count)| count).sum();
         assert_eq!(after, before + 1, "{wrong}: {:?}", bench.counters.errors());
         // What is written anew repairs it, though the content is the same.
         bench.store.put(place.clone(), record.clone(), NOW).await;
-        assert_same(bench.store.get(&place, NOW).await, &record, wrong);
+        assert_same(whole(&bench, &place, NOW).await, &record, wrong);
         server.command(&["FLUSHALL"]);
     }
 }
@@ -302,7 +312,7 @@ async fn a_long_body_that_is_validated_stays_where_it_is() {
         let before = bench.counters.commands();
         bench.store.put(place.clone(), record.clone(), NOW.plus(n * 60_000)).await;
         sent.push(bench.counters.commands() - before);
-        assert_same(bench.store.get(&place, NOW.plus(n * 60_000)).await, &record, "validated");
+        assert_same(whole(&bench, &place, NOW.plus(n * 60_000)).await, &record, "validated");
     }
     // The first asks for one chunk and writes four; the others ask for four. All write the record.
     assert_eq!(sent, [6, 5, 5, 5, 5, 5, 5, 5, 5, 5]);
@@ -314,7 +324,7 @@ async fn a_long_body_that_is_validated_stays_where_it_is() {
     server.command(&["PEXPIRE", &name(":3"), "5000"]);
     bench.store.put(place.clone(), Record::Response(Arc::clone(&first)), NOW).await;
     assert!(server.ttl(&name(":3")) > 60_000 && server.ttl(&name(":2")) > 60_000);
-    assert_same(bench.store.get(&place, NOW).await, &Record::Response(first), "whole again");
+    assert_same(whole(&bench, &place, NOW).await, &Record::Response(first), "whole again");
     assert!(bench.counters.errors().iter().all(|(_, count)| *count == 0), "{:?}", bench.counters.errors());
 }
 
@@ -544,11 +554,13 @@ async fn trouble_with_chunks_is_not_moved_to_other_commands() {
     bench.store.put(key("long"), long.clone(), NOW).await;
     let bulk = bench.store.bulk.get().expect("asked for by the first long body");
     until("the second connection works", || bulk.usable()).await;
-    assert_same(bench.store.get(&key("long"), NOW).await, &long, "on its own connection");
+    assert_same(whole(&bench, &key("long"), NOW).await, &long, "on its own connection");
 
     bulk.breaker().trip(clock::monotonic());
     let before = bench.counters.commands();
-    assert!(bench.store.get(&key("long"), NOW).await.is_none());
+    let body =
+        kept_body(&bench.store.get(&key("long"), NOW).await.expect("the record")).expect("a long body");
+    assert_eq!(first_read(&bench, &key("long"), body).await, Err(Unreadable::Unanswered));
     bench.store.put(key("another"), long.clone(), NOW).await;
     assert!(!bulk.usable(), "before it was probed again");
     assert_eq!(bench.counters.commands() - before, 1, "the record, and no chunk");
@@ -556,7 +568,7 @@ async fn trouble_with_chunks_is_not_moved_to_other_commands() {
     assert!(bench.store.get(&key("another"), NOW).await.is_none());
 
     until("the second connection works again", || bulk.usable()).await;
-    assert_same(bench.store.get(&key("long"), NOW).await, &long, "as before");
+    assert_same(whole(&bench, &key("long"), NOW).await, &long, "as before");
 }
 
 /// Every command that is given up counts for the breaker of its connection.
@@ -568,28 +580,106 @@ async fn long_reads_from_a_redis_that_hangs_open_the_breaker() {
     bench.store.put(place.clone(), long.clone(), NOW).await;
     let bulk = bench.store.bulk.get().expect("asked for by the first long body");
     until("the second connection works", || bulk.usable()).await;
-    let value = server_value(&bench, &place).await;
-    let Ok(Decoded::Chunked(chunked)) = record::decode(&place, &value) else { panic!("chunked") };
-    let before = bench.counters.commands();
-    assert!(chunks::read_all(&bench.store, &place, &chunked, clock::monotonic()).await.is_none());
-    assert_eq!((bench.counters.commands(), bench.count("timeout")), (before, 1), "its time is over");
+    let body = kept_body(&bench.store.get(&place, NOW).await.expect("the record")).expect("a long body");
     server.freeze();
     for _ in 0..3 {
-        assert!(chunks::read(&bench.store, &place, (*chunked).clone()).await.is_none());
+        assert_eq!(first_read(&bench, &place, body).await, Err(Unreadable::Unanswered));
     }
     assert!(!bulk.usable(), "two commands of each reading ran out of time");
     assert!(bench.count("timeout") > 2, "{:?}", bench.counters.errors());
     server.thaw();
     until("the second connection works again", || bulk.usable()).await;
     bench.usable().await;
-    assert_same(bench.store.get(&place, NOW).await, &long, "as before");
+    assert_same(whole(&bench, &place, NOW).await, &long, "as before");
 }
 
-/// The bytes of a record.
-async fn server_value(bench: &Bench, place: &StoreKey) -> Bytes {
-    let name = bench.store.context.names.record(place);
-    let value = read_value(&bench.store.hot, "get", name).await;
-    value.expect("an answer").expect("a record")
+/// What the first reading of a long body comes to: how many bytes, or why none.
+async fn first_read(bench: &Bench, place: &StoreKey, body: InStore) -> Result<usize, Unreadable> {
+    let ranges = [(0, body.length - 1)];
+    let mut reader = LongReader::of(&bench.store, place.clone(), body, &ranges).expect("within the body");
+    reader.next().await.expect("a first chunk").map(|bytes| bytes.len())
+}
+
+#[tokio::test]
+async fn a_range_reads_its_chunks_and_at_most_one_ahead() {
+    const C: u64 = record::CHUNK as u64;
+    let server = RedisServer::running();
+    let bench = Bench::up(&server).await;
+    let (place, content) = (key("long"), noise(5 * record::CHUNK + 7));
+    bench.store.put(place.clone(), response(content.clone()), NOW).await;
+    let body = kept_body(&bench.store.get(&place, NOW).await.expect("the record")).expect("a long body");
+    let end = body.length - 1;
+    for (ranges, chunks) in [
+        (vec![(0, 0)], 1),
+        (vec![(end, end)], 1),
+        (vec![(C, 2 * C - 1)], 1),
+        (vec![(C - 1, C)], 2),
+        (vec![(0, end)], 6),
+        (vec![(5, 9), (7, 30), (2 * C, 2 * C)], 2),
+        (vec![(3 * C, 3 * C), (0, 0), (3 * C, 3 * C)], 3),
+    ] {
+        for is_full in [false, true] {
+            let others = is_full.then(|| bench.counters.streaming.take(64 << 20).expect("nothing is held"));
+            let before = bench.counters.commands();
+            let mut reader = LongReader::of(&bench.store, place.clone(), body, &ranges).expect("within");
+            assert_eq!(reader.reads_ahead(), others.is_none());
+            let mut read = Vec::new();
+            while let Some(bytes) = reader.next().await {
+                read.extend_from_slice(&bytes.expect("all is there"));
+                assert!(bench.counters.commands() - before <= chunks, "{ranges:?}");
+            }
+            let at = |offset: u64| usize::try_from(offset).expect("small");
+            let expected: Vec<u8> =
+                ranges.iter().flat_map(|(first, last)| &content[at(*first)..=at(*last)]).copied().collect();
+            assert!(read == expected, "{ranges:?}");
+            assert_eq!(bench.counters.commands() - before, chunks, "{ranges:?}");
+            drop((reader, others));
+        }
+    }
+    assert!(bench.counters.streaming.take(64 << 20).is_some(), "all is given back");
+    // Who takes his time has the rest kept for him, and what is kept longer anyway stays so.
+    let name = |end: &'static str| server.key(move |name| name.contains(":b:") && name.ends_with(end));
+    for (chunk, ttl) in [(":2", "5000"), (":3", "5000"), (":4", "900000"), (":5", "5000")] {
+        server.command(&["PEXPIRE", &name(chunk), ttl]);
+    }
+    let mut reader = LongReader::of(&bench.store, place.clone(), body, &[(3 * C, end)]).expect("within");
+    assert!(reader.next().await.is_some_and(|bytes| bytes.is_ok()));
+    reader.prolong().await;
+    let left = [":2", ":3", ":4", ":5"].map(|chunk| server.ttl(&name(chunk)) / 60_000);
+    assert_eq!(left, [0, 0, 14, 1], "those that were read, or are not wanted, expire");
+    assert!(LongReader::of(&bench.store, place.clone(), body, &[(0, end + 1)]).is_none());
+    let longer = InStore { length: 9 << 20, ..body };
+    assert!(LongReader::of(&bench.store, place, longer, &[(0, 0)]).is_none(), "longer than configured");
+}
+
+#[tokio::test]
+async fn a_record_whose_content_is_lost_is_forgotten_unless_it_is_another() {
+    let server = RedisServer::running();
+    let bench = Bench::up(&server).await;
+    let (place, long) = (key("long"), response(noise(600_000)));
+    bench.store.put(place.clone(), long.clone(), NOW).await;
+    let kept = bench.store.get(&place, NOW).await.expect("the record");
+    let body = kept_body(&kept).expect("a long body");
+    let other = InStore { mark: body.mark ^ 1, ..body };
+    bench.store.discard(&place, other).await;
+    assert_same(whole(&bench, &place, NOW).await, &long, "written anew since");
+    bench.store.put(place.clone(), response("short"), NOW).await;
+    bench.store.discard(&place, body).await;
+    assert_same(whole(&bench, &place, NOW).await, &response("short"), "another record");
+    server.command(&["DEL", &server.key(|name| name.ends_with(":o"))]);
+    server.command(&["RPUSH", "fb-test:x", "a"]);
+    bench.store.put(place.clone(), long.clone(), NOW).await;
+    let again = kept_body(&bench.store.get(&place, NOW).await.expect("the record")).expect("a long body");
+    bench.store.discard(&place, again).await;
+    assert!(bench.store.get(&place, NOW).await.is_none());
+    bench.store.discard(&place, body).await;
+    // A body that is to stay where it is has to be there.
+    assert_eq!(bench.store.put(place.clone(), kept.clone(), NOW).await, Written::Yes);
+    assert_same(whole(&bench, &place, NOW).await, &long, "its chunks outlived it");
+    server.command(&["DEL", &server.key(|name| name.ends_with(":2"))]);
+    assert_eq!(bench.store.put(place.clone(), kept.clone(), NOW).await, Written::ContentLost);
+    server.command(&["CONFIG", "SET", "maxmemory", "1"]);
+    assert_eq!(bench.store.put(place, kept, NOW).await, Written::ContentLost, "lost is lost");
 }
 
 /// A user who may not run scripts has no renewals, and reads and writes all the same.
@@ -623,12 +713,12 @@ async fn memory_is_bounded_by_bytes() {
     bench.store.put(key("long"), long.clone(), NOW).await;
     bench.store.put(key("short"), short.clone(), NOW).await;
 
-    let others = bench.counters.reading.take(63 << 20).expect("nothing is under way");
-    assert!(bench.store.get(&key("long"), NOW).await.is_none());
+    let others = bench.counters.reading.take(64 << 20).expect("nothing is under way");
+    assert!(whole(&bench, &key("long"), NOW).await.is_none());
     assert_eq!(bench.count("saturated"), 1);
     assert_same(bench.store.get(&key("short"), NOW).await, &short, "a short body needs no putting together");
     drop(others);
-    assert_same(bench.store.get(&key("long"), NOW).await, &long, "there is room again");
+    assert_same(whole(&bench, &key("long"), NOW).await, &long, "there is room again");
 
     let others = bench.counters.writing.take(63 << 20).expect("nothing is under way");
     bench.store.put(key("another"), long.clone(), NOW).await;
@@ -638,7 +728,7 @@ async fn memory_is_bounded_by_bytes() {
     assert_same(bench.store.get(&key("another"), NOW).await, &short, "a short body fits");
     drop(others);
     bench.store.put(key("another"), long.clone(), NOW).await;
-    assert_same(bench.store.get(&key("another"), NOW).await, &long, "there is room again");
+    assert_same(whole(&bench, &key("another"), NOW).await, &long, "there is room again");
     assert_eq!(bench.count("saturated"), 2);
 }
 

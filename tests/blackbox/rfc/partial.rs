@@ -93,6 +93,26 @@ both_tiers! {
         }
     }
 
+    /// RFC 9111 3.3: a part answers nothing that it lacks, be it stale, confirmed or all that there is.
+    fn a_part_answers_nothing_that_it_lacks(tiers: Tiers) {
+        const OLD: &str = "Cache-Control: max-age=60, stale-if-error=600\nAge: 60\nETag: \"a\"";
+        let stage = tiers.stage(&[]);
+        stage.origin.on("/stale", |exchange| serve(exchange, OLD));
+        stage.fetch("/stale", "Range: bytes=0-4\r\n").expect(206, "MISS", "01234");
+        let other = stage.fetch("/stale", "Range: bytes=5-9\r\n");
+        other.expect(206, "MISS", "56789");
+        assert_eq!(other.field("content-range"), Some("bytes 5-9/10"));
+        assert_eq!(stage.origin.last("/stale").field("if-none-match"), None);
+        stage.origin.on("/failing", |exchange| match exchange.nth() {
+            1 => serve(exchange, OLD),
+            _ => exchange.reply(&Reply::new(503).body("sorry")),
+        });
+        stage.fetch("/failing", "Range: bytes=0-4\r\n").expect(206, "MISS", "01234");
+        stage.fetch("/failing", "Range: bytes=5-9\r\n").expect(503, "MISS", "sorry");
+        stage.fetch("/failing", "").expect(503, "MISS", "sorry");
+        stage.fetch("/failing", "Range: bytes=1-3\r\n").expect(206, "STALE", "123");
+    }
+
     /// What is not the rest never becomes part of a whole.
     fn what_is_not_the_rest_is_not_joined(tiers: Tiers) {
         // (the answer to the request for the rest, how often the origin is asked, whether the client
@@ -195,4 +215,31 @@ both_tiers! {
         assert_eq!((second.status, second.text().as_str()), (206, "01234"));
         stage.fetch("/p", "").expect(200, "HIT", CONTENT);
     }
+}
+
+/// The whole may be more than is kept: it passes, and nobody has it from a cache.
+#[test]
+fn a_whole_that_outgrows_the_cache_passes() {
+    let content = noise(1, 100 << 10);
+    let part = 50 << 10;
+    let origin = Origin::start();
+    let whole = content.clone();
+    origin.on("/p", move |exchange| {
+        let total = whole.len();
+        let (first, last) = match exchange.head().field("range") {
+            Some("bytes=0-51199") => (0, part),
+            Some("bytes=51200-") => (part, total),
+            other => panic!("an unexpected range: {other:?}"),
+        };
+        let reply = Reply::new(206).body(&whole[first..last]).cache("max-age=60").field("ETag", "\"a\"");
+        exchange.reply(&reply.field("Content-Range", format!("bytes {first}-{}/{total}", last - 1)));
+    });
+    let proxy = Config::new(&origin).memory("max_object_size = \"64KiB\"").start();
+    assert_eq!(proxy.get_with("/p", "Range: bytes=0-51199\r\n").body, &content[..part]);
+    eventually("the part is stored", || {
+        (proxy.get_with("/p", "Range: bytes=0-51199\r\n").x_cache() == "HIT").then_some(())
+    });
+    let answer = proxy.get("/p");
+    assert!(answer.is_complete() && answer.status == 200 && answer.body == content);
+    assert_eq!(origin.count("/p"), 2);
 }

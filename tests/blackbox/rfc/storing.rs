@@ -143,10 +143,24 @@ both_tiers! {
         let head = "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTrailer: X-Checksum\r\nTransfer-Encoding: chunked\r\n\r\n";
         let tail = "5\r\nhello\r\n0\r\nX-Checksum: 42\r\nCache-Control: no-store\r\nAge: 99\r\nETag: \"late\"\r\nSet-Cookie: a=1\r\nContent-Length: 3\r\n\r\n";
         stage.origin.bytes("/p", format!("{head}{tail}"));
-        let first = stage.fetch("/p", "TE: trailers\r\nConnection: te\r\n");
+        let checksum = [("x-checksum".to_owned(), "42".to_owned())];
+        let taken = "TE: trailers\r\nConnection: te\r\n";
+        let first = stage.fetch("/p", taken);
         first.expect(200, "MISS", "hello");
-        for name in ["content-length", "set-cookie", "cache-control"] {
-            assert!(first.trailers.iter().all(|(trailer, _)| trailer != name), "{name} in {:?}", first.trailers);
+        assert_eq!((first.trailers.as_slice(), first.field("trailer")), (&checksum[..], Some("X-Checksum")));
+        // Stored apart from the header (RFC 9111 3.1), and sent again to who takes them.
+        for _ in 0..2 {
+            let hit = stage.fetch("/p", taken);
+            hit.expect(200, "HIT", "hello");
+            assert_eq!((hit.trailers.as_slice(), hit.field("trailer"), hit.framing), (&checksum[..], Some("x-checksum"), Framing::Chunked));
+        }
+        let part = stage.fetch("/p", &format!("Range: bytes=1-2\r\n{taken}"));
+        part.expect(206, "HIT", "el");
+        let old = stage.send(format!("GET /p HTTP/1.0\r\nHost: shop.example\r\n{taken}\r\n"));
+        stage.settle();
+        for answer in [part, old, stage.fetch("/p", ""), stage.fetch("/p", "TE: gzip\r\n"), stage.ask("HEAD", "/p", taken)] {
+            assert_eq!((answer.x_cache(), answer.trailers.as_slice(), answer.field("trailer")), ("HIT", &[][..], None));
+            assert!(answer.field("content-length").is_some(), "{:?}", answer.head);
         }
         // Nothing of a trailer becomes a field, or a rule.
         let hit = stage.fetch("/p", "");
@@ -154,6 +168,14 @@ both_tiers! {
         assert_eq!((hit.field("cache-control"), hit.field("etag"), hit.field("set-cookie")), (Some("max-age=60"), None, None));
         assert!(hit.age().is_some_and(|age| age < 50));
         assert_eq!(stage.origin.count("/p"), 1);
+        // What is not stored passes with its trailers as well.
+        stage.origin.bytes("/passing", format!("{}{tail}", head.replace("max-age=60", "no-store")));
+        let passing = stage.fetch("/passing", taken);
+        passing.expect(200, "MISS", "hello");
+        assert_eq!(passing.trailers, checksum);
+        let without = stage.fetch("/passing", "");
+        without.expect(200, "MISS", "hello");
+        assert_eq!((without.trailers.len(), without.field("trailer")), (0, None));
     }
 
     /// Methods other than GET and HEAD store nothing and are answered by the origin alone.

@@ -88,6 +88,14 @@ impl Config {
         config
     }
 
+    /// `[redis]` with this URL, of a Redis that is up.
+    pub(crate) fn redis_url(mut self, url: &str) -> Self {
+        self.redis = Some(format!("url = \"{url}\"\n"));
+        self.redis_budgets = "read_timeout = \"2s\"\nwrite_timeout = \"2s\"\n";
+        self.redis_is_up = true;
+        self
+    }
+
     /// The contract's own time budgets for Redis: for tests of what happens when they run out.
     pub(crate) fn contract_budgets(mut self) -> Self {
         self.redis_budgets = "";
@@ -177,6 +185,16 @@ pub(crate) fn check(config: &str) -> Output {
 /// The binary with these arguments, to its end.
 pub(crate) fn command(arguments: &[&str]) -> Output {
     binary().args(arguments).output().expect("the binary runs")
+}
+
+/// What `forebay explain` says of this file with these arguments.
+pub(crate) fn explain(config: &str, arguments: &[&str]) -> Output {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("proxy.toml");
+    std::fs::write(&file, config).expect("a configuration file");
+    let mut command = binary();
+    command.args(["explain", "--config"]).arg(&file).args(arguments);
+    command.output().expect("the binary runs")
 }
 
 fn binary() -> Command {

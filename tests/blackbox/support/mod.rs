@@ -5,6 +5,7 @@
 //! sees is what came in. Every wait has a deadline, so that a broken proxy fails a test and hangs none.
 
 mod client;
+mod deploys;
 mod forebay;
 mod message;
 mod origin;
@@ -20,7 +21,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 pub(crate) use client::{Answer, Client, fan_out, get, request, send, try_fan_out};
-pub(crate) use forebay::{Config, Forebay, check, command};
+pub(crate) use deploys::{Cluster, Fleet, Sentinels, Tls};
+pub(crate) use forebay::{Config, Forebay, check, command, explain, value};
 pub(crate) use message::{End, Framing};
 pub(crate) use origin::{Exchange, Origin};
 pub(crate) use redis::Redis;

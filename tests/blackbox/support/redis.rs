@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -12,17 +13,28 @@ use super::forebay::signal;
 use super::resp::{Resp, Value};
 use super::{eventually, free_port};
 
+/// The server's program: `redis-server`, or what the environment names in its place.
+fn program() -> String {
+    std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned())
+}
+
 /// A server without persistence on a port of its own, gone with the test.
 pub(crate) struct Redis {
     pub(crate) address: SocketAddr,
+    options: Vec<String>,
     child: Option<Child>,
     directory: TempDir,
 }
 
 impl Redis {
     pub(crate) fn start() -> Self {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let mut redis = Self { address: free_port(), child: None, directory };
+        Self::with(&[])
+    }
+
+    /// Started with these options of the command line as well.
+    pub(crate) fn with(options: &[&str]) -> Self {
+        let mut redis = Self::absent();
+        redis.options = options.iter().map(|option| (*option).to_owned()).collect();
         redis.restart();
         redis
     }
@@ -30,19 +42,34 @@ impl Redis {
     /// A place where a server will be later.
     pub(crate) fn absent() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        Self { address: free_port(), child: None, directory }
+        Self { address: free_port(), options: Vec::new(), child: None, directory }
+    }
+
+    /// Its own directory.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// Starts the server (again), empty, on the same port.
     pub(crate) fn restart(&mut self) {
         self.kill();
         let port = self.address.port().to_string();
-        let mut command = Command::new("redis-server");
-        command.args(["--bind", "127.0.0.1", "--port", &port, "--save", "", "--appendonly", "no"]);
-        command.args(["--databases", "2", "--dir"]).arg(self.directory.path());
+        let mut command = Command::new(program());
+        if let Some(("--sentinel", settings)) =
+            self.options.first().map(String::as_str).zip(self.options.get(1))
+        {
+            // A sentinel keeps what it learns in its file.
+            let file = self.directory.path().join("sentinel.conf");
+            let network = format!("bind 127.0.0.1\nport {port}\ndir {}\n", self.directory.path().display());
+            std::fs::write(&file, network + settings).expect("a file for a sentinel");
+            command.arg(file).arg("--sentinel");
+        } else {
+            command.args(["--bind", "127.0.0.1", "--port", &port, "--save", "", "--appendonly", "no"]);
+            command.args(["--databases", "2", "--dir"]).arg(self.directory.path()).args(&self.options);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().unwrap_or_else(|error| {
-            panic!("redis-server does not start ({error}): install it with `apt-get install redis-server`")
+            panic!("{} does not start ({error}): install it with `apt-get install redis-server`", program())
         });
         self.child = Some(child);
         eventually("redis-server answers PING", || {

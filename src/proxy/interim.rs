@@ -1,0 +1,41 @@
+//! Interim responses (RFC 9110 15.2, RFC 8297) on their way from an origin to a client.
+//!
+//! Decides: to whom they go, the client whose own request is at the origin and who speaks HTTP/1.1, and
+//! what of them. Others that wait for the same fetch get the final response alone. Never touches:
+//! storage, or when they are written (that is the connection's).
+
+use std::sync::Arc;
+
+use http::header::TRAILER;
+use http::{Response, StatusCode, Version};
+
+use super::Proxy;
+use super::asked::Asked;
+use crate::caching::storability;
+use crate::rules::route::Route;
+use crate::upstream::{SendOptions, response};
+use crate::wire::Connection;
+
+impl Proxy {
+    /// How a request is sent so that its own client hears the origin's interim responses.
+    ///
+    /// But for 100, which answers an expectation that ended here, and 101, which is final here.
+    pub(super) fn relaying(&self, asked: &Asked, route: &Arc<Route>, connection: &Connection) -> SendOptions {
+        if asked.head.version != Version::HTTP_11 {
+            return SendOptions::default();
+        }
+        let (interim, via, route) = (connection.relay(), self.site.via.clone(), Arc::clone(route));
+        let relay = move |status: StatusCode, fields: &http::HeaderMap| {
+            if matches!(status, StatusCode::CONTINUE | StatusCode::SWITCHING_PROTOCOLS) {
+                return;
+            }
+            let (mut head, ()) = Response::new(()).into_parts();
+            (head.status, head.headers) = (status, fields.clone());
+            response::clean(&mut head, &via);
+            storability::client_fields(&mut head.headers, false, &route.policy);
+            head.headers.remove(TRAILER);
+            interim.send(status, &head.headers);
+        };
+        SendOptions { informational: Some(Arc::new(relay)) }
+    }
+}
