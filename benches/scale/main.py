@@ -1,4 +1,4 @@
-"""What things cost forebay as they grow. See --help, and docs/scale.md."""
+"""What things cost forebay as they grow. See --help."""
 
 import argparse
 import datetime
