@@ -45,10 +45,10 @@ const REBUILD_DELAY: Duration = Duration::from_millis(500);
 const REBUILD_DOUBLINGS: u32 = 4;
 /// A client that says it is connected and answers no probe for this long is thrown away.
 const WEDGED: Duration = Duration::from_secs(3);
-/// Between checks of a connection whose answers are in doubt.
-const CHECK_EVERY: Duration = Duration::from_millis(250);
 /// Rounds in a row in which some master of a cluster does not answer until Redis is left alone.
 const BAD_ROUNDS: u8 = 2;
+/// Between checks of a connection whose answers are in doubt.
+const CHECK_EVERY: Duration = Duration::from_millis(250);
 /// How long the key that probes write lives, in milliseconds.
 const PROBE_TTL: i64 = 60_000;
 
@@ -295,9 +295,9 @@ impl Shared {
         let mut reconnects = link.client.reconnect_rx();
         let mut was_connected = false;
         let mut silent_since: Option<Instant> = None;
-        let mut checked: Option<Instant> = None;
         let (mut has_worked, mut worked_before) = (false, false);
         let (mut round_at, mut bad_rounds) = (clock::monotonic(), 0);
+        let mut checked: Option<Instant> = None;
         loop {
             let pause = if was_connected { self.next_probe() } else { DOWN_TICK };
             tokio::select! {

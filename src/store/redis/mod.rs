@@ -99,8 +99,8 @@ pub struct RedisStore {
     hot: Line,
     bulk: OnceLock<Line>,
     writes_in_flight: Semaphore,
-    unanswered: AtomicU64,
     chunks_in_flight: Semaphore,
+    unanswered: AtomicU64,
 }
 
 /// What an operator is told.
@@ -150,8 +150,8 @@ impl RedisStore {
         let hot = Line::start(Arc::clone(&context), Role::Hot);
         let writes_in_flight = Semaphore::new(WRITES_IN_FLIGHT);
         let chunks_in_flight = Semaphore::new(CHUNKS_IN_FLIGHT);
-        let (bulk, unanswered) = (OnceLock::new(), AtomicU64::new(0));
-        Arc::new(Self { context, hot, bulk, writes_in_flight, unanswered, chunks_in_flight })
+        let unanswered = AtomicU64::new(0);
+        Arc::new(Self { context, hot, bulk: OnceLock::new(), writes_in_flight, chunks_in_flight, unanswered })
     }
 
     /// Whether Redis is asked at all. One atomic load; when it says no, every other call here says no

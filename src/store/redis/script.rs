@@ -86,7 +86,6 @@ pub(super) static DISCARD: LazyLock<Script> = LazyLock::new(|| {
         "if redis.pcall('GETRANGE',KEYS[1],ARGV[2],ARGV[3])==ARGV[1] then return redis.call('UNLINK',KEYS[1]) else return 0 end",
     )
 });
-
 /// How the scripts of the journal begin: nothing is done for a call that was damaged on its way, and who
 /// called can tell whether an answer is the one to it ([`crate::store::journal::seal`]).
 const SEALED: &str = r"
