@@ -292,7 +292,7 @@ impl Errand {
             Conditions::Nothing
         } else if validate {
             // What is stored and not for this request lends it no validators: a 304 could not be used.
-            let selected = self.found.candidate().filter(|_| self.cause != Cause::Miss);
+            let selected = self.unpurged().filter(|_| self.cause != Cause::Miss);
             let selected = selected.map(|candidate| &candidate.stored.head);
             let others = match &self.found {
                 Found::NoVariant(index) => Some(index.etags()),
@@ -545,7 +545,7 @@ impl Errand {
 
     /// The content of what was found, all of it at hand: what is joined is of the size that may be stored.
     async fn older_content(&self) -> Option<Bytes> {
-        let candidate = self.found.candidate()?;
+        let candidate = self.unpurged()?;
         match &candidate.stored.body {
             StoredBody::Here(body) => Some(body.clone()),
             StoredBody::InStore(body) => {
@@ -583,7 +583,7 @@ impl Errand {
 
     /// Stores what a HEAD has told about a stored response to GET (RFC 9111 4.3.5).
     pub(super) async fn told_by_head(&self, answer: &http::response::Parts, arrival: Arrival) {
-        let Some(candidate) = self.found.candidate() else { return };
+        let Some(candidate) = self.unpurged() else { return };
         let stored = &candidate.stored;
         let exchange = Exchange { method: &Method::HEAD, ..self.exchange(answer, None, arrival) };
         let length = stored.body.length();
@@ -795,9 +795,17 @@ impl Errand {
         tracing::warn!(route = %self.route.name, reason, status, "what is stored stands in for the origin");
     }
 
+    /// What was found, unless it was purged for good since then: that is not even validated, or the origin's
+    /// word that it is unchanged would bring it back under a stamp that outlives its purge.
+    fn unpurged(&self) -> Option<&Candidate> {
+        let candidate = self.found.candidate()?;
+        (!self.proxy.is_purged(&candidate.stored.head, &self.key)).then_some(candidate)
+    }
+
     /// Which stored response a 304 is about: the one at hand, or the variant that its tag names.
     async fn validated(&self, headers: &HeaderMap, conditions: Conditions) -> Option<Candidate> {
-        if let Some(candidate) = self.found.candidate() {
+        if self.found.candidate().is_some() {
+            let candidate = self.unpurged()?;
             return validation::selects(&candidate.stored.head, headers, conditions)
                 .then(|| candidate.clone());
         }
