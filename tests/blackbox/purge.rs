@@ -344,3 +344,22 @@ fn what_is_purged_for_good_while_the_origin_is_asked_about_it_is_gone() {
         assert_ne!(after.text(), "v1", "{method}, {answer}: {}", after.cache_status());
     }
 }
+
+/// RFC 9111 4.3.5 lets HEAD freshen what it agrees with; what was purged has changed, whatever its length.
+#[test]
+fn head_freshens_what_was_purged_softly_by_a_validator_alone() {
+    for (validator, freshened) in [(None, false), (Some("ETag"), true), (Some("Last-Modified"), true)] {
+        let origin = Origin::start();
+        origin.on("/p", move |exchange| {
+            let reply = Reply::ok(format!("v{}", exchange.nth())).cache("max-age=600");
+            let value = if validator == Some("ETag") { "\"same\"" } else { "Sun, 06 Nov 1994 08:49:37 GMT" };
+            exchange.reply(&validator.iter().fold(reply, |reply, name| reply.field(name, value)));
+        });
+        let proxy = Config::new(&origin).start();
+        proxy.get("/p").expect(200, "MISS", "v1");
+        proxy.purge(&json!({ "urls": ["http://shop.example/p"], "mode": "soft" }));
+        assert_eq!(proxy.request("HEAD", "/p", "").x_cache(), "MISS");
+        let (x_cache, body) = if freshened { ("HIT", "v1") } else { ("MISS", "v3") };
+        proxy.get("/p").expect(200, x_cache, body);
+    }
+}
