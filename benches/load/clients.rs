@@ -83,14 +83,14 @@ impl Client {
 }
 
 /// Waits for all, and fails with the first that failed.
-async fn all(mut tasks: JoinSet<Result<(), String>>) -> Result<(), Failure> {
+pub(crate) async fn all(mut tasks: JoinSet<Result<(), String>>) -> Result<(), Failure> {
     while let Some(ended) = tasks.join_next().await {
         ended??;
     }
     Ok(())
 }
 
-fn said(error: &Failure) -> String {
+pub(crate) fn said(error: &Failure) -> String {
     error.to_string()
 }
 

@@ -86,7 +86,7 @@ class Run:
             self.interleaved("stored responses", servers, ask)
 
     def connections(self):
-        counts = [count for count in (100, 1_000, 10_000) if count * 2 < self.descriptors]
+        counts = [count for count in (100, 1_000, 10_000) if count + 1_000 < self.descriptors]
         with Stage() as stage:
             origin = self.helper.origin(stage)
             server = Forebay(stage, self.server, origin.address)
@@ -150,6 +150,17 @@ class Run:
                     at_redis = redis.process.cpu_seconds() - at_redis
                     self.row("proxies", count, cpu / requests * 1e6, CPU, number)
                     self.row("Redis, proxies", count, at_redis / requests * 1e6, "µs CPU of Redis per hit", number)
+
+    def pool(self):
+        """One event loop's reads from Redis over one connection, and over several."""
+        tasks = 64
+        with Stage() as stage:
+            redis = Redis(stage, self.server[0], policy="volatile-lfu")
+            for number in range(1, self.chosen.rounds + 1):
+                for count in (1, 2, 4, 8):
+                    done = self.helper.run("pool", redis.address, count, tasks, self.chosen.seconds)
+                    note = f"{done['requests'] / done['seconds']:,.0f} reads/s, p99 {done['p99_us']:,.0f} µs, {tasks} at once"
+                    self.row("Redis connections", count, done["cpu_us"], "µs CPU of the reader per GET", number, note)
 
     # === what a purge costs ===
 
@@ -264,7 +275,7 @@ def purge(server, what):
         connection.close()
 
 
-SERIES = ["routes", "stored", "connections", "purged", "workers", "proxies", "tagged", "fleet"]
+SERIES = ["routes", "stored", "connections", "purged", "workers", "proxies", "pool", "tagged", "fleet"]
 
 
 def arguments():
