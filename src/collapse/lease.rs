@@ -9,7 +9,7 @@ use std::time::Duration;
 /// First delay, and the longest.
 const FIRST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_millis(100);
-/// Looks without an answer that end the waiting.
+/// Looks in a row without an answer that end the waiting.
 const SILENT: u8 = 2;
 /// The longest a lock is renewed for: past it the fetch goes on, but no longer alone.
 pub const LONGEST_HELD: Duration = Duration::from_secs(60);
@@ -38,6 +38,11 @@ impl Patience {
         let delay = self.delay.mul_f64(spread).min(left);
         self.delay = (self.delay * 2).min(LONGEST);
         Some(delay)
+    }
+
+    /// A look that was answered, with nothing.
+    pub const fn answered(&mut self) {
+        self.silent = 0;
     }
 
     /// A look that was not answered. Whether there is a point in another: who waits for what cannot be
@@ -76,6 +81,8 @@ mod tests {
     #[test]
     fn who_sees_nothing_stops_waiting() {
         let mut patience = Patience::new(Duration::from_secs(3));
+        assert!(patience.unanswered());
+        patience.answered();
         assert!(patience.unanswered());
         assert!(!patience.unanswered());
     }
