@@ -10,6 +10,7 @@
 //! load idle ADDR PATH CONNECTIONS                    one request each, then silence until stdin closes
 //! load slow ADDR PREFIX READERS BYTES/S SECONDS      a body of its own for each, read slowly
 //! load pool REDIS CONNECTIONS TASKS SECONDS          GETs of so many tasks over so many connections
+//! load soak ADDR SECONDS SEED                        everything at once, every byte compared
 //! ```
 //!
 //! Every client prints one line of `name=value` pairs on standard output and ends with an error when a
@@ -21,6 +22,7 @@
 mod clients;
 mod origin;
 mod pool;
+mod soak;
 
 use std::process::ExitCode;
 
@@ -49,7 +51,8 @@ fn main() -> ExitCode {
             ["pool", redis, connections, tasks, seconds] => {
                 pool::pool(redis, number(connections)?, number(tasks)?, number(seconds)?).await
             }
-            _ => Err("origin | replay | again | stampede | idle | slow | pool: see the top of benches/load/main.rs"
+            ["soak", to, seconds, seed] => soak::soak(to, number(seconds)?, number(seed)?).await,
+            _ => Err("origin | replay | again | stampede | idle | slow | pool | soak: see the top of benches/load/main.rs"
                 .into()),
         }
     }));

@@ -224,7 +224,9 @@ class Run:
                         path="keys", peer=peer, round=number + 1, requests=chunk, seconds=done["seconds"],
                         rps=chunk / done["seconds"], p50_us=done["p50_us"], p99_us=done["p99_us"],
                         cpu_us=cpu / chunk * 1e6, origin=asked, value=ratio, unit="hit ratio",
-                        note=f"{held} held, an LRU of as many hits {lru:.4f}",
+                        errors=int(done["closed"]),
+                        note=f"{held} held, an LRU of as many hits {lru:.4f}"
+                        + (f", {done['closed']:.0f} connections closed without an answer" if done["closed"] else ""),
                     )
                     self.say(f"keys         {number + 1} {peer:10} hit ratio {ratio:.4f}, LRU of {held}: {lru:.4f}")
 
