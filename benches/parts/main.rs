@@ -86,7 +86,7 @@ fn exchange<'a>(
         request,
         target: TargetUri { scheme: "http", authority: "shop.example", path_and_query: "/api/products/17" },
         host: "shop.example",
-        primary: 17,
+        url: 17,
         tags: &[],
         status,
         headers,

@@ -36,6 +36,7 @@ use crate::caching::reuse::{self, Reuse};
 use crate::caching::stamp::Stamp;
 use crate::caching::storability::{self, Exchange, Storability};
 use crate::caching::stored::{InStore, StoredBody, StoredHead, StoredResponse};
+use crate::caching::url;
 use crate::caching::validation::{self, Answer as Kind, Asked as Conditions, Freshened, HeadUpdate};
 use crate::caching::vary::{VariantHash, variant_hash};
 use crate::clock;
@@ -143,9 +144,11 @@ pub struct Errand {
     pub facts: RequestFacts,
     /// Its key.
     pub key: PrimaryKey,
+    /// What stands for its URL, however the key spells it.
+    pub url: u128,
     /// The authority it is for.
     pub authority: String,
-    /// Tags of the route, expanded; and what stands for its target where its key says more than that.
+    /// Tags of the route, expanded.
     pub tags: Vec<String>,
     /// What was found for it.
     pub found: Found,
@@ -563,8 +566,8 @@ impl Errand {
                 authority: &self.authority,
                 path_and_query: self.request.uri.path_and_query().map_or("/", PathAndQuery::as_str),
             },
-            host: host_of(&self.authority),
-            primary: self.key.hash,
+            host: self.host(),
+            url: self.url,
             tags: &self.tags,
             status: response.status,
             headers: &response.headers,
@@ -573,6 +576,11 @@ impl Errand {
             response_received: arrival.received,
             stamp: arrival.stamp,
         }
+    }
+
+    /// The host it is for.
+    pub(super) fn host(&self) -> &str {
+        url::host(&self.authority)
     }
 
     pub(super) fn flight(&self) -> FlightKey {
@@ -641,14 +649,6 @@ impl Reply {
             // A client that went away drops what it was owed: its reader, or the connection.
             let _ = reply.send(obtained);
         }
-    }
-}
-
-/// The host of an authority, without its port.
-fn host_of(authority: &str) -> &str {
-    match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => authority,
     }
 }
 

@@ -11,7 +11,7 @@ use super::errand::Errand;
 use super::lookup::{Candidate, Found, Reading, Selecting};
 use crate::clock;
 use crate::collapse::lease::{LONGEST_HELD, Patience};
-use crate::observe::metrics::Scope;
+use crate::observe::metrics::{Cause, Scope};
 use crate::store::StoreKey;
 use crate::store::redis::{LockAttempt, LockToken, RedisStore};
 
@@ -72,7 +72,10 @@ impl Errand {
         let Some(redis) = self.proxy.redis.clone() else { return Fleet::Ours(Held::None) };
         let ttl = self.proxy.site.rules.redis.as_ref().map_or(Duration::from_secs(5), |redis| redis.lock_ttl);
         let token = LockToken::random();
-        let mut patience = Patience::new(self.route.collapse_timeout);
+        let mut patience = match self.cause {
+            Cause::Refresh => Patience::unhurried(),
+            _ => Patience::new(self.route.collapse_timeout),
+        };
         let mut held_since = None;
         let fleet = loop {
             if !redis.usable() {

@@ -341,8 +341,7 @@ impl Proxy {
         cause: Cause,
     ) -> Option<Errand> {
         let params = route.path.params(asked.path());
-        let mut tags: Vec<String> = route.tags.iter().map(|tag| tag.expand(&params)).collect();
-        tags.extend(forward::every_key_of(&route.policy.key, asked.authority(), asked.target()));
+        let tags = route.tags.iter().map(|tag| tag.expand(&params)).collect();
         let ranged = facts.range
             && facts.method == MethodClass::Get
             && cause == Cause::Miss
@@ -359,6 +358,7 @@ impl Proxy {
             request: self.upstream_head(asked, Method::GET).ok()?,
             facts: facts.clone(),
             key: key.clone(),
+            url: route.policy.key.url(Asked::SCHEME, asked.authority(), asked.target(), key),
             authority: asked.authority().to_owned(),
             tags,
             found: found.clone(),
@@ -374,7 +374,7 @@ impl Proxy {
     fn join(&self, flight: FlightKey, errand: &Errand) -> Joined<Arc<Landed>, Failure> {
         let (purges, flights, key) = (&self.shared.purges, &self.shared.flights, &errand.key);
         // All that is known of what the answer will bear, before there is one.
-        let mut ids = purges.key_ids(key.hash).to_vec();
+        let mut ids = purges.fetch_ids(errand.url, errand.host()).to_vec();
         ids.extend(errand.tags.iter().map(|tag| PurgeId::tag(tag.as_bytes())));
         let valid = |stamp, landed: Option<&Arc<Landed>>| {
             let landed_is_valid = |landed: &Arc<Landed>| self.is_valid(&landed.head, key);

@@ -305,8 +305,8 @@ impl PurgeTable {
 
     /// The ids that a fetch bears before anything is known of its response.
     #[must_use]
-    pub const fn key_ids(&self, primary: u128) -> [PurgeId; 2] {
-        [PurgeId::key(primary), PurgeId::ALL]
+    pub fn fetch_ids(&self, url: u128, host: &str) -> [PurgeId; 3] {
+        [PurgeId::url(url), PurgeId::host(host), PurgeId::ALL]
     }
 
     // === purges of this process ===
@@ -689,9 +689,9 @@ mod tests {
     fn everything_bears_the_key_and_all() {
         let table = PurgeTable::alone();
         let stamp = table.stamp();
-        assert_eq!(table.key_ids(7), [PurgeId::key(7), PurgeId::ALL]);
+        assert_eq!(table.fetch_ids(7, "a"), [PurgeId::url(7), PurgeId::host("a"), PurgeId::ALL]);
         table.hard(&[PurgeId::ALL], T);
-        assert_eq!(table.of(stamp, &table.key_ids(7)), Validity::Hard);
+        assert_eq!(table.of(stamp, &table.fetch_ids(7, "a")), Validity::Hard);
         assert_eq!(table.of(stamp, &[]), Validity::Valid, "what bears nothing cannot be purged");
     }
 

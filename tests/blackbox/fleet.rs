@@ -109,6 +109,97 @@ fn an_unsafe_method_through_one_ends_what_all_hold() {
     assert_eq!(entries(&redis), before);
 }
 
+/// Nobody can name the records that lie under other values of what the key counts in: the fleet is told.
+#[test]
+fn an_unsafe_method_ends_what_lies_under_other_values_of_fields_and_cookies() {
+    let (origin, redis) = (origin(), Redis::start());
+    let keyed = "cookies = \"ignore\"\nkey = { headers = [\"x-language\"], cookies = [\"currency\"] }";
+    let config = Config::new(&origin).redis(&redis).route("/p/{id}", keyed);
+    let (one, two) = (config.clone().start(), config.start());
+    for lines in ["X-Language: de\r\n", "Cookie: currency=EUR\r\n"] {
+        let before = one.get_with("/p/1", lines).text();
+        assert_eq!(one.get_with("/p/1", lines).x_cache(), "HIT");
+        two.request("POST", "/p/1", "X-Language: fr\r\nContent-Length: 0\r\n");
+        until("it obeys", || one.get_with("/p/1", lines).text() != before);
+    }
+}
+
+/// RFC 9110 4.2.3: the case of a host, a default port and needless percent-encodings make no other URL, so
+/// that neither a purge nor an unsafe method leaves the answer to another spelling behind.
+#[test]
+fn a_url_ends_in_all_its_spellings() {
+    let (origin, redis) = (origin(), Redis::start());
+    let config = Config::new(&origin).redis(&redis);
+    let (one, two) = (config.clone().start(), config.start());
+    let get = |proxy: &Forebay, (host, target): (&str, &str)| {
+        proxy.send(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"))
+    };
+    let spellings = [
+        ("shop.example", "/p/caf%C3%A9"),
+        ("SHOP.Example", "/p/caf%c3%a9"),
+        ("shop.example:80", "/p/%63af%C3%A9"),
+    ];
+    for what in [
+        json!({ "urls": ["http://shop.example/p/caf%C3%A9"] }),
+        json!({ "urls": ["HTTP://shop.EXAMPLE:80/p/caf%c3%a9"] }),
+        json!({ "urls": ["https://shop.example:443/p/c%61f%C3%A9"] }),
+        json!({ "prefixes": ["http://Shop.example:80/"], "mode": "hard" }),
+        json!("POST"),
+    ] {
+        let before = spellings.map(|spelt| {
+            until("both have it in memory", || {
+                get(&one, spelt).x_cache() == "HIT"
+                    && get(&two, spelt).cache_status().contains("detail=memory")
+            });
+            get(&two, spelt).text()
+        });
+        get(&one, ("shop.example:8080", "/p/1"));
+        match what.as_str() {
+            Some(method) => {
+                let host = "Host: Shop.Example:80\r\nContent-Length: 0";
+                two.send(format!("{method} /p/caf%c3%A9 HTTP/1.1\r\n{host}\r\n\r\n"));
+            }
+            None => assert_eq!(one.purge(&what)["matched"], 3, "{what}"),
+        }
+        for (spelt, before) in spellings.into_iter().zip(before) {
+            until("both obey", || get(&one, spelt).text() != before && get(&two, spelt).text() != before);
+        }
+        assert_eq!(get(&one, ("shop.example:8080", "/p/1")).x_cache(), "HIT", "another origin's");
+    }
+}
+
+/// A renewal behind a stale answer is one for the fleet, however long it takes: nobody's patience runs out.
+#[test]
+fn a_slow_renewal_is_one_for_the_fleet() {
+    let (redis, origin, gate) = (Redis::start(), Origin::start(), Gate::new());
+    let held = gate.clone();
+    origin.on("/p", move |exchange| {
+        let nth = exchange.nth();
+        if nth > 1 {
+            held.wait();
+        }
+        let lifetime = if nth == 1 { "max-age=1, stale-while-revalidate=600" } else { "max-age=600" };
+        exchange.reply(&Reply::ok(format!("v{nth}")).cache(lifetime));
+    });
+    let config = Config::new(&origin).redis(&redis).defaults("collapse_timeout = \"50ms\"");
+    let fleet: Vec<Forebay> = (0..3).map(|_| config.clone().start()).collect();
+    fleet.iter().for_each(|proxy| assert_eq!(proxy.get("/p").text(), "v1"));
+    until("it is stale", || fleet.iter().all(|proxy| proxy.get("/p").x_cache() == "STALE"));
+    origin.wait_count("/p", 2);
+    let attempts = |proxy: &Forebay| {
+        proxy.metric("forebay_redis_command_duration_seconds_count", &[("command", "lock")])
+    };
+    until("the others have waited for longer than anybody would", || {
+        fleet.iter().filter(|proxy| attempts(proxy) >= 7.0).count() == 2
+    });
+    assert_eq!(origin.count("/p"), 2, "one renews for all");
+    gate.open();
+    for proxy in &fleet {
+        until("all have the new one", || proxy.get("/p").text() == "v2");
+    }
+    assert_eq!(origin.count("/p"), 2);
+}
+
 #[test]
 fn one_fetch_for_the_fleet_cold_expired_and_purged() {
     let redis = Redis::start();

@@ -106,8 +106,8 @@ fn report(rules: &Rules, asked: &Asked, response: Option<&Head>, now: UnixMillis
         let params = selected.map(|selected| selected.params());
         let tags =
             route.tags.iter().filter_map(|tag| params.as_ref().map(|params| tag.expand(params))).collect();
-        let primary = key.map(|key| key.hash);
-        let asking = Asking { rules, route, tags, asked, admission: &admission, primary, now };
+        let url = key.map(|key| policy.key.url(Asked::SCHEME, &asked.authority, &asked.target, &key));
+        let asking = Asking { rules, route, tags, asked, admission: &admission, url, now };
         storing::tell(&mut page, &asking, response);
     }
     page.finish()

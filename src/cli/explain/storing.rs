@@ -33,8 +33,8 @@ pub(super) struct Asking<'a> {
     pub(super) tags: Vec<String>,
     pub(super) asked: &'a Asked,
     pub(super) admission: &'a Admission,
-    /// The key's hash; `None` where the key is too long.
-    pub(super) primary: Option<u128>,
+    /// What stands for the URL; `None` where the key is too long.
+    pub(super) url: Option<u128>,
     pub(super) now: UnixMillis,
 }
 
@@ -57,7 +57,7 @@ pub(super) fn tell(page: &mut Page, asking: &Asking<'_>, response: &Head) {
         }
         Admission::Forward(_, facts) => (&asked.method, facts),
     };
-    let Some(primary) = asking.primary else { return refused(page, Reason::KeyTooLong) };
+    let Some(url) = asking.url else { return refused(page, Reason::KeyTooLong) };
     if let Admission::Forward(reason @ (Reason::RequestHasBody | Reason::RequestUpgrade), _) = admission {
         return refused(page, *reason);
     }
@@ -67,7 +67,7 @@ pub(super) fn tell(page: &mut Page, asking: &Asking<'_>, response: &Head) {
         request: &request,
         target,
         host: &asked.authority,
-        primary,
+        url,
         tags: &asking.tags,
         status: response.status,
         headers: &response.headers,
