@@ -287,12 +287,7 @@ impl Errand {
             request.headers_mut().insert(IF_RANGE, if_range.clone());
             Conditions::Nothing
         } else if self.wanted == Wanted::Range {
-            // `If-Range` only chooses between the part and the whole: either may be stored.
-            let if_range = request.headers().get(IF_RANGE).cloned();
-            validation::remove_preconditions(request.headers_mut());
-            if let Some(if_range) = if_range {
-                request.headers_mut().insert(IF_RANGE, if_range);
-            }
+            validation::ask_for_part(request.headers_mut());
             Conditions::Nothing
         } else if validate {
             // What is stored and not for this request lends it no validators: a 304 could not be used.

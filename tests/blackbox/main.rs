@@ -8,6 +8,7 @@ mod admin;
 mod basics;
 mod config;
 mod demo;
+mod explained;
 mod failure;
 mod faults;
 mod fields;

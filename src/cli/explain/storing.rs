@@ -9,7 +9,7 @@ use super::later;
 use super::request::Asked;
 use super::response::Head;
 use super::text::{Page, cited, moment, span, value};
-use crate::caching::admission::Admission;
+use crate::caching::admission::{Admission, MethodClass};
 use crate::caching::age;
 use crate::caching::cache_control::{DeltaSeconds, ResponseDirectives};
 use crate::caching::freshness::{self, Freshness, Source, Word};
@@ -52,7 +52,11 @@ pub(super) fn tell(page: &mut Page, asking: &Asking<'_>, response: &Head) {
     let mut request = asked.headers.clone();
     let (method, facts) = match admission {
         Admission::Lookup(facts) => {
-            validation::condition(&mut request, None, []);
+            if facts.range && facts.method == MethodClass::Get {
+                validation::ask_for_part(&mut request);
+            } else {
+                validation::condition(&mut request, None, []);
+            }
             (&Method::GET, facts)
         }
         Admission::Forward(_, facts) => (&asked.method, facts),
