@@ -137,6 +137,7 @@ def main():
     ]).replace("---:|", "---|") + "\n" + markdown(["", ""], [
         ["requests, each answer compared byte by byte", f"{done['requests']:,.0f}"],
         ["of them hits", f"{done['hits'] / done['requests']:.1%}"],
+        ["long bodies that broke off, visibly (Redis evicts their pieces)", f"{done['broken']:.0f}"],
         ["bytes read", f"{done['bytes'] / 2**30:.1f} GiB"],
         ["origin requests", f"{done['fetches']:,}"],
         ["purges", str(last["purges"])],
