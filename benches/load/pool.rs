@@ -41,7 +41,7 @@ pub(crate) async fn pool(
     let until = began + Duration::from_secs(seconds as u64);
     let mut reading = JoinSet::new();
     for task in 0..tasks {
-        let options = Options { timeout: Some(Duration::from_millis(50)), ..Options::default() };
+        let options = Options { timeout: Some(Duration::from_secs(5)), ..Options::default() };
         let client = clients[task % clients.len()].with_options(&options);
         let took = Rc::clone(&took);
         reading.spawn_local(async move {
