@@ -99,6 +99,18 @@ impl Purge {
         Self { mode, ids, prefixes: Vec::new() }
     }
 
+    /// The same by ids alone, for where no more prefixes can be remembered: whole hosts, or everything.
+    #[must_use]
+    pub fn without_prefixes(mut self) -> Self {
+        for prefix in std::mem::take(&mut self.prefixes) {
+            let host = parts(&prefix).and_then(|(_, authority, _)| std::str::from_utf8(authority).ok());
+            self.ids.push(host.map_or(PurgeId::ALL, |authority| PurgeId::host(url::host(authority))));
+        }
+        self.ids.sort_unstable();
+        self.ids.dedup();
+        self
+    }
+
     /// Whether it concerns nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -184,6 +196,23 @@ mod tests {
         assert_eq!((local.sequence(), local.shared()), (sequence, stamp));
         assert_eq!(local.time(), UnixMillis(1_700_000_000_000));
         assert!(Stamp::of(Sequence::LAST).0 > stamp.0, "nothing is lost in the shift");
+    }
+
+    #[test]
+    fn without_prefixes_a_purge_concerns_more() {
+        let prefixes =
+            |texts: &[&'static str]| texts.iter().map(|text| Bytes::from_static(text.as_bytes())).collect();
+        let of = |prefixes| Purge { mode: Mode::Soft, ids: vec![PurgeId(7)], prefixes }.without_prefixes();
+        let by_host = of(prefixes(&["http://a:8080/x", "http://A/y"]));
+        assert_eq!(
+            by_host,
+            Purge::of_ids(Mode::Soft, {
+                let mut ids = vec![PurgeId(7), PurgeId::host("a")];
+                ids.sort_unstable();
+                ids
+            })
+        );
+        assert!(of(prefixes(&["/x"])).ids.contains(&PurgeId::ALL));
     }
 
     #[test]

@@ -32,6 +32,7 @@ mod tunnel;
 
 use std::sync::Arc;
 
+use http::header::{IF_RANGE, RANGE};
 use http::{Method, Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -351,11 +352,17 @@ impl Proxy {
         } else {
             found.to_complete(facts, &route.policy, cause, asked.now).map_or(Wanted::Whole, Wanted::Rest)
         };
+        // A miss of HEAD fetches the whole response: the next GET finds it.
+        let mut request = self.upstream_head(asked, Method::GET).ok()?;
+        if facts.range && !ranged {
+            // Judged is what is sent: a part that nobody asked for is none.
+            request.headers.remove(RANGE);
+            request.headers.remove(IF_RANGE);
+        }
         Some(Errand {
             proxy: Arc::clone(self),
             route: Arc::clone(route),
-            // A miss of HEAD fetches the whole response: the next GET finds it.
-            request: self.upstream_head(asked, Method::GET).ok()?,
+            request,
             facts: facts.clone(),
             key: key.clone(),
             url: route.policy.key.url(Asked::SCHEME, asked.authority(), asked.target(), key),

@@ -77,7 +77,7 @@ pub enum Scope {
 pub struct Purged {
     /// Responses in this process's memory tier that it concerned.
     pub matched: u64,
-    /// Its number in the journal, once the fleet was told.
+    /// Its number in the journal, once the fleet was told; `None` where there was nothing to tell.
     pub sequence: Option<u64>,
     /// How far the word got.
     pub scope: Scope,
@@ -113,7 +113,8 @@ impl Shared {
         source: Source,
     ) -> Result<Purged, InvalidPurge> {
         let purges = compile(rules, purge)?;
-        if self.purges.prefixes_left() < purge.prefixes.len() {
+        let prefixes = purges.iter().flat_map(|purge| &purge.prefixes).collect();
+        if !self.purges.has_room(&prefixes, clock::wall()) {
             let why = "are more than can be remembered; purge by host or tag instead";
             return Err(InvalidPurge { what: "prefixes".to_owned(), why });
         }
@@ -134,6 +135,8 @@ impl Shared {
         let purges = self.purges.purge_each(purges, clock::wall());
         let (scope, sequence) = match &self.journal {
             None => (Scope::Process, None),
+            // Of what no response can bear nobody need be told.
+            Some(_) if purges.is_empty() => (Scope::Fleet, None),
             Some(journal) => match journal.tell(purges, PATIENCE).await {
                 Told::Fleet(sequence) => (Scope::Fleet, Some(sequence.0)),
                 Told::Later => (Scope::Untold, None),

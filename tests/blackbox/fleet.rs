@@ -109,6 +109,30 @@ fn an_unsafe_method_through_one_ends_what_all_hold() {
     assert_eq!(entries(&redis), before);
 }
 
+#[test]
+fn nothing_that_was_purged_keeps_the_next_purge_from_being_told() {
+    let (origin, redis) = (origin(), Redis::start());
+    let config = Config::new(&origin).redis(&redis);
+    let proxy = Forebay::run(&config.text().replace("path = \"/{*rest}\"", "path = \"/p/{*rest}\""));
+    until("it reads the journal", || in_sync(&proxy));
+    // Nothing can be stored under a URL that no route has: there is nothing to tell, and nothing went wrong.
+    let told = proxy.purge(&json!({ "urls": ["http://shop.example/elsewhere"] }));
+    assert_eq!((&told["scope"], &told["sequence"]), (&json!("fleet"), &json!(null)));
+    let prefixes: Vec<String> = (0..700).map(|n| format!("/p/{n}/")).collect();
+    for mode in ["soft", "hard", "soft"] {
+        assert_eq!(proxy.purge(&json!({ "prefixes": prefixes, "mode": mode }))["scope"], "fleet", "{mode}");
+    }
+    for (what, status) in [
+        (json!({ "prefixes": (700..1_000).map(|n| format!("/p/{n}/")).collect::<Vec<_>>() }), 200),
+        (json!({ "prefixes": ["/one/more"] }), 400),
+        (json!({ "prefixes": prefixes }), 200),
+        (json!({ "tags": ["t"] }), 200),
+    ] {
+        assert_eq!(proxy.post("/purge", &what).status, status);
+    }
+    assert_eq!(ready(&proxy)["journal"]["untold"], 0);
+}
+
 /// Nobody can name the records that lie under other values of what the key counts in: the fleet is told.
 #[test]
 fn an_unsafe_method_ends_what_lies_under_other_values_of_fields_and_cookies() {
