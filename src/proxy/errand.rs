@@ -15,11 +15,11 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_RANGE, RANGE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use http_body_util::BodyExt;
 use tokio::sync::oneshot;
 
 use super::Proxy;
 use super::asked::Asked;
+use super::counted::Counted;
 use super::error::Failure;
 use super::lease::{Fleet, Held};
 use super::lookup::{Candidate, Found, Selecting};
@@ -166,7 +166,7 @@ pub enum Wanted {
     /// What the client's `Range` asks: where nothing stored could answer it, the part is fetched and
     /// stored as a part (RFC 9111 3.3), and joined with others (3.4).
     Range,
-    /// What a stored part lacks of the whole (RFC 9111 3.4).
+    /// What a stored part lacks of the whole (RFC 9111 3.4), or an answer of what it promised.
     Rest(Completion),
 }
 
@@ -273,7 +273,7 @@ impl Errand {
     }
 
     /// Sends the request: with the stored validators (RFC 9111 4.3.1), or as an ordinary one.
-    async fn ask(&self, stamp: Stamp, validate: bool) -> Result<(Answer, Arrival), Failure> {
+    pub(super) async fn ask(&self, stamp: Stamp, validate: bool) -> Result<(Answer, Arrival), Failure> {
         let mut request = http::Request::from_parts(self.request.clone(), RequestBody::Empty);
         let rest = match &self.wanted {
             Wanted::Rest(rest) if validate => Some(rest),
@@ -397,29 +397,18 @@ impl Errand {
     /// outgrew what may be kept (and perhaps lost its last reader after that).
     async fn pour(
         &self,
-        mut body: AnswerBody,
+        body: AnswerBody,
         mut writer: FillWriter,
         around: Around,
         permits: &mut Permits,
     ) -> Result<Poured, Reason> {
+        let mut body = Counted::of(body, around.missing, &self.route);
         let mut trailers = None;
         let mut outgrown = false;
-        let mut arrived = 0;
         self.push(&mut writer, around.before, &mut outgrown, permits).await?;
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| {
-                let error = error.in_full();
-                tracing::warn!(route = %self.route.name, %error, "the origin broke off in the middle of a response");
-                Reason::Incomplete
-            })?;
-            match frame.into_data() {
-                Ok(data) => {
-                    arrived += data.len() as u64;
-                    if around.missing.is_some_and(|missing| arrived > missing) {
-                        return Err(Reason::Incomplete);
-                    }
-                    self.push(&mut writer, data, &mut outgrown, permits).await?;
-                }
+            match frame.map_err(|_| Reason::Incomplete)?.into_data() {
+                Ok(data) => self.push(&mut writer, data, &mut outgrown, permits).await?,
                 Err(frame) => {
                     trailers = frame.into_trailers().ok();
                     if let Some(trailers) = &mut trailers {
@@ -427,9 +416,6 @@ impl Errand {
                     }
                 }
             }
-        }
-        if around.missing.is_some_and(|missing| arrived != missing) {
-            return Err(Reason::Incomplete);
         }
         self.push(&mut writer, around.after, &mut outgrown, permits).await?;
         let kept = trailers.as_ref().map(storability::trailer_fields).unwrap_or_default();
