@@ -235,7 +235,11 @@ mod tests {
         assert_eq!(missing.length(), 60);
         for (status, lines, length, expected) in rows {
             let status = StatusCode::from_u16(*status).expect("a status");
-            assert_eq!(missing.judge(status, &map(lines), *length), *expected, "{status} {lines:?} {length:?}");
+            assert_eq!(
+                missing.judge(status, &map(lines), *length),
+                *expected,
+                "{status} {lines:?} {length:?}"
+            );
         }
         let twice = [tag, ("etag", "\"a\""), range];
         assert_eq!(missing.judge(StatusCode::PARTIAL_CONTENT, &map(&twice), None), NO(Unfit::Validator));

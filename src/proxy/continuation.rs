@@ -58,9 +58,13 @@ impl Continuation {
         Some(self)
     }
 
+    /// To be held while it is under way: it counts as an errand.
+    pub(super) fn under_way(&self) -> Arc<()> {
+        Arc::clone(&self.errand.proxy.shared.errands)
+    }
+
     /// Asks for the rest, and hands it on. Where it is not to be had, or breaks off, so does the answer.
     pub(super) async fn pour(self: Box<Self>, mut writer: FillWriter) {
-        let _under_way = Arc::clone(&self.errand.proxy.shared.errands);
         let found = tokio::select! {
             biased;
             () = writer.unread() => return,

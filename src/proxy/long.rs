@@ -146,7 +146,8 @@ impl Proxy {
             }
             Needs::Whole => {
                 if self.shared.memory.admits(length)
-                    && let Some(reader) = self.read_along(head, &place, body, || continuation((0, last))).await
+                    && let Some(reader) =
+                        self.read_along(head, &place, body, || continuation((0, last))).await
                 {
                     let reader = Some(reader);
                     return Some(Source::Opened(Box::new(Opened { length, reader, multipart: None })));
@@ -344,8 +345,12 @@ impl Pouring {
         let Self { redis, place, body, content, writer, continuation, sent, .. } = self;
         let forgetting = give_up(&redis, &place, body, why);
         match continuation.and_then(|continuation| continuation.after(sent)) {
-            // The reader keeps the room that was taken for the client's window.
-            Some(continuation) => drop((tokio::join!(forgetting, continuation.pour(writer)), content)),
+            Some(continuation) => {
+                let under_way = continuation.under_way();
+                tokio::join!(forgetting, continuation.pour(writer));
+                // The reader kept the room that was taken for the client's window.
+                drop((content, under_way));
+            }
             None => {
                 drop((writer, content));
                 forgetting.await;

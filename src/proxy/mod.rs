@@ -232,7 +232,8 @@ impl Proxy {
                 Got::Failed(failure) => {
                     if let Some(candidate) = stand_in
                         && !self.is_purged(&candidate.stored.head, &key)
-                        && let Some(source) = Box::pin(self.open(&asked, &facts, route, &key, candidate)).await
+                        && let Some(source) =
+                            Box::pin(self.open(&asked, &facts, route, &key, candidate)).await
                     {
                         let reason = Reason::StaleIfError;
                         return self.reuse(&asked, &facts, route, candidate, source, reason);
@@ -245,7 +246,8 @@ impl Proxy {
                         && let Some(candidate) = selected
                         && reuse::stale_on_timeout(&candidate.stored.head, &facts, policy, asked.now)
                         && !self.is_purged(&candidate.stored.head, &key)
-                        && let Some(source) = Box::pin(self.open(&asked, &facts, route, &key, candidate)).await
+                        && let Some(source) =
+                            Box::pin(self.open(&asked, &facts, route, &key, candidate)).await
                     {
                         let reason = Reason::StaleOnTimeout;
                         return self.reuse(&asked, &facts, route, candidate, source, reason);
