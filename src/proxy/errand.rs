@@ -168,7 +168,7 @@ pub enum Wanted {
     /// What the client's `Range` asks: where nothing stored could answer it, the part is fetched and
     /// stored as a part (RFC 9111 3.3), and joined with others (3.4).
     Range,
-    /// What a stored part lacks of the whole (RFC 9111 3.4).
+    /// What a stored part lacks of the whole (RFC 9111 3.4), or an answer of what it promised.
     Rest(Completion),
 }
 
@@ -275,7 +275,7 @@ impl Errand {
     }
 
     /// Sends the request: with the stored validators (RFC 9111 4.3.1), or as an ordinary one.
-    async fn ask(&self, stamp: Stamp, validate: bool) -> Result<(Answer, Arrival), Failure> {
+    pub(super) async fn ask(&self, stamp: Stamp, validate: bool) -> Result<(Answer, Arrival), Failure> {
         let mut request = http::Request::from_parts(self.request.clone(), RequestBody::Empty);
         let rest = match &self.wanted {
             Wanted::Rest(rest) if validate => Some(rest),

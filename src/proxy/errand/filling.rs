@@ -7,7 +7,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use http_body_util::BodyExt;
 
 use super::{Arrival, Content, Errand, How, Obtained, Permits, millis};
 use crate::caching::outcome::Reason;
@@ -15,6 +14,7 @@ use crate::caching::storability;
 use crate::caching::stored::StoredHead;
 use crate::clock;
 use crate::collapse::fill::{Fill, FillWriter, Pushed};
+use crate::proxy::counted::Counted;
 use crate::proxy::lease::Held;
 use crate::upstream::{AnswerBody, response};
 
@@ -56,29 +56,18 @@ impl Errand {
     /// outgrew what may be kept (and perhaps lost its last reader after that).
     pub(super) async fn pour(
         &self,
-        mut body: AnswerBody,
+        body: AnswerBody,
         mut writer: FillWriter,
         around: Around,
         permits: &mut Permits,
     ) -> Result<Poured, Reason> {
+        let mut body = Counted::of(body, around.missing, &self.route);
         let mut trailers = None;
         let mut outgrown = false;
-        let mut arrived = 0;
         self.push(&mut writer, around.before, &mut outgrown, permits).await?;
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| {
-                let error = error.in_full();
-                tracing::warn!(route = %self.route.name, %error, "the origin broke off in the middle of a response");
-                Reason::Incomplete
-            })?;
-            match frame.into_data() {
-                Ok(data) => {
-                    arrived += data.len() as u64;
-                    if around.missing.is_some_and(|missing| arrived > missing) {
-                        return Err(Reason::Incomplete);
-                    }
-                    self.push(&mut writer, data, &mut outgrown, permits).await?;
-                }
+            match frame.map_err(|_| Reason::Incomplete)?.into_data() {
+                Ok(data) => self.push(&mut writer, data, &mut outgrown, permits).await?,
                 Err(frame) => {
                     trailers = frame.into_trailers().ok();
                     if let Some(trailers) = &mut trailers {
@@ -86,9 +75,6 @@ impl Errand {
                     }
                 }
             }
-        }
-        if around.missing.is_some_and(|missing| arrived != missing) {
-            return Err(Reason::Incomplete);
         }
         self.push(&mut writer, around.after, &mut outgrown, permits).await?;
         let kept = trailers.as_ref().map(storability::trailer_fields).unwrap_or_default();
