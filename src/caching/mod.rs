@@ -194,6 +194,7 @@
 pub mod admission;
 pub mod age;
 pub mod cache_control;
+pub mod continuation;
 pub mod freshness;
 pub mod invalidation;
 pub mod key;

@@ -343,6 +343,21 @@ impl FillWriter {
         is_unread
     }
 
+    /// Waits until nobody reads, and breaks the body off ([`Self::give_up_unread`]). Cancel safe.
+    pub async fn unread(&self) {
+        std::future::poll_fn(|cx| {
+            let mut state = self.fill.lock();
+            if state.readers.iter().any(Option::is_some) {
+                // The waker is taken by a reader that leaves, and by whoever makes room.
+                state.writer = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            state.end = End::Broken;
+            Poll::Ready(())
+        })
+        .await;
+    }
+
     /// Waits, past the retention limit, until the slowest reader has caught up, or has kept others
     /// waiting for too long and is cut off; `false` when nobody reads any more, so that going on would
     /// be for nothing. Cancel safe.
@@ -537,9 +552,11 @@ impl Drop for FillReader {
         state.free.push(self.slot);
         if state.windowed {
             state.trim();
-            if let Some(writer) = state.writer.take() {
-                writer.wake();
-            }
+        }
+        let writer = state.writer.take();
+        drop(state);
+        if let Some(writer) = writer {
+            writer.wake();
         }
     }
 }
@@ -723,6 +740,40 @@ mod tests {
         let (writer, fill) = Fill::start(None, 10);
         assert!(fill.read().is_some());
         assert!(writer.give_up_unread() && fill.read().is_none(), "nobody joins what was given up");
+    }
+
+    /// Whether it was woken.
+    #[derive(Default)]
+    struct Woken(std::sync::atomic::AtomicBool);
+
+    impl std::task::Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_writer_learns_that_the_last_reader_has_left() {
+        for limit in [1 << 20, 10] {
+            let (writer, fill) = Fill::start(None, limit);
+            let (one, mut two) = (fill.read().expect("open"), fill.read().expect("open"));
+            writer.push(Bytes::from_static(&[0; 64]));
+            let woken = Arc::new(Woken::default());
+            let waker = Waker::from(Arc::clone(&woken));
+            let mut cx = Context::from_waker(&waker);
+            let mut unread = std::pin::pin!(writer.unread());
+            assert!(unread.as_mut().poll(&mut cx).is_pending());
+            drop(one);
+            assert!(unread.as_mut().poll(&mut cx).is_pending(), "one still reads");
+            // What makes room in between is no end.
+            assert!(two.frame().await.is_some_and(|frame| frame.is_ok()));
+            assert!(unread.as_mut().poll(&mut cx).is_pending());
+            woken.0.store(false, std::sync::atomic::Ordering::Relaxed);
+            drop(two);
+            assert!(woken.0.load(std::sync::atomic::Ordering::Relaxed), "it is told of the last");
+            assert!(unread.as_mut().poll(&mut cx).is_ready());
+            assert!(fill.read().is_none(), "nobody joins what was given up");
+        }
     }
 
     #[tokio::test]

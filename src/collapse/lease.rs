@@ -11,7 +11,7 @@ const FIRST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_millis(100);
 /// The longest delay where nobody waits for the answer.
 const UNHURRIED: Duration = Duration::from_secs(1);
-/// Looks without an answer that end the waiting.
+/// Looks in a row without an answer that end the waiting.
 const SILENT: u8 = 2;
 /// The longest a lock is renewed for: past it the fetch goes on, but no longer alone.
 pub const LONGEST_HELD: Duration = Duration::from_secs(60);
@@ -49,6 +49,11 @@ impl Patience {
         let delay = self.delay.mul_f64(spread).min(left);
         self.delay = (self.delay * 2).min(self.longest);
         Some(delay)
+    }
+
+    /// A look that was answered, with nothing.
+    pub const fn answered(&mut self) {
+        self.silent = 0;
     }
 
     /// A look that was not answered. Whether there is a point in another: who waits for what cannot be
@@ -100,6 +105,8 @@ mod tests {
     #[test]
     fn who_sees_nothing_stops_waiting() {
         let mut patience = Patience::new(Duration::from_secs(3));
+        assert!(patience.unanswered());
+        patience.answered();
         assert!(patience.unanswered());
         assert!(!patience.unanswered());
     }

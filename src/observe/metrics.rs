@@ -466,6 +466,8 @@ pub enum Cause {
     Refresh,
     /// The request was not for the cache.
     Bypass,
+    /// The rest of a stored response whose content was lost while it was being sent.
+    Continue,
 }
 
 impl Cause {
@@ -475,6 +477,7 @@ impl Cause {
             Self::Validate => "validate",
             Self::Refresh => "refresh",
             Self::Bypass => "bypass",
+            Self::Continue => "continue",
         }
     }
 }
@@ -491,7 +494,7 @@ pub struct RouteMetrics {
     name: String,
     durations: [OnceLock<Histogram>; CacheResult::ALL.len()],
     requests: [OnceLock<Box<ByCode>>; CacheResult::ALL.len()],
-    causes: [OnceLock<IntCounter>; 4],
+    causes: [OnceLock<IntCounter>; 5],
 }
 
 impl RouteMetrics {

@@ -81,7 +81,16 @@ impl Errand {
             if !redis.usable() {
                 break Fleet::Ours(Held::None);
             }
-            match redis.try_lock(place, &token, ttl).await {
+            let attempt = match redis.try_lock(place, &token, ttl).await {
+                // Redis may have answered, and this event loop been too busy to see it in time.
+                LockAttempt::Doubtful => match redis.renew(place, &token, ttl).await {
+                    Some(true) => LockAttempt::Locked,
+                    Some(false) => LockAttempt::Held,
+                    None => LockAttempt::Doubtful,
+                },
+                attempt => attempt,
+            };
+            match attempt {
                 LockAttempt::Locked => {
                     let held = Held::Lock {
                         redis: Arc::clone(&redis),
@@ -118,11 +127,10 @@ impl Errand {
             match self.stored_by_others().await {
                 Seen::Response(candidate) => break Fleet::Theirs(candidate),
                 Seen::HitForMiss => break Fleet::Alone,
+                Seen::Nothing if redis.unanswered() == unanswered => patience.answered(),
                 // It may have been another's look that failed: then there is one fetch more than need be.
-                Seen::Nothing if redis.unanswered() != unanswered && !patience.unanswered() => {
-                    break Fleet::Ours(Held::None);
-                }
-                Seen::Nothing => {}
+                Seen::Nothing if patience.unanswered() => {}
+                Seen::Nothing => break Fleet::Ours(Held::None),
             }
         };
         let metrics = &self.proxy.shared.metrics;
@@ -176,7 +184,8 @@ fn renew(redis: Arc<RedisStore>, place: StoreKey, token: LockToken, ttl: Duratio
         while held < LONGEST_HELD {
             tokio::time::sleep(step).await;
             held += step;
-            if !redis.renew(&place, &token, ttl).await {
+            // Where Redis did not say, there may be time for another attempt.
+            if redis.renew(&place, &token, ttl).await == Some(false) {
                 return;
             }
         }

@@ -8,7 +8,8 @@
 //! | when the content | then |
 //! |---|---|
 //! | fails before the head is sent | the record counts as absent: it is fetched, and stored anew |
-//! | fails later | the answer breaks off visibly, and the record is forgotten: the next request fetches |
+//! | fails later | the record is forgotten, and the origin is asked for the rest (`continuation`) |
+//! | and there is no such rest | the answer breaks off visibly; the next request fetches |
 //! | may lie in memory | one reads it for all who want it meanwhile, and puts it there |
 //! | may not | each client has a window of its own: a slow one holds that, never the body |
 //!
@@ -22,12 +23,14 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 use super::answer::{Needs, Opened, Source, needs};
 use super::asked::{Asked, Outcome};
+use super::continuation::Continuation;
 use super::deliver::PIECE;
 use super::errand::{Content, Errand};
 use super::error::Failure;
 use super::lookup::{Candidate, Found};
 use super::{Got, Proxy, own};
 use crate::caching::admission::RequestFacts;
+use crate::caching::continuation::Missing;
 use crate::caching::key::PrimaryKey;
 use crate::caching::outcome::{CacheResult, Reason};
 use crate::caching::stamp::Stamp;
@@ -86,13 +89,15 @@ impl Proxy {
         self: &Arc<Self>,
         asked: &Asked,
         facts: &RequestFacts,
+        route: &Arc<Route>,
         key: &PrimaryKey,
         candidate: &Candidate,
     ) -> Option<Source> {
         match &candidate.stored.body {
             StoredBody::Here(body) => Some(Source::Whole(body.clone())),
             StoredBody::InStore(body) => {
-                self.open_in_store(asked, facts, &candidate.stored.head, candidate.place(key), *body).await
+                let head = &candidate.stored.head;
+                self.open_in_store(asked, facts, route, head, candidate.place(key), *body).await
             }
         }
     }
@@ -110,7 +115,7 @@ impl Proxy {
         let (facts, key) = (errand.facts.clone(), errand.key.clone());
         let got = self.obtain(asked, route, errand, flight, outcome).await;
         let Got::Landed(landed, Unopened::InStore(place, body)) = got else { return got };
-        if let Some(source) = self.open_in_store(asked, &facts, &landed.head, place, body).await {
+        if let Some(source) = self.open_in_store(asked, &facts, route, &landed.head, place, body).await {
             return Got::Landed(landed, Unopened::Here(source));
         }
         *outcome = Outcome::forwarded(CacheResult::Miss, Reason::ContentUnreadable);
@@ -124,19 +129,25 @@ impl Proxy {
         self: &Arc<Self>,
         asked: &Asked,
         facts: &RequestFacts,
+        route: &Arc<Route>,
         head: &StoredHead,
         place: StoreKey,
         body: InStore,
     ) -> Option<Source> {
         let InStore { length, .. } = body;
         let last = length.checked_sub(1)?;
+        let continuation = |range| {
+            let missing = Missing::of(head, length, range);
+            self.continuation(asked, facts, route, &place, missing)
+        };
         let (ranges, multipart) = match needs(asked, facts, head, length) {
             Needs::Nothing => {
                 return Some(Source::Opened(Box::new(Opened { length, reader: None, multipart: None })));
             }
             Needs::Whole => {
                 if self.shared.memory.admits(length)
-                    && let Some(reader) = self.read_along(head, &place, body).await
+                    && let Some(reader) =
+                        self.read_along(head, &place, body, || continuation((0, last))).await
                 {
                     let reader = Some(reader);
                     return Some(Source::Opened(Box::new(Opened { length, reader, multipart: None })));
@@ -156,8 +167,13 @@ impl Proxy {
         let sum = ranges.iter().fold(0, |sum: u64, (first, last)| sum.saturating_add(last - first + 1));
         let stated = multipart.as_ref().map_or(sum, Multipart::content_length);
         let (writer, reader) = Fill::through(Some(stated), window);
-        let prolong = prolonging().await;
-        let pouring = Pouring { redis: Arc::clone(redis), place, body, content, writer, prolong };
+        // What is lost of several ranges, each with a head before it, is not asked for.
+        let continuation = match ranges[..] {
+            [range] if multipart.is_none() => continuation(range),
+            _ => None,
+        };
+        let (redis, prolong) = (Arc::clone(redis), prolonging().await);
+        let pouring = Pouring { redis, place, body, content, writer, prolong, continuation, sent: 0 };
         tokio::spawn(pouring.through(first, frame));
         Some(Source::Opened(Box::new(Opened { length, reader: Some(reader), multipart })))
     }
@@ -169,6 +185,7 @@ impl Proxy {
         head: &StoredHead,
         place: &StoreKey,
         body: InStore,
+        continuation: impl FnOnce() -> Option<Box<Continuation>>,
     ) -> Option<FillReader> {
         let redis = self.redis.as_ref()?;
         let key = (place.primary, place.variant.map_or(0, |hash| hash.0));
@@ -188,8 +205,9 @@ impl Proxy {
         let (writer, fill) = Fill::start(Some(body.length), body.length);
         let reader = fill.read();
         lead.land(Landing::Shared(Assembly { body, fill: Arc::clone(&fill) }));
-        let (redis, place, prolong) = (Arc::clone(redis), place.clone(), prolonging().await);
-        let pouring = Pouring { redis, place, body, content, writer, prolong };
+        let (redis, place, continuation) = (Arc::clone(redis), place.clone(), continuation());
+        let prolong = prolonging().await;
+        let pouring = Pouring { redis, place, body, content, writer, prolong, continuation, sent: 0 };
         let proxy = Arc::clone(self);
         tokio::spawn(pouring.into_memory(first, Assembling { proxy, head: head.clone(), fill, lead, room }));
         reader
@@ -226,6 +244,10 @@ struct Pouring {
     writer: FillWriter,
     /// When what is still to be read is to be kept for longer.
     prolong: Interval,
+    /// Who is asked for the rest of what cannot be read.
+    continuation: Option<Box<Continuation>>,
+    /// Bytes of the content that were handed on.
+    sent: u64,
 }
 
 /// Ticks as often as a reading that takes its time is to say so, not at once.
@@ -250,14 +272,16 @@ impl Pouring {
     async fn through(mut self, first: Bytes, mut frame: Frame) {
         let mut next = Some(first);
         while let Some(bytes) = next {
-            let head = frame.before(bytes.len() as u64);
+            let length = bytes.len() as u64;
+            let head = frame.before(length);
             if !self.push(head).await || !self.push(bytes).await {
                 return;
             }
+            self.sent += length;
             next = match self.content.next().await {
                 None => None,
                 Some(Ok(bytes)) => Some(bytes),
-                Some(Err(why)) => return self.broke(why).await,
+                Some(Err(why)) => return self.failed(why).await,
             };
         }
         if self.push(frame.tail).await {
@@ -273,14 +297,16 @@ impl Pouring {
             if self.writer.give_up_unread() {
                 return;
             }
+            self.sent += bytes.len() as u64;
             self.writer.push(bytes);
             next = match self.content.next().await {
                 None => None,
                 Some(Ok(bytes)) => Some(bytes),
                 Some(Err(why)) => {
-                    // Nobody is to join what has broken, nor to wait for what follows.
+                    // Nobody is to join what is not read from here any more, nor to wait for what follows: it
+                    // may be another's word, and is not kept.
                     lead.leave();
-                    return self.broke(why).await;
+                    return self.failed(why).await;
                 }
             };
         }
@@ -313,11 +339,23 @@ impl Pouring {
         }
     }
 
-    /// The answer is broken off at once; the record is forgotten after that.
-    async fn broke(self, why: Unreadable) {
-        let Self { redis, place, body, content, writer, .. } = self;
-        drop((writer, content));
-        give_up(&redis, &place, body, why).await;
+    /// The origin is asked for the rest at once, where there is one to be had; else the answer is broken off
+    /// at once. The record is forgotten meanwhile.
+    async fn failed(self, why: Unreadable) {
+        let Self { redis, place, body, content, writer, continuation, sent, .. } = self;
+        let forgetting = give_up(&redis, &place, body, why);
+        match continuation.and_then(|continuation| continuation.after(sent)) {
+            Some(continuation) => {
+                let under_way = continuation.under_way();
+                tokio::join!(forgetting, continuation.pour(writer));
+                // The reader kept the room that was taken for the client's window.
+                drop((content, under_way));
+            }
+            None => {
+                drop((writer, content));
+                forgetting.await;
+            }
+        }
     }
 }
 

@@ -14,6 +14,8 @@ mod answer;
 mod apart;
 pub mod asked;
 mod backoff;
+mod continuation;
+mod counted;
 pub mod deliver;
 pub mod errand;
 pub mod error;
@@ -147,7 +149,7 @@ impl Proxy {
             if let Some(candidate) = verdict.candidate() {
                 source = match candidate.stored.body.here() {
                     Some(body) => Some(Source::Whole(body.clone())),
-                    None => Box::pin(self.open(&asked, &facts, &key, candidate)).await,
+                    None => Box::pin(self.open(&asked, &facts, route, &key, candidate)).await,
                 };
                 if source.is_none() {
                     found = Found::Unreadable(candidate.clone());
@@ -184,7 +186,7 @@ impl Proxy {
                 .filter(|candidate| reuse::stale_if_error(&candidate.stored.head, &facts, policy, asked.now));
             if let Some(candidate) = stand_in
                 && self.shared.backoff.holds(flight, asked.now)
-                && let Some(source) = Box::pin(self.open(&asked, &facts, &key, candidate)).await
+                && let Some(source) = Box::pin(self.open(&asked, &facts, route, &key, candidate)).await
             {
                 let reason = Reason::OriginBackOff;
                 return self.reuse(&asked, &facts, route, candidate, source, reason);
@@ -231,7 +233,8 @@ impl Proxy {
                 Got::Failed(failure) => {
                     if let Some(candidate) = stand_in
                         && !self.is_purged(&candidate.stored.head, &key)
-                        && let Some(source) = Box::pin(self.open(&asked, &facts, &key, candidate)).await
+                        && let Some(source) =
+                            Box::pin(self.open(&asked, &facts, route, &key, candidate)).await
                     {
                         let reason = Reason::StaleIfError;
                         return self.reuse(&asked, &facts, route, candidate, source, reason);
@@ -244,7 +247,8 @@ impl Proxy {
                         && let Some(candidate) = selected
                         && reuse::stale_on_timeout(&candidate.stored.head, &facts, policy, asked.now)
                         && !self.is_purged(&candidate.stored.head, &key)
-                        && let Some(source) = Box::pin(self.open(&asked, &facts, &key, candidate)).await
+                        && let Some(source) =
+                            Box::pin(self.open(&asked, &facts, route, &key, candidate)).await
                     {
                         let reason = Reason::StaleOnTimeout;
                         return self.reuse(&asked, &facts, route, candidate, source, reason);

@@ -316,6 +316,36 @@ fn a_proxy_that_is_cut_off_asks_the_origin_after_its_grace() {
 }
 
 #[test]
+fn a_lock_that_was_granted_too_late_to_be_seen_is_held_all_the_same() {
+    let (origin, redis) = (Origin::start(), Redis::start());
+    let gate = Gate::new();
+    let held = gate.clone();
+    origin.on("/p/1", move |exchange| {
+        held.wait();
+        exchange.reply(&Reply::ok("one").cache("max-age=600"));
+    });
+    let relay = Relay::to(redis.address);
+    let far = Config::new(&origin).redis_at(relay.address).contract_budgets().start();
+    let near = Config::new(&origin).redis(&redis).start();
+    until("both read", || in_sync(&far) && in_sync(&near));
+    // There and back in more than a read may take, and in less than a write may.
+    relay.set(Fault::Delay(Duration::from_millis(40)));
+    let mut leading = far.connect();
+    leading.send(request("GET", "/p/1", ""));
+    origin.wait_count("/p/1", 1);
+    let mut waiting = near.connect();
+    waiting.send(request("GET", "/p/1", ""));
+    // It would have had the lock by now, had the other let go of it.
+    let looks = || near.metric("forebay_cache_lookups_total", &[("tier", "redis"), ("result", "miss")]);
+    until("it has looked in vain for half a second", || looks() >= 9.0);
+    assert_eq!(origin.count("/p/1"), 1);
+    gate.open();
+    leading.answer().expect(200, "MISS", "one");
+    waiting.answer().expect(200, "HIT", "one");
+    assert_eq!(origin.count("/p/1"), 1);
+}
+
+#[test]
 fn a_soft_purge_of_what_is_hot_makes_nobody_wait_and_spares_the_origin() {
     const HOT: usize = 300;
     let redis = Redis::start();

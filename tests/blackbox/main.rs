@@ -7,6 +7,7 @@ mod access_log;
 mod admin;
 mod basics;
 mod config;
+mod continued;
 mod demo;
 mod explained;
 mod failure;

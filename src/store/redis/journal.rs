@@ -527,6 +527,10 @@ impl Journal {
     /// Tells all that is untold; what cannot be told stays so.
     async fn tell_all(&self, line: &mut Option<Line>) -> Told {
         let mut left = Left::of(&self.untold);
+        if left.calls.is_empty() && line.is_none() {
+            // The fleet was just heard. Connecting takes a while: before the first purge, not during it.
+            *line = self.connect(self.settings.write_timeout).await.ok();
+        }
         let mut told = Told::Later;
         while let Some(call) = left.calls.front_mut() {
             let sequence = match self.tell_one(line, &call.purge, call.below).await {

@@ -134,7 +134,16 @@ impl Client {
 
     /// The answer to a request with this method, or why there is none.
     pub(crate) fn try_answer_to(&mut self, method: &str) -> Result<Answer, End> {
-        let (interim, status, head) = self.head()?;
+        let head = self.head()?;
+        self.content_after(method, head)
+    }
+
+    /// The answer whose head was read already.
+    pub(crate) fn content_after(
+        &mut self,
+        method: &str,
+        (interim, status, head): (Vec<u16>, u16, Head),
+    ) -> Result<Answer, End> {
         let framing = framing(method, status, &head).map_err(End::Malformed)?;
         let (mut body, mut trailers) = (Vec::new(), Vec::new());
         let end = self.wire.content(framing, &mut trailers, |piece, _| body.extend_from_slice(piece));

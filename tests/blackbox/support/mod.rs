@@ -24,7 +24,7 @@ pub(crate) use client::{Answer, Client, fan_out, get, request, send, try_fan_out
 pub(crate) use deploys::{Cluster, Fleet, Sentinels, Tls};
 pub(crate) use forebay::{Config, Forebay, check, command, explain, value};
 pub(crate) use message::{End, Framing};
-pub(crate) use origin::{Exchange, Origin};
+pub(crate) use origin::{Exchange, Origin, Seen};
 pub(crate) use redis::Redis;
 pub(crate) use relay::{Fault, Relay};
 pub(crate) use reply::Reply;
