@@ -16,7 +16,7 @@ mod keeping;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{ETAG, IF_RANGE, RANGE};
+use http::header::{ETAG, IF_RANGE, LAST_MODIFIED, RANGE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, StatusCode};
 use tokio::sync::oneshot;
@@ -291,7 +291,7 @@ impl Errand {
             Conditions::Nothing
         } else if validate {
             // What is stored and not for this request lends it no validators: a 304 could not be used.
-            let selected = self.found.candidate().filter(|_| self.cause != Cause::Miss);
+            let selected = self.unpurged().filter(|_| self.cause != Cause::Miss);
             let selected = selected.map(|candidate| &candidate.stored.head);
             let others = match &self.found {
                 Found::NoVariant(index) => Some(index.etags()),
@@ -386,8 +386,13 @@ impl Errand {
 
     /// Stores what a HEAD has told about a stored response to GET (RFC 9111 4.3.5).
     pub(super) async fn told_by_head(&self, answer: &http::response::Parts, arrival: Arrival) {
-        let Some(candidate) = self.found.candidate() else { return };
+        let Some(candidate) = self.unpurged() else { return };
         let stored = &candidate.stored;
+        // Equal lengths are no word against a purge: an entity tag is, or a date.
+        let says = |name| stored.head.field(name).is_some() && answer.headers.contains_key(name);
+        if !self.proxy.is_valid(&stored.head, &self.key) && !says(&ETAG) && !says(&LAST_MODIFIED) {
+            return;
+        }
         let exchange = Exchange { method: &Method::HEAD, ..self.exchange(answer, None, arrival) };
         let length = stored.body.length();
         let head = match validation::head_update(&stored.head, length, &exchange, &self.route.policy) {
@@ -497,9 +502,17 @@ impl Errand {
         tracing::warn!(route = %self.route.name, reason, status, "what is stored stands in for the origin");
     }
 
+    /// What was found, unless it was purged for good since then: that is not even validated, or the origin's
+    /// word that it is unchanged would bring it back under a stamp that outlives its purge.
+    fn unpurged(&self) -> Option<&Candidate> {
+        let candidate = self.found.candidate()?;
+        (!self.proxy.is_purged(&candidate.stored.head, &self.key)).then_some(candidate)
+    }
+
     /// Which stored response a 304 is about: the one at hand, or the variant that its tag names.
     async fn validated(&self, headers: &HeaderMap, conditions: Conditions) -> Option<Candidate> {
-        if let Some(candidate) = self.found.candidate() {
+        if self.found.candidate().is_some() {
+            let candidate = self.unpurged()?;
             return validation::selects(&candidate.stored.head, headers, conditions)
                 .then(|| candidate.clone());
         }

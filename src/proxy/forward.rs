@@ -160,8 +160,11 @@ impl Proxy {
         let upstream = self.upstream(route);
         self.shared.metrics.origin_fetch(self.site.route_metrics(route), Cause::Validate);
         let request = Request::from_parts(head, RequestBody::Empty);
-        let stands_in =
-            || reuse::stale_if_error(&candidate.stored.head, &errand.facts, &route.policy, asked.now);
+        let stands_in = || {
+            let head = &candidate.stored.head;
+            reuse::stale_if_error(head, &errand.facts, &route.policy, asked.now)
+                && !self.is_purged(head, &errand.key)
+        };
         let backoff = &self.shared.backoff;
         let stale = |proxy: &Arc<Self>| {
             backoff.failed(errand.flight(), clock::wall());

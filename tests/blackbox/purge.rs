@@ -1,5 +1,7 @@
 //! Purging on request (promises 14 to 18, 33): by tag, URL, host, everything; who may; what is told.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::support::*;
@@ -300,5 +302,64 @@ fn the_command_purges_and_says_what_became_of_it() {
         assert_eq!(failed.status.code(), Some(code), "{arguments:?}: {err}");
         assert!(err.contains(says), "{arguments:?}: {err}");
         assert!(!err.contains("0123456789abcdef"), "a token is never told");
+    }
+}
+
+/// What was looked up before a purge is not confirmed after it, nor does it stand in for the origin then.
+#[test]
+fn what_is_purged_for_good_while_the_origin_is_asked_about_it_is_gone() {
+    for (answer, method) in [(304, "GET"), (500, "GET"), (500, "HEAD"), (200, "HEAD")] {
+        let (origin, gate) = (Origin::start(), Gate::new());
+        let held = gate.clone();
+        origin.on("/p", move |exchange| {
+            let nth = exchange.nth();
+            let old = exchange.head().field("if-none-match").is_some() || exchange.method() == "HEAD";
+            let reply = Reply::ok(format!("v{nth}")).field("ETag", "\"same\"");
+            match nth {
+                1 => exchange.reply(&reply.field("X-Version", "1").cache("max-age=1, stale-if-error=600")),
+                _ if old => {
+                    held.wait();
+                    let reply =
+                        if answer == 200 { reply } else { Reply::new(answer).field("ETag", "\"same\"") };
+                    exchange.reply(&reply.cache("max-age=600"));
+                }
+                _ => exchange.reply(&reply.cache("max-age=600")),
+            }
+        });
+        let proxy = Config::new(&origin).start();
+        proxy.get("/p").expect(200, "MISS", "v1");
+        pass(Duration::from_millis(1_200));
+        // One asks the origin; the others wait for it, and are its followers in turn.
+        let answers = std::thread::scope(|scope| {
+            let asking: Vec<_> = (0..4).map(|_| scope.spawn(|| proxy.request(method, "/p", ""))).collect();
+            origin.wait_count("/p", 2);
+            proxy.purge(&json!({ "urls": ["http://shop.example/p"] }));
+            gate.open();
+            asking.into_iter().map(|asking| asking.join().expect("an answer")).collect::<Vec<_>>()
+        });
+        for given in answers.iter().filter(|given| given.field("x-version").is_some()) {
+            panic!("{method}, {answer}: {} {}", given.status, given.cache_status());
+        }
+        let after = proxy.get("/p");
+        assert_ne!(after.text(), "v1", "{method}, {answer}: {}", after.cache_status());
+    }
+}
+
+/// RFC 9111 4.3.5 lets HEAD freshen what it agrees with; what was purged has changed, whatever its length.
+#[test]
+fn head_freshens_what_was_purged_softly_by_a_validator_alone() {
+    for (validator, freshened) in [(None, false), (Some("ETag"), true), (Some("Last-Modified"), true)] {
+        let origin = Origin::start();
+        origin.on("/p", move |exchange| {
+            let reply = Reply::ok(format!("v{}", exchange.nth())).cache("max-age=600");
+            let value = if validator == Some("ETag") { "\"same\"" } else { "Sun, 06 Nov 1994 08:49:37 GMT" };
+            exchange.reply(&validator.iter().fold(reply, |reply, name| reply.field(name, value)));
+        });
+        let proxy = Config::new(&origin).start();
+        proxy.get("/p").expect(200, "MISS", "v1");
+        proxy.purge(&json!({ "urls": ["http://shop.example/p"], "mode": "soft" }));
+        assert_eq!(proxy.request("HEAD", "/p", "").x_cache(), "MISS");
+        let (x_cache, body) = if freshened { ("HIT", "v1") } else { ("MISS", "v3") };
+        proxy.get("/p").expect(200, x_cache, body);
     }
 }

@@ -35,7 +35,7 @@ fn every_page_is_fetched_and_its_fate_told() {
     origin.reply("/cookie", Reply::ok("x").field("Set-Cookie", "a=b").cache("max-age=60"));
     let proxy = Config::new(&origin).start();
     assert_eq!(proxy.get("/p/known").x_cache(), "MISS");
-    let lines = "# the shop\nhttp://shop.example/p/known\n\n  http://shop.example/p/1  \r\nhttps://shop.example/p/2?a=b#c\n\
+    let lines = "\u{feff}# the shop\nhttp://shop.example/p/known\n\n  http://shop.example/p/1  \r\nhttps://shop.example/p/2?a=b#c\n\
                  /p/by-path\nhttp://shop.example/private\nhttp://shop.example/cookie\nhttp://shop.example/cookie";
     let (code, out, err) = warm(proxy.address, lines, &[]);
     assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");

@@ -226,7 +226,9 @@ fn read_list(work: &Work, file: &Path, found: &mpsc::Sender<Page>) {
             Err(error) => return work.failed(&name, error.to_string()),
         }
         let line = String::from_utf8_lossy(&line);
-        let written = line.trim();
+        // A byte order mark is what some editors begin a file with.
+        let written = if number == 1 { line.trim_start_matches('\u{feff}') } else { &line };
+        let written = written.trim();
         if written.is_empty() || written.starts_with('#') {
             continue;
         }

@@ -37,7 +37,15 @@ impl Fate {
             return Self::Failed(format!("answered {}{why}", status.as_u16()));
         }
         match said {
-            Some(said) if said.is_hit => Self::Fresh,
+            // One that is renewed behind its answer is as good as fresh; one that stands in for it is not.
+            Some(said) if said.is_hit => match detail.as_deref() {
+                Some("stale-while-revalidate") => Self::Fresh,
+                _ if said.is_stale => Self::Failed(format!(
+                    "answered stale ({})",
+                    detail.unwrap_or_else(|| "no reason".to_owned())
+                )),
+                _ => Self::Fresh,
+            },
             Some(said) if said.is_stored => Self::Filled,
             Some(_) => Self::NotStored(detail.unwrap_or_else(|| "no reason".to_owned())),
             None => Self::NotStored("no Cache-Status: not a cache's answer".to_owned()),
@@ -48,6 +56,7 @@ impl Fate {
 /// The member of `Cache-Status` that is the proxy's own.
 struct Said {
     is_hit: bool,
+    is_stale: bool,
     is_stored: bool,
     detail: Option<String>,
 }
@@ -62,7 +71,8 @@ fn ours(headers: &HeaderMap) -> Option<Said> {
         BareItem::String(text) => Some(text.as_str().to_owned()),
         _ => None,
     });
-    Some(Said { is_hit: has("hit"), is_stored: has("stored"), detail })
+    let is_stale = matches!(item.params.get("ttl"), Some(BareItem::Integer(ttl)) if i64::from(*ttl) < 0);
+    Some(Said { is_hit: has("hit"), is_stale, is_stored: has("stored"), detail })
 }
 
 /// All pages so far.
@@ -161,6 +171,12 @@ mod tests {
         let not_stored = |reason: &str| Fate::NotStored(reason.to_owned());
         for (status, lines, fate) in [
             (200, vec!["forebay; hit; ttl=5; detail=memory"], Fate::Fresh),
+            (200, vec!["forebay; hit; ttl=-5; detail=stale-while-revalidate"], Fate::Fresh),
+            (
+                200,
+                vec!["forebay; hit; ttl=-5; detail=stale-if-error"],
+                Fate::Failed("answered stale (stale-if-error)".to_owned()),
+            ),
             (200, vec!["forebay; fwd=uri-miss; stored; detail=nothing-stored"], Fate::Filled),
             (200, vec!["origin; hit", "forebay; fwd=uri-miss; detail=private"], not_stored("private")),
             (200, vec!["origin; fwd=miss; stored, forebay; hit"], Fate::Fresh),

@@ -98,7 +98,7 @@ impl Errand {
 
     /// The content of what was found, all of it at hand: what is joined is of the size that may be stored.
     pub(super) async fn older_content(&self) -> Option<Bytes> {
-        let candidate = self.found.candidate()?;
+        let candidate = self.unpurged()?;
         match &candidate.stored.body {
             StoredBody::Here(body) => Some(body.clone()),
             StoredBody::InStore(body) => {
