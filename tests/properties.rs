@@ -194,7 +194,7 @@ proptest! {
             request: &HeaderMap::new(),
             target: TARGET,
             host: "shop.example",
-            primary: 1,
+            url: 1,
             tags: &[],
             status: StatusCode::OK,
             headers: &headers,

@@ -9,6 +9,8 @@
 //! load stampede PATH CLIENTS ADDR...                 all at once for one path, spread over the proxies
 //! load idle ADDR PATH CONNECTIONS                    one request each, then silence until stdin closes
 //! load slow ADDR PREFIX READERS BYTES/S SECONDS      a body of its own for each, read slowly
+//! load pool REDIS CONNECTIONS TASKS SECONDS          GETs of so many tasks over so many connections
+//! load soak ADDR SECONDS SEED                        everything at once, every byte compared
 //! ```
 //!
 //! Every client prints one line of `name=value` pairs on standard output and ends with an error when a
@@ -19,6 +21,8 @@
 
 mod clients;
 mod origin;
+mod pool;
+mod soak;
 
 use std::process::ExitCode;
 
@@ -44,7 +48,11 @@ fn main() -> ExitCode {
             ["slow", to, prefix, readers, rate, seconds] => {
                 clients::slow(to, prefix, number(readers)?, number(rate)?, number(seconds)?).await
             }
-            _ => Err("origin | replay | again | stampede | idle | slow: see the top of benches/load/main.rs"
+            ["pool", redis, connections, tasks, seconds] => {
+                pool::pool(redis, number(connections)?, number(tasks)?, number(seconds)?).await
+            }
+            ["soak", to, seconds, seed] => soak::soak(to, number(seconds)?, number(seed)?).await,
+            _ => Err("origin | replay | again | stampede | idle | slow | pool | soak: see the top of benches/load/main.rs"
                 .into()),
         }
     }));

@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::Failure;
 
 /// A piece of every body; longer ones repeat it.
-const PIECE: usize = 64 << 10;
+pub(crate) const PIECE: usize = 64 << 10;
 
 #[derive(Default)]
 struct Counts {
@@ -48,7 +48,7 @@ pub(crate) async fn serve(listen: &str) -> Result<(), Failure> {
 }
 
 /// Looks like the answers of a product service, and compresses like them.
-fn json(length: usize) -> Vec<u8> {
+pub(crate) fn json(length: usize) -> Vec<u8> {
     let mut text = b"[".to_vec();
     let mut id = 7_u64;
     while text.len() < length {

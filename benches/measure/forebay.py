@@ -1,5 +1,8 @@
 """forebay as it is measured: one worker, no access log, everything else as it comes."""
 
+import http.client
+import json
+
 from .load import build
 from .servers import free_port, get, until
 
@@ -74,3 +77,18 @@ class Forebay:
     def held(self):
         """How many responses the memory tier holds."""
         return int(self.metric("forebay_cache_entries"))
+
+
+def purge(server, what):
+    """Tells a proxy; what it says."""
+    host, port = server.admin.rsplit(":", 1)
+    connection = http.client.HTTPConnection(host, int(port), timeout=30)
+    try:
+        connection.request("POST", "/purge", json.dumps(what), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        text = answer.read().decode()
+        if answer.status != 200:
+            raise SystemExit(f"the purge was answered {answer.status}: {text}")
+        return json.loads(text)
+    finally:
+        connection.close()

@@ -19,10 +19,9 @@ class Redis:
 
     def ask(self, *words):
         """One command; the first line of its reply, or all of a bulk string."""
-        packed = f"*{len(words)}\r\n" + "".join(f"${len(word)}\r\n{word}\r\n" for word in words)
         host, port = self.address.rsplit(":", 1)
         with socket.create_connection((host, int(port)), timeout=60) as connection:
-            connection.sendall(packed.encode())
+            connection.sendall(packed(*words))
             reply = connection.makefile("rb")
             line = reply.readline().decode().strip()
             return reply.read(int(line[1:])).decode() if line.startswith("$") and line != "$-1" else line
@@ -33,3 +32,8 @@ class Redis:
             if line.startswith(f"cmdstat_{name}:"):
                 return {key: float(value) for key, value in (pair.split("=") for pair in line.split(":", 1)[1].split(","))}
         return {"calls": 0.0, "usec": 0.0, "usec_per_call": 0.0}
+
+
+def packed(*words):
+    """A command as it goes over the wire."""
+    return (f"*{len(words)}\r\n" + "".join(f"${len(word)}\r\n{word}\r\n" for word in words)).encode()

@@ -2,17 +2,16 @@
 
 import argparse
 import datetime
-import http.client
-import json
+import socket
 import statistics
 import time
 from pathlib import Path
 
 from measure import machine
-from measure.forebay import Forebay
-from measure.load import SPREAD, Helper, wrk
+from measure.forebay import Forebay, purge
+from measure.load import MISSES, SPREAD, Helper, wrk
 from measure.machine import ROOT
-from measure.redis import Redis
+from measure.redis import Redis, packed
 from measure.servers import Stage, end_on_signals, get
 from measure.tables import Rows, markdown, shown
 
@@ -86,7 +85,7 @@ class Run:
             self.interleaved("stored responses", servers, ask)
 
     def connections(self):
-        counts = [count for count in (100, 1_000, 10_000) if count * 2 < self.descriptors]
+        counts = [count for count in (100, 1_000, 10_000) if count + 1_000 < self.descriptors]
         with Stage() as stage:
             origin = self.helper.origin(stage)
             server = Forebay(stage, self.server, origin.address)
@@ -150,6 +149,45 @@ class Run:
                     at_redis = redis.process.cpu_seconds() - at_redis
                     self.row("proxies", count, cpu / requests * 1e6, CPU, number)
                     self.row("Redis, proxies", count, at_redis / requests * 1e6, "µs CPU of Redis per hit", number)
+
+    def misses(self):
+        """What a miss that is stored costs Redis: the look, the lock, the look again, the record, the unlocking."""
+        with Stage() as stage:
+            origin = self.helper.origin(stage)
+            redis = Redis(stage, self.load, policy="volatile-lfu")
+            proxy = Forebay(stage, self.server, origin.address, redis=redis.address)
+            for number in range(1, self.chosen.rounds + 1):
+                at_redis = redis.process.cpu_seconds()
+                value, done = self.cpu(
+                    proxy.process, proxy.address, "/b/1024/", script=MISSES, arguments=[f"scale-{number}"]
+                )
+                at_redis = redis.process.cpu_seconds() - at_redis
+                self.row("miss with Redis", 1, value, CPU, number)
+                self.row("Redis, misses", 1, at_redis / done["requests"] * 1e6, "µs CPU of Redis per miss", number)
+
+    def readers(self):
+        """What one entry of the purge journal costs Redis, by how many proxies wait for it."""
+        for count, entries in ((1, 5_000), (10, 2_000), (100, 500)):
+            with Stage() as stage:
+                redis = Redis(stage, self.load, policy="volatile-lfu")
+                with Waiting(redis.address, count) as waiting:
+                    before = redis.process.cpu_seconds()
+                    for number in range(1, entries + 1):
+                        waiting.tell(number)
+                        waiting.all_hear(number)
+                    value = (redis.process.cpu_seconds() - before) / entries * 1e6
+                self.row("journal readers", count, value, "µs CPU of Redis per purge", note="entry, and waiting anew")
+
+    def pool(self):
+        """One event loop's reads from Redis over one connection, and over several."""
+        tasks = 64
+        with Stage() as stage:
+            redis = Redis(stage, self.server[0], policy="volatile-lfu")
+            for number in range(1, self.chosen.rounds + 1):
+                for count in (1, 2, 4, 8):
+                    done = self.helper.run("pool", redis.address, count, tasks, self.chosen.seconds)
+                    note = f"{done['requests'] / done['seconds']:,.0f} reads/s, p99 {done['p99_us']:,.0f} µs, {tasks} at once"
+                    self.row("Redis connections", count, done["cpu_us"], "µs CPU of the reader per GET", number, note)
 
     # === what a purge costs ===
 
@@ -249,22 +287,45 @@ class Run:
         print("\n" + text + f"\nwritten to {out}")
 
 
-def purge(server, what):
-    """Tells a proxy; what it says."""
-    host, port = server.admin.rsplit(":", 1)
-    connection = http.client.HTTPConnection(host, int(port), timeout=30)
-    try:
-        connection.request("POST", "/purge", json.dumps(what), {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        text = answer.read().decode()
-        if answer.status != 200:
-            raise SystemExit(f"the purge was answered {answer.status}: {text}")
-        return json.loads(text)
-    finally:
-        connection.close()
+class Waiting:
+    """Connections that wait for the next entry of a stream, as proxies do."""
+
+    def __init__(self, address, count):
+        host, port = address.rsplit(":", 1)
+        every = [socket.create_connection((host, int(port)), timeout=60) for _ in range(count + 1)]
+        self.writer, *self.readers = every
+
+    def __enter__(self):
+        self.ask("0-0")
+        return self
+
+    def __exit__(self, *_):
+        for connection in (self.writer, *self.readers):
+            connection.close()
+
+    def ask(self, after):
+        asked = packed("XREAD", "COUNT", "500", "BLOCK", "60000", "STREAMS", "log", after)
+        for reader in self.readers:
+            reader.sendall(asked)
+
+    def tell(self, number):
+        self.writer.sendall(packed("XADD", "log", "MAXLEN", "~", "10000", f"{number}-0", "m", "h", "i", "12345678"))
+        self.writer.recv(4096)
+
+    def all_hear(self, number):
+        """Each has read this entry, and waits for the next."""
+        end = b"12345678\r\n"
+        for reader in self.readers:
+            heard = b""
+            while not heard.endswith(end):
+                piece = reader.recv(4096)
+                if not piece:
+                    raise SystemExit("Redis closed the connection of a reader")
+                heard += piece
+        self.ask(f"{number}-0")
 
 
-SERIES = ["routes", "stored", "connections", "purged", "workers", "proxies", "tagged", "fleet"]
+SERIES = ["routes", "stored", "connections", "purged", "workers", "proxies", "misses", "pool", "readers", "tagged", "fleet"]
 
 
 def arguments():

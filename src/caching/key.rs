@@ -28,6 +28,7 @@ use bytes::Bytes;
 use http::header::{COOKIE, HeaderMap, HeaderName};
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::url;
 use crate::semantics::fields::trim_ows;
 
 /// Query parameters that tell advertisers where a visitor came from and origins nothing: what
@@ -159,6 +160,27 @@ impl KeyRecipe {
             return Err(KeyTooLong);
         }
         Ok(PrimaryKey { hash: xxh3_128(&text), text: Bytes::from(text) })
+    }
+
+    /// What stands for the URL of a request, whatever else is in its `key`: one hash for all fields and
+    /// cookies that the key counts in, and for all spellings of the URL. Purges name URLs by it.
+    ///
+    /// ```
+    /// use forebay::caching::key::KeyRecipe;
+    /// let (recipe, none) = (KeyRecipe::default(), http::HeaderMap::new());
+    /// let one = recipe.key("http", "shop.example", "/a", &none).unwrap();
+    /// let other = recipe.key("http", "Shop.example:80", "/%61", &none).unwrap();
+    /// assert_ne!(one.hash, other.hash);
+    /// assert_eq!(recipe.url("http", "Shop.example:80", "/%61", &other), one.hash);
+    /// ```
+    #[must_use]
+    pub fn url(&self, scheme: &str, authority: &str, target: &str, key: &PrimaryKey) -> u128 {
+        let (as_one, way) = (url::authority(authority), url::target(target));
+        if self.headers.is_empty() && self.cookies.is_empty() && as_one == authority && way == target {
+            return key.hash;
+        }
+        // Nothing in it is longer than in the key itself.
+        self.key(scheme, &as_one, &way, &HeaderMap::new()).map_or(key.hash, |plain| plain.hash)
     }
 
     const fn touches_query(&self) -> bool {
@@ -376,6 +398,38 @@ mod tests {
             recipe.key("http", "h", "/", &headers).expect("short").text,
             "http://h/\nheader x-tenant:1:a\nheader x-tenant:0:\ncookie 11:currency=EU\ncookie 2:ab\ncookie 13:currency=US=x"
         );
+    }
+
+    #[test]
+    fn rfc9111_4_4_a_url_is_one_whatever_its_key_counts_in() {
+        let by_fields = KeyRecipe {
+            headers: vec![HeaderName::from_static("x-tenant")],
+            cookies: vec!["currency".into()],
+            ..recipe(&["utm_*"], &[], true)
+        };
+        let url = |recipe: &KeyRecipe, authority, target, lines: &[(&str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in lines {
+                headers.append(
+                    HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                    HeaderValue::from_str(value).unwrap(),
+                );
+            }
+            let key = recipe.key("http", authority, target, &headers).expect("short");
+            recipe.url("http", authority, target, &key)
+        };
+        let one = url(&by_fields, "h", "/a?b=1&c=2", &[]);
+        for lines in [[("x-tenant", "a"), ("cookie", "currency=EU")], [("x-tenant", "b"), ("cookie", "x=y")]]
+        {
+            for target in ["/a?b=1&c=2", "/a?c=2&b=1", "/%61?utm_id=1&c=2&b=1"] {
+                assert_eq!(url(&by_fields, "H:80", target, &lines), one, "{target}");
+            }
+        }
+        assert_ne!(url(&by_fields, "h", "/a?b=1", &[]), one);
+        assert_ne!(url(&by_fields, "h:8080", "/a?b=1&c=2", &[]), one);
+        let plain = KeyRecipe::default();
+        assert_eq!(url(&plain, "h", "/a%2F", &[]), xxh3_128(b"http://h/a%2F"));
+        assert_ne!(url(&plain, "h", "/a%2F", &[]), url(&plain, "h", "/a/", &[]));
     }
 
     #[test]

@@ -208,6 +208,7 @@ pub mod storability;
 pub mod stored;
 pub mod tags;
 pub mod targeted;
+pub mod url;
 pub mod validation;
 pub mod vary;
 

@@ -9,6 +9,7 @@
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::url;
 use crate::semantics::UnixMillis;
 
 /// A number in the fleet's sequence of purges: milliseconds since the epoch times
@@ -98,6 +99,18 @@ impl Purge {
         Self { mode, ids, prefixes: Vec::new() }
     }
 
+    /// The same by ids alone, for where no more prefixes can be remembered: whole hosts, or everything.
+    #[must_use]
+    pub fn without_prefixes(mut self) -> Self {
+        for prefix in std::mem::take(&mut self.prefixes) {
+            let host = parts(&prefix).and_then(|(_, authority, _)| std::str::from_utf8(authority).ok());
+            self.ids.push(host.map_or(PurgeId::ALL, |authority| PurgeId::host(url::host(authority))));
+        }
+        self.ids.sort_unstable();
+        self.ids.dedup();
+        self
+    }
+
     /// Whether it concerns nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -109,16 +122,26 @@ impl Purge {
 /// URL.
 #[must_use]
 pub fn begins(key: &[u8], prefix: &[u8]) -> bool {
-    if !prefix.starts_with(b"/") {
-        return key.starts_with(prefix);
+    let Some((scheme, authority, path)) = parts(key) else { return false };
+    if prefix.starts_with(b"/") {
+        return path.starts_with(prefix);
     }
-    let authority = key.windows(3).position(|bytes| bytes == b"://").map_or(0, |at| at + 3);
-    let after = key.get(authority..).unwrap_or_default();
-    let path = after.iter().position(|byte| *byte == b'/').and_then(|at| after.get(at..));
-    path.is_some_and(|path| path.starts_with(prefix))
+    let Some((of_scheme, of_authority, beginning)) = parts(prefix) else { return false };
+    scheme == of_scheme
+        && path.starts_with(beginning)
+        && url::bare(authority).eq_ignore_ascii_case(url::bare(of_authority))
 }
 
-/// One thing that can be purged: a key, a host, a tag, or everything; hashed with a fixed seed per
+/// Scheme, authority and the rest of a text that begins as a URL.
+fn parts(text: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let colon = text.iter().position(|byte| *byte == b':')?;
+    let (scheme, rest) = text.split_at_checked(colon)?;
+    let rest = rest.strip_prefix(b"://")?;
+    let (authority, path) = rest.split_at(rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len()));
+    Some((scheme, authority, path))
+}
+
+/// One thing that can be purged: a URL, a host, a tag, or everything; hashed with a fixed seed per
 /// kind so that a tag never collides with a host of the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PurgeId(pub u64);
@@ -127,10 +150,10 @@ impl PurgeId {
     /// The id every stored response bears.
     pub const ALL: Self = Self(0x2a2a_2a2a_2a2a_2a2a);
 
-    /// All variants, GET and HEAD, of one primary key.
+    /// All variants, GET and HEAD, of one URL ([`super::key::KeyRecipe::url`]).
     #[must_use]
-    pub const fn key(primary: u128) -> Self {
-        Self((primary as u64) ^ ((primary >> 64) as u64).rotate_left(17))
+    pub const fn url(url: u128) -> Self {
+        Self((url as u64) ^ ((url >> 64) as u64).rotate_left(17))
     }
 
     /// Everything of one host, in lower case.
@@ -152,7 +175,7 @@ impl PurgeId {
         let mut text = Vec::with_capacity(scheme.len() + authority.len() + name.len() + 4);
         text.extend_from_slice(scheme.as_bytes());
         text.extend_from_slice(b"://");
-        text.extend_from_slice(authority.as_bytes());
+        text.extend_from_slice(url::bare(authority.as_bytes()));
         text.make_ascii_lowercase();
         text.push(b'/');
         text.extend_from_slice(name);
@@ -176,6 +199,23 @@ mod tests {
     }
 
     #[test]
+    fn without_prefixes_a_purge_concerns_more() {
+        let prefixes =
+            |texts: &[&'static str]| texts.iter().map(|text| Bytes::from_static(text.as_bytes())).collect();
+        let of = |prefixes| Purge { mode: Mode::Soft, ids: vec![PurgeId(7)], prefixes }.without_prefixes();
+        let by_host = of(prefixes(&["http://a:8080/x", "http://A/y"]));
+        assert_eq!(
+            by_host,
+            Purge::of_ids(Mode::Soft, {
+                let mut ids = vec![PurgeId(7), PurgeId::host("a")];
+                ids.sort_unstable();
+                ids
+            })
+        );
+        assert!(of(prefixes(&["/x"])).ids.contains(&PurgeId::ALL));
+    }
+
+    #[test]
     fn prefixes_are_of_urls_or_of_paths() {
         let key = b"http://shop.example/blog/1?x=/news/\nheader x:6:/blog/";
         for (prefix, expected) in [
@@ -192,5 +232,15 @@ mod tests {
             assert_eq!(begins(key, prefix.as_bytes()), expected, "{prefix}");
         }
         assert!(!begins(b"", b"/"));
+        for (key, prefix, expected) in [
+            ("http://Shop.Example:80/blog/", "http://shop.example/blog", true),
+            ("http://shop.example/blog/", "http://SHOP.example:443/blog", true),
+            ("http://shop.example/Blog/", "http://shop.example/blog", false),
+            ("http://shop.example:8080/blog/", "http://shop.example/blog", false),
+            ("http://shop.example.evil/blog/", "http://shop.example", false),
+            ("http://[::1]:80/", "http://[::1]/", true),
+        ] {
+            assert_eq!(begins(key.as_bytes(), prefix.as_bytes()), expected, "{key} {prefix}");
+        }
     }
 }

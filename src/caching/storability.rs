@@ -51,8 +51,8 @@ pub struct Exchange<'a> {
     pub target: TargetUri<'a>,
     /// Host of the key, without port: what a purge by host names.
     pub host: &'a str,
-    /// The primary key's hash.
-    pub primary: u128,
+    /// What stands for the URL ([`super::key::KeyRecipe::url`]): what a purge by URL names.
+    pub url: u128,
     /// The route's `tags`, expanded.
     pub tags: &'a [String],
     /// Final status of the response.
@@ -209,7 +209,7 @@ fn head_of(x: &Exchange<'_>, policy: &Policy) -> Result<StoredHead, Reason> {
 
 /// The ids every response of this exchange bears beside its tags.
 pub(super) fn base_ids(x: &Exchange<'_>) -> [PurgeId; 3] {
-    [PurgeId::key(x.primary), PurgeId::host(x.host), PurgeId::ALL]
+    [PurgeId::url(x.url), PurgeId::host(x.host), PurgeId::ALL]
 }
 
 fn request_allows(x: &Exchange<'_>, policy: &Policy) -> Result<(), Reason> {
@@ -698,7 +698,7 @@ mod tests {
         case.tags = vec!["route".to_owned()];
         let head = case.stored();
         for id in [
-            PurgeId::key(7),
+            PurgeId::url(7),
             PurgeId::host("shop.example"),
             PurgeId::ALL,
             PurgeId::tag(b"a"),

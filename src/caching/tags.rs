@@ -152,7 +152,7 @@ mod tests {
             assert_eq!(ids(&map(&[("cache-groups", invalid)]), &none, TARGET), Ok(vec![]), "{invalid}");
         }
         assert_ne!(group(b"a"), PurgeId::group("https", "other.example", b"a"));
-        assert_eq!(group(b"a"), PurgeId::group("https", "SHOP.example", b"a"));
+        assert_eq!(group(b"a"), PurgeId::group("https", "SHOP.example:443", b"a"));
     }
 
     #[test]

@@ -107,7 +107,7 @@ impl Case {
             request: &self.request,
             target: TargetUri { scheme: "http", authority: "shop.example", path_and_query: "/a?b" },
             host: "shop.example",
-            primary: 7,
+            url: 7,
             tags: &self.tags,
             status: StatusCode::from_u16(self.status).unwrap(),
             headers: &self.response,

@@ -53,6 +53,16 @@ pub fn remove_preconditions(request: &mut HeaderMap) {
     }
 }
 
+/// Makes a request ask for the part that its client wants, where nothing stored could answer it (RFC 9111
+/// 3.3). `If-Range` stays: it only chooses between the part and the whole, and either may be stored.
+pub fn ask_for_part(request: &mut HeaderMap) {
+    let if_range = request.remove(IF_RANGE);
+    remove_preconditions(request);
+    if let Some(if_range) = if_range {
+        request.insert(IF_RANGE, if_range);
+    }
+}
+
 /// Makes a request validate what is stored (RFC 9111 4.3.1): the client's own preconditions and
 /// `Range` are removed, the stored validators set.
 ///

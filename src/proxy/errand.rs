@@ -3,23 +3,27 @@
 //! Whoever asked may go away; the errand goes on for those who wait, and for the store. The order
 //! matters and is the whole point: look again (somebody may just have landed), take the fleet's
 //! lock, look again, send, judge the response head, tell the waiters, fill, store, and only then
-//! let go of the flight and the lock, so that nobody ever falls into a gap between them.
+//! let go of the flight and the lock, so that nobody ever falls into a gap between them. How the body
+//! arrives is [`filling`]'s, how parts become a whole [`completing`]'s, what both tiers keep [`keeping`]'s.
 //!
 //! Decides nothing about HTTP: each verdict comes from `caching`. Cancellation: none; its client's
 //! end of the reply channel may be dropped at any time.
 
+mod completing;
+mod filling;
+mod keeping;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_RANGE, RANGE};
+use http::header::{ETAG, IF_RANGE, RANGE};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use tokio::sync::oneshot;
 
+use self::completing::Rest;
 use super::Proxy;
 use super::asked::Asked;
-use super::counted::Counted;
 use super::error::Failure;
 use super::lease::{Fleet, Held};
 use super::lookup::{Candidate, Found, Selecting};
@@ -27,27 +31,23 @@ use crate::caching::admission::RequestFacts;
 use crate::caching::invalidation::TargetUri;
 use crate::caching::key::PrimaryKey;
 use crate::caching::outcome::Reason;
-use crate::caching::partial::{self, Completion, Join, Order};
+use crate::caching::partial::Completion;
 use crate::caching::reuse::{self, Reuse};
 use crate::caching::stamp::Stamp;
 use crate::caching::storability::{self, Exchange, Storability};
 use crate::caching::stored::{InStore, StoredBody, StoredHead, StoredResponse};
+use crate::caching::url;
 use crate::caching::validation::{self, Answer as Kind, Asked as Conditions, Freshened, HeadUpdate};
-use crate::caching::vary::{NewVariant, VariantHash, VaryIndex, variant_hash};
+use crate::caching::vary::{VariantHash, variant_hash};
 use crate::clock;
-use crate::collapse::fill::{Fill, FillReader, FillWriter, Pushed};
+use crate::collapse::fill::{Fill, FillReader};
 use crate::collapse::flight::{FlightKey, Landing, Lead};
 use crate::observe::metrics::Cause;
 use crate::rules::route::Route;
 use crate::semantics::UnixMillis;
 use crate::store::redis::Written;
-use crate::store::{Record, StoreKey, Tier};
+use crate::store::{StoreKey, Tier};
 use crate::upstream::{Answer, AnswerBody, RequestBody, SendOptions, Upstream, response};
-
-/// How long an answer that may not be shared keeps others from queueing for it.
-const HIT_FOR_MISS: u64 = 120_000;
-/// The same when the origin failed: long enough that nobody lines up, short enough to forget.
-const ERROR_MARKER: u64 = 1_000;
 
 /// What a flight leads to when it may be shared.
 #[derive(Debug)]
@@ -144,9 +144,11 @@ pub struct Errand {
     pub facts: RequestFacts,
     /// Its key.
     pub key: PrimaryKey,
+    /// What stands for its URL, however the key spells it.
+    pub url: u128,
     /// The authority it is for.
     pub authority: String,
-    /// Tags of the route, expanded; and what stands for its target where its key says more than that.
+    /// Tags of the route, expanded.
     pub tags: Vec<String>,
     /// What was found for it.
     pub found: Found,
@@ -285,12 +287,7 @@ impl Errand {
             request.headers_mut().insert(IF_RANGE, if_range.clone());
             Conditions::Nothing
         } else if self.wanted == Wanted::Range {
-            // `If-Range` only chooses between the part and the whole: either may be stored.
-            let if_range = request.headers().get(IF_RANGE).cloned();
-            validation::remove_preconditions(request.headers_mut());
-            if let Some(if_range) = if_range {
-                request.headers_mut().insert(IF_RANGE, if_range);
-            }
+            validation::ask_for_part(request.headers_mut());
             Conditions::Nothing
         } else if validate {
             // What is stored and not for this request lends it no validators: a 304 could not be used.
@@ -356,188 +353,6 @@ impl Errand {
                     redis.put(place, record, arrival.received).await;
                 }
                 permits.release().await;
-            }
-        }
-    }
-
-    /// A response that may be stored: share it, fill it, store it.
-    async fn store(
-        self,
-        head: Box<StoredHead>,
-        mut own_fields: HeaderMap,
-        body: AnswerBody,
-        arrival: Arrival,
-        mut permits: Permits,
-    ) {
-        storability::client_fields(&mut own_fields, true, &self.route.policy);
-        own_fields.remove(CONTENT_LENGTH);
-        own_fields.remove(CONTENT_RANGE);
-        let length = http_body::Body::size_hint(&body).exact();
-        let (writer, fill) = Fill::start(length, self.route.policy.max_object_size);
-        let reader = fill.read();
-        let mut landed = self.landed(*head, Content::Fill(fill), How::Fetched, true, arrival);
-        landed.own_fields = Some(own_fields);
-        let landed = Arc::new(landed);
-        self.share(&landed, &mut permits, arrival.received);
-        permits.reply.send(Obtained::Landed(Arc::clone(&landed), reader));
-        match self.pour(body, writer, Around::default(), &mut permits).await {
-            Ok(poured) => {
-                let mut head = landed.head.clone();
-                head.cost = millis(clock::monotonic().saturating_duration_since(arrival.begun));
-                head.trailers = poured.trailers;
-                let response = self.joined(head, poured.body).await;
-                self.keep(response, landed.variant).await;
-            }
-            Err(reason) => self.not_stored(reason),
-        }
-        permits.release().await;
-    }
-
-    /// Pours an answer's body into a fill, to its end; or why it is not to be stored: it broke off, or it
-    /// outgrew what may be kept (and perhaps lost its last reader after that).
-    async fn pour(
-        &self,
-        body: AnswerBody,
-        mut writer: FillWriter,
-        around: Around,
-        permits: &mut Permits,
-    ) -> Result<Poured, Reason> {
-        let mut body = Counted::of(body, around.missing, &self.route);
-        let mut trailers = None;
-        let mut outgrown = false;
-        self.push(&mut writer, around.before, &mut outgrown, permits).await?;
-        while let Some(frame) = body.frame().await {
-            match frame.map_err(|_| Reason::Incomplete)?.into_data() {
-                Ok(data) => self.push(&mut writer, data, &mut outgrown, permits).await?,
-                Err(frame) => {
-                    trailers = frame.into_trailers().ok();
-                    if let Some(trailers) = &mut trailers {
-                        response::clean_trailers(trailers);
-                    }
-                }
-            }
-        }
-        self.push(&mut writer, around.after, &mut outgrown, permits).await?;
-        let kept = trailers.as_ref().map(storability::trailer_fields).unwrap_or_default();
-        writer.complete(trailers).map(|body| Poured { body, trailers: kept }).ok_or(Reason::TooLarge)
-    }
-
-    /// Adds bytes to a fill, and waits for its readers where it no longer keeps them all.
-    async fn push(
-        &self,
-        writer: &mut FillWriter,
-        data: Bytes,
-        outgrown: &mut bool,
-        permits: &mut Permits,
-    ) -> Result<(), Reason> {
-        if writer.push(data) == Pushed::Retained {
-            return Ok(());
-        }
-        if !std::mem::replace(outgrown, true) {
-            self.outgrown(permits).await;
-        }
-        if writer.room().await { Ok(()) } else { Err(Reason::TooLarge) }
-    }
-
-    /// Nobody may join what is no longer kept from its first byte, nor wait for it to be stored: the
-    /// rest may take as long as its slowest reader does.
-    async fn outgrown(&self, permits: &mut Permits) {
-        let now = clock::wall();
-        let marker = self.mark(Reason::TooLarge, StatusCode::OK, now);
-        if let Some(lead) = &permits.lead {
-            lead.leave();
-        }
-        if let (Some(redis), Some((place, record))) = (&self.proxy.redis, marker) {
-            redis.put(place, record, now).await;
-        }
-        std::mem::replace(&mut permits.held, Held::None).release().await;
-    }
-
-    /// Whether an answer to a request for the rest of a stored part is that.
-    fn completes(&self, answer: &Answer, arrival: Arrival) -> Rest {
-        match answer.head.status {
-            StatusCode::PARTIAL_CONTENT => {}
-            // It has changed meanwhile: the same whole for everybody; or the origin fails.
-            status if status == StatusCode::OK || status.is_server_error() => return Rest::Instead,
-            _ => return Rest::Unfit,
-        }
-        let length = http_body::Body::size_hint(&answer.body).exact();
-        // Only the rest was asked for: a part is what the answer may be.
-        let mut asked = self.request.headers.clone();
-        asked.insert(RANGE, HeaderValue::from_static("bytes=0-"));
-        let exchange = Exchange { request: &asked, ..self.exchange(&answer.head, length, arrival) };
-        let Storability::Store(newer) = storability::judge(&exchange, &self.route.policy) else {
-            return Rest::Unfit;
-        };
-        let older = self.found.candidate().map(|candidate| &candidate.stored.head);
-        match older.and_then(|older| partial::join(older, &newer)) {
-            Some(join) if join.overlap == 0 && join.head.part.is_none() => Rest::Fits(Box::new(join)),
-            _ => Rest::Unfit,
-        }
-    }
-
-    /// The rest of a stored part arrives: what is given and stored is the whole.
-    async fn complete(
-        self,
-        join: Box<Join>,
-        older: Bytes,
-        answer: Answer,
-        arrival: Arrival,
-        mut permits: Permits,
-    ) {
-        let held = older.len() as u64;
-        let part = self.found.candidate().and_then(|candidate| candidate.stored.head.part);
-        let complete = part.map_or(held, |part| part.complete);
-        let (writer, fill) = Fill::start(Some(complete), self.route.policy.max_object_size);
-        let reader = fill.read();
-        let content = Content::Fill(fill);
-        let landed = Arc::new(self.landed(*join.head, content, How::Completed, true, arrival));
-        self.share(&landed, &mut permits, arrival.received);
-        permits.reply.send(Obtained::Landed(Arc::clone(&landed), reader));
-        let mut around = Around { missing: Some(complete - held.min(complete)), ..Around::default() };
-        match join.order {
-            Order::OlderFirst => around.before = older,
-            Order::NewerFirst => around.after = older,
-        }
-        match self.pour(answer.body, writer, around, &mut permits).await {
-            Ok(poured) => {
-                let whole = StoredResponse { head: landed.head.clone(), body: poured.body.into() };
-                self.keep(whole, landed.variant).await;
-            }
-            Err(reason) => self.not_stored(reason),
-        }
-        permits.release().await;
-    }
-
-    /// A part, made larger by the part that was stored before where the two fit (RFC 9111 3.4).
-    async fn joined(&self, head: StoredHead, body: Bytes) -> StoredResponse {
-        let older = self.found.candidate().map(|candidate| &candidate.stored.head);
-        let Some(join) = older.and_then(|older| partial::join(older, &head)) else {
-            return StoredResponse { head, body: body.into() };
-        };
-        let newer = StoredResponse { head, body: StoredBody::Here(body.clone()) };
-        let Some(older) = self.older_content().await else { return newer };
-        let (front, back) = match join.order {
-            Order::OlderFirst => (&older, &body),
-            Order::NewerFirst => (&body, &older),
-        };
-        let fresh = back.get(usize::try_from(join.overlap).unwrap_or(usize::MAX)..).unwrap_or_default();
-        let length = (front.len() + fresh.len()) as u64;
-        // A body that is not as long as its part says would shift every byte after it.
-        let whole = join.head.part.map_or(length, |part| part.len());
-        if whole != length || length > self.route.policy.max_object_size {
-            return newer;
-        }
-        StoredResponse { head: *join.head, body: Bytes::from([front.as_ref(), fresh].concat()).into() }
-    }
-
-    /// The content of what was found, all of it at hand: what is joined is of the size that may be stored.
-    async fn older_content(&self) -> Option<Bytes> {
-        let candidate = self.found.candidate()?;
-        match &candidate.stored.body {
-            StoredBody::Here(body) => Some(body.clone()),
-            StoredBody::InStore(body) => {
-                self.proxy.redis.as_ref()?.whole(&candidate.place(&self.key), *body).await
             }
         }
     }
@@ -659,107 +474,6 @@ impl Errand {
         permits.land(if shareable { Landing::Shared(Arc::clone(landed)) } else { Landing::Alone });
     }
 
-    /// Puts a complete response into both tiers; the memory tier first, so that this process has no
-    /// gap between the flight and the store. What became of it in Redis.
-    async fn keep(&self, response: StoredResponse, variant: VariantHash) -> Written {
-        // Overtaken by a purge: it would only take the place of what was fetched since.
-        if self.proxy.is_purged(&response.head, &self.key) {
-            return Written::No;
-        }
-        let now = clock::wall();
-        let memory = &self.proxy.shared.memory;
-        let redis = self.proxy.redis.as_ref();
-        if response.head.vary.is_empty() {
-            let (place, record) = (self.place(None), Record::Response(Arc::new(response)));
-            memory.insert(&place, record.clone(), now);
-            return match redis {
-                Some(redis) => redis.put(place, record, now).await,
-                None => Written::No,
-            };
-        }
-        // Another process may have added variants to the index that lies in Redis, and so may another
-        // worker that holds none in memory.
-        let theirs = self.proxy.index_in_redis(&self.place(None), now).await;
-        let (index, forgotten) = self.index_with(&response.head, variant, theirs.as_deref(), now);
-        let index = Record::Index(Arc::new(index));
-        let (place, record) = (self.place(Some(variant)), Record::Response(Arc::new(response)));
-        memory.insert(&place, record.clone(), now);
-        memory.insert(&self.place(None), index.clone(), now);
-        let forgotten: Vec<StoreKey> = forgotten.into_iter().map(|hash| self.place(Some(hash))).collect();
-        for place in &forgotten {
-            memory.remove(place);
-        }
-        let Some(redis) = redis else { return Written::No };
-        // The index is what makes a variant findable: it comes after it.
-        let written = redis.put(place, record, now).await;
-        redis.put(self.place(None), index, now).await;
-        for place in &forgotten {
-            redis.remove(place).await;
-        }
-        written
-    }
-
-    /// The key's index with this variant in it, and the variants it had to let go: the freshest index
-    /// known, since another request may have added a variant meanwhile.
-    fn index_with(
-        &self,
-        head: &StoredHead,
-        variant: VariantHash,
-        theirs: Option<&VaryIndex>,
-        now: UnixMillis,
-    ) -> (VaryIndex, Vec<VariantHash>) {
-        let held = self.proxy.shared.memory.get(self.key.hash, None, &self.key.text, now);
-        let mut index = match held.map(|held| held.record) {
-            Some(Record::Index(index)) => (*index).clone(),
-            _ => self.found.index().map(|index| (**index).clone()).unwrap_or_default(),
-        };
-        if let Some(theirs) = theirs {
-            index.merge(theirs, now);
-        }
-        let etag = head.field(&ETAG).map(|etag| Bytes::copy_from_slice(etag.as_bytes()));
-        let added =
-            NewVariant { hash: variant, received: head.received, useless_at: head.useless_at(), etag };
-        let before: Vec<VariantHash> = index.variants.iter().map(|variant| variant.hash).collect();
-        index.insert(&head.vary, added, now);
-        let gone = |hash: &VariantHash| !index.variants.iter().any(|variant| variant.hash == *hash);
-        let forgotten = before.into_iter().filter(gone).collect();
-        (index, forgotten)
-    }
-
-    /// Remembers that answers to this key are not to be queued for; or, where the request is one whose
-    /// answer says nothing about that of others, that its like are not to queue for it.
-    ///
-    /// In this process at once; what the fleet is to be told is returned.
-    fn mark(&self, reason: Reason, status: StatusCode, now: UnixMillis) -> Option<(StoreKey, Record)> {
-        let lasting = if status.is_server_error() { ERROR_MARKER } else { HIT_FOR_MISS };
-        let until = now.plus(lasting);
-        let flight = self.flight();
-        if self.of_class(flight) != flight {
-            self.proxy.shared.apart.note(self.of_class(flight), until);
-            return None;
-        }
-        let known = matches!(self.found, Found::HitForMiss);
-        // An origin in trouble says nothing against what is stored: it stays, to be validated.
-        let spares = status.is_server_error() && self.found.candidate().is_some();
-        // A verdict about this request alone says nothing about the next one's.
-        if known || spares || reason.concerns_one_request() {
-            return None;
-        }
-        let marker = Record::HitForMiss { until };
-        let place = self.place(self.variant_sought());
-        self.proxy.shared.memory.insert(&place, marker.clone(), now);
-        Some((place, marker))
-    }
-
-    /// Forgets the stored response that was just found to be of no more use.
-    async fn forget(&self) {
-        let place = self.place(self.found.candidate().and_then(|candidate| candidate.variant));
-        self.proxy.shared.memory.remove(&place);
-        if let Some(redis) = &self.proxy.redis {
-            redis.remove(&place).await;
-        }
-    }
-
     async fn failed(&self, failure: Failure, mut permits: Permits) {
         if self.found.candidate().is_some() {
             self.proxy.shared.backoff.failed(self.flight(), clock::wall());
@@ -847,8 +561,8 @@ impl Errand {
                 authority: &self.authority,
                 path_and_query: self.request.uri.path_and_query().map_or("/", PathAndQuery::as_str),
             },
-            host: host_of(&self.authority),
-            primary: self.key.hash,
+            host: self.host(),
+            url: self.url,
             tags: &self.tags,
             status: response.status,
             headers: &response.headers,
@@ -857,6 +571,11 @@ impl Errand {
             response_received: arrival.received,
             stamp: arrival.stamp,
         }
+    }
+
+    /// The host it is for.
+    pub(super) fn host(&self) -> &str {
+        url::host(&self.authority)
     }
 
     pub(super) fn flight(&self) -> FlightKey {
@@ -925,39 +644,6 @@ impl Reply {
             // A client that went away drops what it was owed: its reader, or the connection.
             let _ = reply.send(obtained);
         }
-    }
-}
-
-/// What the answer to a request for the rest of a stored part is.
-enum Rest {
-    /// The rest, and with the part the whole.
-    Fits(Box<Join>),
-    /// An answer in its place.
-    Instead,
-    /// Neither: the whole has to be asked for.
-    Unfit,
-}
-
-/// Bytes that stand around those that arrive.
-#[derive(Default)]
-struct Around {
-    before: Bytes,
-    after: Bytes,
-    /// How many must arrive, exactly.
-    missing: Option<u64>,
-}
-
-/// A body that has been poured to its end.
-struct Poured {
-    body: Bytes,
-    trailers: Vec<(HeaderName, HeaderValue)>,
-}
-
-/// The host of an authority, without its port.
-fn host_of(authority: &str) -> &str {
-    match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => authority,
     }
 }
 

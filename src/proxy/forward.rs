@@ -25,11 +25,10 @@ use super::lookup::{Candidate, Found, Selecting};
 use super::{Got, Proxy, own};
 use crate::caching::admission::RequestFacts;
 use crate::caching::invalidation::{self, Invalidation, TargetUri};
-use crate::caching::key::{KeyRecipe, KeyTooLong, PrimaryKey};
 use crate::caching::outcome::{CacheResult, Reason};
 use crate::caching::stamp::{Mode, Purge, PurgeId, Stamp};
 use crate::caching::stored::StoredHead;
-use crate::caching::{reuse, storability, validation};
+use crate::caching::{reuse, storability, url, validation};
 use crate::clock;
 use crate::observe::metrics::Cause;
 use crate::rules::route::Route;
@@ -251,8 +250,8 @@ impl Proxy {
         stores: bool,
     ) -> Option<Stamp> {
         let shared = &self.shared;
-        let (places, purges) = self.invalidated(asked, route, status, response);
-        let mut cached = stores || purges.len() > places.len();
+        let Invalidated { places, purges, others } = self.invalidated(asked, route, status, response);
+        let mut cached = stores || others;
         let purges = shared.purges.purge_each(purges, clock::wall());
         let last = purges.last().map(|(_, number)| *number)?;
         // The journal tells of what was seen to be cached: not of every URL that is ever posted to.
@@ -291,16 +290,15 @@ impl Proxy {
         }
     }
 
-    /// The records that an unsafe method concerns, and what invalidates them: a purge for each, and one
-    /// more for groups (RFC 9875 3).
+    /// What an unsafe method invalidates: a purge for each target, and one more for groups (RFC 9875 3).
     fn invalidated(
         &self,
         asked: &Asked,
         route: &Route,
         status: StatusCode,
         response: &HeaderMap,
-    ) -> (Vec<StoreKey>, Vec<Purge>) {
-        let (mut places, mut purges) = (Vec::new(), Vec::new());
+    ) -> Invalidated {
+        let mut invalidated = Invalidated::default();
         let target =
             TargetUri { scheme: Asked::SCHEME, authority: asked.authority(), path_and_query: asked.target() };
         let Invalidation { targets, groups } =
@@ -315,43 +313,39 @@ impl Proxy {
             if !policy.cache {
                 continue;
             }
-            let in_key = self.fields_named(Selecting::Asked(asked), &policy.key.headers);
-            let Ok((key, ids)) = named_by(&policy.key, asked.authority(), &target, in_key) else { continue };
-            purges.push(Purge::of_ids(Mode::Hard, ids));
-            places.push(StoreKey { primary: key.hash, variant: None, text: key.text });
+            let recipe = &policy.key;
+            let in_key = self.fields_named(Selecting::Asked(asked), &recipe.headers);
+            let authority = asked.authority();
+            let Ok(key) = recipe.key(Asked::SCHEME, authority, &target, in_key) else { continue };
+            let url = recipe.url(Asked::SCHEME, authority, &target, &key);
+            invalidated.purges.push(Purge::of_ids(Mode::Hard, vec![PurgeId::url(url)]));
+            // As most clients spell it, should this one not.
+            let usual = recipe.key(Asked::SCHEME, &url::authority(authority), &url::target(&target), in_key);
+            let usual = usual.ok().filter(|usual| usual.hash != key.hash);
+            for key in [Some(key), usual].into_iter().flatten() {
+                invalidated.places.push(StoreKey { primary: key.hash, variant: None, text: key.text });
+            }
+            invalidated.others |= !(recipe.headers.is_empty() && recipe.cookies.is_empty());
             self.shared.metrics.purge("key", "unsafe_method");
         }
         if !groups.is_empty() {
-            purges.push(Purge::of_ids(Mode::Hard, groups));
+            invalidated.purges.push(Purge::of_ids(Mode::Hard, groups));
+            invalidated.others = true;
             self.shared.metrics.purge("group", "unsafe_method");
         }
-        (places, purges)
+        invalidated
     }
 }
 
-/// What stands for all keys of one target, where fields or cookies are part of the key: a tag that no
-/// origin and no route can name, borne by every response, so that what changes the target invalidates
-/// them all (RFC 9111 4.4) and not just the key of whoever changed it.
-pub(super) fn every_key_of(recipe: &KeyRecipe, authority: &str, target: &str) -> Option<String> {
-    if recipe.headers.is_empty() && recipe.cookies.is_empty() {
-        return None;
-    }
-    let key = recipe.key(Asked::SCHEME, authority, target, &HeaderMap::new()).ok()?;
-    Some(format!("\n{:032x}", key.hash))
-}
-
-/// The key of a target, and what purges it: under the values that the fields in its key have in `fields`,
-/// and under all others.
-pub(super) fn named_by(
-    recipe: &KeyRecipe,
-    authority: &str,
-    target: &str,
-    fields: &HeaderMap,
-) -> Result<(PrimaryKey, Vec<PurgeId>), KeyTooLong> {
-    let key = recipe.key(Asked::SCHEME, authority, target, fields)?;
-    let every = every_key_of(recipe, authority, target).map(|tag| PurgeId::tag(tag.as_bytes()));
-    let ids = std::iter::once(PurgeId::key(key.hash)).chain(every).collect();
-    Ok((key, ids))
+/// What the success of an unsafe method invalidates.
+#[derive(Debug, Default)]
+struct Invalidated {
+    /// Records that it concerns, as far as they can be named.
+    places: Vec<StoreKey>,
+    purges: Vec<Purge>,
+    /// There may be others that nobody can name: under other values of the fields in their key, or of a
+    /// group.
+    others: bool,
 }
 
 /// The body of a client's request as it goes upstream.

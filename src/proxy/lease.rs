@@ -11,7 +11,7 @@ use super::errand::Errand;
 use super::lookup::{Candidate, Found, Reading, Selecting};
 use crate::clock;
 use crate::collapse::lease::{LONGEST_HELD, Patience};
-use crate::observe::metrics::Scope;
+use crate::observe::metrics::{Cause, Scope};
 use crate::store::StoreKey;
 use crate::store::redis::{LockAttempt, LockToken, RedisStore};
 
@@ -72,13 +72,25 @@ impl Errand {
         let Some(redis) = self.proxy.redis.clone() else { return Fleet::Ours(Held::None) };
         let ttl = self.proxy.site.rules.redis.as_ref().map_or(Duration::from_secs(5), |redis| redis.lock_ttl);
         let token = LockToken::random();
-        let mut patience = Patience::new(self.route.collapse_timeout);
+        let mut patience = match self.cause {
+            Cause::Refresh => Patience::unhurried(),
+            _ => Patience::new(self.route.collapse_timeout),
+        };
         let mut held_since = None;
         let fleet = loop {
             if !redis.usable() {
                 break Fleet::Ours(Held::None);
             }
-            match redis.try_lock(place, &token, ttl).await {
+            let attempt = match redis.try_lock(place, &token, ttl).await {
+                // Redis may have answered, and this event loop been too busy to see it in time.
+                LockAttempt::Doubtful => match redis.renew(place, &token, ttl).await {
+                    Some(true) => LockAttempt::Locked,
+                    Some(false) => LockAttempt::Held,
+                    None => LockAttempt::Doubtful,
+                },
+                attempt => attempt,
+            };
+            match attempt {
                 LockAttempt::Locked => {
                     let held = Held::Lock {
                         redis: Arc::clone(&redis),
@@ -115,11 +127,10 @@ impl Errand {
             match self.stored_by_others().await {
                 Seen::Response(candidate) => break Fleet::Theirs(candidate),
                 Seen::HitForMiss => break Fleet::Alone,
+                Seen::Nothing if redis.unanswered() == unanswered => patience.answered(),
                 // It may have been another's look that failed: then there is one fetch more than need be.
-                Seen::Nothing if redis.unanswered() != unanswered && !patience.unanswered() => {
-                    break Fleet::Ours(Held::None);
-                }
-                Seen::Nothing => {}
+                Seen::Nothing if patience.unanswered() => {}
+                Seen::Nothing => break Fleet::Ours(Held::None),
             }
         };
         let metrics = &self.proxy.shared.metrics;
@@ -173,7 +184,8 @@ fn renew(redis: Arc<RedisStore>, place: StoreKey, token: LockToken, ttl: Duratio
         while held < LONGEST_HELD {
             tokio::time::sleep(step).await;
             held += step;
-            if !redis.renew(&place, &token, ttl).await {
+            // Where Redis did not say, there may be time for another attempt.
+            if redis.renew(&place, &token, ttl).await == Some(false) {
                 return;
             }
         }

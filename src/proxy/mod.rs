@@ -34,6 +34,7 @@ mod tunnel;
 
 use std::sync::Arc;
 
+use http::header::{IF_RANGE, RANGE};
 use http::{Method, Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -345,8 +346,7 @@ impl Proxy {
         cause: Cause,
     ) -> Option<Errand> {
         let params = route.path.params(asked.path());
-        let mut tags: Vec<String> = route.tags.iter().map(|tag| tag.expand(&params)).collect();
-        tags.extend(forward::every_key_of(&route.policy.key, asked.authority(), asked.target()));
+        let tags = route.tags.iter().map(|tag| tag.expand(&params)).collect();
         let ranged = facts.range
             && facts.method == MethodClass::Get
             && cause == Cause::Miss
@@ -356,13 +356,20 @@ impl Proxy {
         } else {
             found.to_complete(facts, &route.policy, cause, asked.now).map_or(Wanted::Whole, Wanted::Rest)
         };
+        // A miss of HEAD fetches the whole response: the next GET finds it.
+        let mut request = self.upstream_head(asked, Method::GET).ok()?;
+        if facts.range && !ranged {
+            // Judged is what is sent: a part that nobody asked for is none.
+            request.headers.remove(RANGE);
+            request.headers.remove(IF_RANGE);
+        }
         Some(Errand {
             proxy: Arc::clone(self),
             route: Arc::clone(route),
-            // A miss of HEAD fetches the whole response: the next GET finds it.
-            request: self.upstream_head(asked, Method::GET).ok()?,
+            request,
             facts: facts.clone(),
             key: key.clone(),
+            url: route.policy.key.url(Asked::SCHEME, asked.authority(), asked.target(), key),
             authority: asked.authority().to_owned(),
             tags,
             found: found.clone(),
@@ -378,7 +385,7 @@ impl Proxy {
     fn join(&self, flight: FlightKey, errand: &Errand) -> Joined<Arc<Landed>, Failure> {
         let (purges, flights, key) = (&self.shared.purges, &self.shared.flights, &errand.key);
         // All that is known of what the answer will bear, before there is one.
-        let mut ids = purges.key_ids(key.hash).to_vec();
+        let mut ids = purges.fetch_ids(errand.url, errand.host()).to_vec();
         ids.extend(errand.tags.iter().map(|tag| PurgeId::tag(tag.as_bytes())));
         let valid = |stamp, landed: Option<&Arc<Landed>>| {
             let landed_is_valid = |landed: &Arc<Landed>| self.is_valid(&landed.head, key);

@@ -10,10 +10,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::asked::Asked;
-use super::forward::named_by;
 use super::site::Shared;
 pub use crate::caching::stamp::Mode;
 use crate::caching::stamp::{self, PurgeId};
+use crate::caching::url;
 use crate::clock;
 use crate::rules::Rules;
 use crate::store::redis::Told;
@@ -77,7 +77,7 @@ pub enum Scope {
 pub struct Purged {
     /// Responses in this process's memory tier that it concerned.
     pub matched: u64,
-    /// Its number in the journal, once the fleet was told.
+    /// Its number in the journal, once the fleet was told; `None` where there was nothing to tell.
     pub sequence: Option<u64>,
     /// How far the word got.
     pub scope: Scope,
@@ -113,7 +113,8 @@ impl Shared {
         source: Source,
     ) -> Result<Purged, InvalidPurge> {
         let purges = compile(rules, purge)?;
-        if self.purges.prefixes_left() < purge.prefixes.len() {
+        let prefixes = purges.iter().flat_map(|purge| &purge.prefixes).collect();
+        if !self.purges.has_room(&prefixes, clock::wall()) {
             let why = "are more than can be remembered; purge by host or tag instead";
             return Err(InvalidPurge { what: "prefixes".to_owned(), why });
         }
@@ -134,6 +135,8 @@ impl Shared {
         let purges = self.purges.purge_each(purges, clock::wall());
         let (scope, sequence) = match &self.journal {
             None => (Scope::Process, None),
+            // Of what no response can bear nobody need be told.
+            Some(_) if purges.is_empty() => (Scope::Fleet, None),
             Some(journal) => match journal.tell(purges, PATIENCE).await {
                 Told::Fleet(sequence) => (Scope::Fleet, Some(sequence.0)),
                 Told::Later => (Scope::Untold, None),
@@ -153,7 +156,7 @@ fn compile(rules: &Rules, purge: &Purge) -> Result<Vec<stamp::Purge>, InvalidPur
         Some(Mode::Soft) => (1, 1),
     };
     each("urls", &purge.urls, |url| {
-        purges[exact].ids.extend(url_ids(rules, url)?);
+        purges[exact].ids.extend(url_id(rules, url)?);
         Ok(())
     })?;
     each("tags", &purge.tags, |tag| {
@@ -161,14 +164,12 @@ fn compile(rules: &Rules, purge: &Purge) -> Result<Vec<stamp::Purge>, InvalidPur
         Ok(())
     })?;
     each("hosts", &purge.hosts, |host| {
-        if host.contains(['/', '@', '?']) || host.bytes().any(|byte| !byte.is_ascii_graphic()) {
-            return Err("is no host");
-        }
+        is_host(host)?;
         purges[wide].ids.push(PurgeId::host(host));
         Ok(())
     })?;
     each("prefixes", &purge.prefixes, |prefix| {
-        purges[wide].prefixes.extend(prefix_texts(prefix)?);
+        purges[wide].prefixes.push(prefix_text(prefix)?);
         Ok(())
     })?;
     if purge.all {
@@ -193,52 +194,58 @@ fn each(
     Ok(())
 }
 
-/// The ids of a URL, with the host as it is spelt and in lower case, which is how clients spell it: a key
-/// is the bytes that are forwarded. Nothing can be stored of a URL that no route matches.
-fn url_ids(rules: &Rules, url: &str) -> Result<Vec<PurgeId>, &'static str> {
+/// What stands for a URL, however it is spelt. Nothing can be stored of one that no route matches.
+fn url_id(rules: &Rules, url: &str) -> Result<Option<PurgeId>, &'static str> {
     let (authority, rest) = split(url).ok_or("is no absolute URL (http://host/path)")?;
     let target = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
     let path = target.split('?').next().unwrap_or_default();
-    let mut ids = Vec::new();
-    for authority in spellings(authority) {
-        let Some(selected) = rules.select(&authority, path) else { continue };
-        let recipe = &selected.route.policy.key;
-        let named = named_by(recipe, &authority, &target, &http::HeaderMap::new());
-        ids.extend(named.map_err(|_| "is longer than any key")?.1);
+    let Some(selected) = rules.select(authority, path) else { return Ok(None) };
+    let recipe = &selected.route.policy.key;
+    let key = recipe.key(Asked::SCHEME, authority, &target, &http::HeaderMap::new());
+    let key = key.map_err(|_| "is longer than any key")?;
+    Ok(Some(PurgeId::url(recipe.url(Asked::SCHEME, authority, &target, &key))))
+}
+
+/// A host as `Host` has it, without a port: nothing else is ever found under it.
+fn is_host(host: &str) -> Result<(), &'static str> {
+    if host.contains(['/', '@', '?']) || host.bytes().any(|byte| !byte.is_ascii_graphic()) {
+        return Err("is no host");
     }
-    Ok(ids)
+    if host.contains('*') {
+        return Err("has a wildcard, and hosts are purged one by one");
+    }
+    let is_literal = host.starts_with('[') && host.ends_with(']');
+    match host.contains(':') && !is_literal {
+        true if url::host(host) != host => Err("has a port, and hosts are purged whatever the port"),
+        true => Err("is no host; an IPv6 address stands in brackets"),
+        false => Ok(()),
+    }
 }
 
 /// What keys begin with: of paths as it is, of URLs with the scheme that requests come with.
-fn prefix_texts(prefix: &str) -> Result<Vec<Bytes>, &'static str> {
+fn prefix_text(prefix: &str) -> Result<Bytes, &'static str> {
     if prefix.bytes().any(|byte| !byte.is_ascii_graphic()) {
         return Err("has bytes that no URL has");
     }
     if prefix.starts_with('/') {
-        return Ok(vec![Bytes::copy_from_slice(prefix.as_bytes())]);
+        return Ok(Bytes::copy_from_slice(prefix.as_bytes()));
     }
     let (authority, rest) = split(prefix).ok_or("begins neither with a slash nor with http://host")?;
-    // Without a slash it would be the beginning of other hosts' names as well.
     let rest = if rest.is_empty() { "/" } else { rest };
-    Ok(spellings(authority)
-        .map(|authority| Bytes::from(format!("{}://{authority}{rest}", Asked::SCHEME)))
-        .collect())
+    Ok(Bytes::from(format!("{}://{}{rest}", Asked::SCHEME, url::authority(authority))))
 }
 
 /// The authority of an absolute URL, and what follows it, without a fragment. Whatever the scheme:
 /// requests may have lost theirs to who took TLS off them.
 fn split(url: &str) -> Option<(&str, &str)> {
-    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"))?;
+    let (scheme, rest) = url.split_once("://")?;
+    if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+        return None;
+    }
     let rest = rest.split('#').next().unwrap_or_default();
     let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     let sound = !authority.is_empty() && !authority.contains('@');
     (sound && url.bytes().all(|byte| byte.is_ascii_graphic())).then_some((authority, rest))
-}
-
-fn spellings(authority: &str) -> impl Iterator<Item = String> {
-    let lower = authority.to_ascii_lowercase();
-    let other = (lower != authority).then_some(lower);
-    std::iter::once(authority.to_owned()).chain(other)
 }
 
 #[cfg(test)]
@@ -277,12 +284,17 @@ mod tests {
         let ids = |url: &str| compiled(&urls(&[url])).expect("a purge")[0].ids.clone();
         let plain = ids("http://shop.example/a?x=1");
         assert_eq!(plain.len(), 1);
-        for same in ["https://shop.example/a?x=1", "http://shop.example/a?x=1&utm_id=7#top"] {
+        for same in [
+            "https://shop.example/a?x=1",
+            "HTTP://shop.example/a?x=1&utm_id=7#top",
+            "http://SHOP.example:80/%61?x=1",
+            "https://shop.example:443/a?x=1",
+        ] {
             assert_eq!(ids(same), plain, "{same}");
         }
-        assert!(ids("http://SHOP.example/a?x=1").contains(&plain[0]), "as clients spell it");
+        assert_ne!(ids("http://shop.example:8080/a?x=1"), plain);
         assert_eq!(ids("http://shop.example"), ids("http://shop.example/"));
-        assert_eq!(ids("http://shop.example/l/a").len(), 2, "and every value of the fields in its key");
+        assert_eq!(ids("http://shop.example/l/a").len(), 1, "whatever the fields in its key");
         for (url, why) in [
             ("/a", "is no absolute URL (http://host/path)"),
             ("http:///a", "is no absolute URL (http://host/path)"),
@@ -322,14 +334,32 @@ mod tests {
     #[test]
     fn a_prefix_never_reaches_beyond_its_host() {
         for (prefix, expected) in [
-            ("/blog/", Ok(vec!["/blog/"])),
-            ("https://shop.example", Ok(vec!["http://shop.example/"])),
-            ("http://Shop.example/b", Ok(vec!["http://Shop.example/b", "http://shop.example/b"])),
+            ("/blog/", Ok("/blog/")),
+            ("https://shop.example", Ok("http://shop.example/")),
+            ("http://Shop.example:80/b", Ok("http://shop.example/b")),
             ("shop.example/", Err("begins neither with a slash nor with http://host")),
             ("/a b", Err("has bytes that no URL has")),
         ] {
-            let expected = expected.map(|texts| texts.into_iter().map(Bytes::from).collect::<Vec<_>>());
-            assert_eq!(prefix_texts(prefix), expected, "{prefix}");
+            assert_eq!(prefix_text(prefix), expected.map(Bytes::from), "{prefix}");
+        }
+    }
+
+    #[test]
+    fn what_no_response_is_found_under_is_no_host() {
+        for host in ["shop.example", "SHOP.example", "[::1]", "shop.example."] {
+            assert_eq!(is_host(host), Ok(()), "{host}");
+        }
+        let port = Err("has a port, and hosts are purged whatever the port");
+        let brackets = Err("is no host; an IPv6 address stands in brackets");
+        for (host, refused) in [
+            ("shop.example:8080", port),
+            ("[::1]:80", port),
+            ("fe80::z", brackets),
+            ("::1", port),
+            ("*.shop.example", Err("has a wildcard, and hosts are purged one by one")),
+            ("http://shop.example", Err("is no host")),
+        ] {
+            assert_eq!(is_host(host), refused, "{host}");
         }
     }
 }

@@ -14,6 +14,11 @@
 //!
 //! The common read, a whole head at once, goes from the socket straight into the engine's buffer and is
 //! scanned there.
+//!
+//! The last write of a small answer waits for its turn: until every other task of this event loop that can
+//! go on has gone on. Under load, requests are so received one after another, and then answers sent one
+//! after another, and each of the two finds its part of the kernel in the processor's caches. That spares a
+//! tenth of a small hit's CPU or more; where there is no load, there is nobody to wait for.
 
 use std::cell::RefCell;
 use std::io;
@@ -46,6 +51,8 @@ const COURTESY: Duration = Duration::from_secs(1);
 /// Up to this many bytes, a head and its content cost less as one copy of both than as two pieces: the
 /// kernel's way for a plain send is shorter than the one for several pieces.
 const SMALL: usize = 4 * 1024;
+/// Up to this many bytes, a write waits for its turn. In a larger one, copying is what costs.
+const TAKES_TURNS: usize = 16 * 1024;
 
 thread_local! {
     static SMALL_WRITE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -66,6 +73,8 @@ pub(super) struct Gate {
     ready: Bytes,
     /// What is left of interim responses that are being written; no other byte goes out before it.
     interim: Bytes,
+    /// A write waits for its turn.
+    waits_its_turn: bool,
     awaits: Awaits,
     read_patience: Patience,
     write_patience: Patience,
@@ -117,6 +126,7 @@ impl Gate {
             held: Vec::new(),
             ready: Bytes::new(),
             interim: Bytes::new(),
+            waits_its_turn: false,
             awaits: Awaits::Request,
             read_patience: Patience::default(),
             write_patience: Patience::default(),
@@ -237,11 +247,16 @@ impl Gate {
             Awaits::Head
         } else if self.scanner.is_in_content() {
             Awaits::Content
-        } else if self.scanner.heads() > self.connection.ended() || self.write_patience.is_running() {
+        } else if self.scanner.heads() > self.connection.ended() || self.is_unwritten() {
             Awaits::Answer
         } else {
             Awaits::Request
         }
+    }
+
+    /// Bytes of an answer wait to be written.
+    fn is_unwritten(&self) -> bool {
+        self.waits_its_turn || self.write_patience.is_running()
     }
 
     /// How long nothing may be under way.
@@ -298,6 +313,19 @@ impl Gate {
         Poll::Ready(Ok(()))
     }
 
+    /// Sends a small write to the end of the line, once, where the whole answer was handed over: whoever
+    /// is woken is asked again after all who were woken before.
+    fn poll_turn(&mut self, cx: &Context<'_>, length: usize) -> Poll<()> {
+        let has_more = self.connection.is_answering() || self.connection.is_tunnel();
+        if has_more || length > TAKES_TURNS || self.waits_its_turn {
+            self.waits_its_turn = false;
+            return Poll::Ready(());
+        }
+        self.waits_its_turn = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
     /// A write that must wait may not wait for ever.
     fn timed<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         match written {
@@ -352,6 +380,7 @@ impl AsyncWrite for Gate {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         ready!(this.poll_interim(cx))?;
+        ready!(this.poll_turn(cx, buf.len()));
         let written = Pin::new(&mut this.socket).poll_write(cx, buf);
         this.timed(cx, written)
     }
@@ -363,8 +392,9 @@ impl AsyncWrite for Gate {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         ready!(this.poll_interim(cx))?;
-        let socket = Pin::new(&mut this.socket);
         let length: usize = bufs.iter().map(|buf| buf.len()).sum();
+        ready!(this.poll_turn(cx, length));
+        let socket = Pin::new(&mut this.socket);
         let written = if length > SMALL {
             socket.poll_write_vectored(cx, bufs)
         } else {
@@ -449,7 +479,7 @@ impl Drop for Gate {
     fn drop(&mut self) {
         // Where the engine shut the connection itself, every answer was given to its end. Otherwise one
         // may be under way, or its last bytes wait to be written.
-        let is_cut = (self.connection.is_answering() || self.write_patience.is_running())
+        let is_cut = (self.connection.is_answering() || self.is_unwritten())
             && !self.connection.is_tunnel()
             && !matches!(self.state, State::Closing(_));
         if is_cut || self.connection.is_aborted() {

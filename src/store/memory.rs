@@ -589,7 +589,7 @@ mod tests {
         let Record::Response(stored) = response(vec![b'x'; 1024], stamp) else { panic!("a response") };
         let mut stored = Arc::unwrap_or_clone(stored);
         stored.head.fields = fields.into_iter().map(line).collect();
-        stored.head.ids = vec![PurgeId::key(u128::from(n)), PurgeId::host("a"), PurgeId::ALL, TAG];
+        stored.head.ids = vec![PurgeId::url(u128::from(n)), PurgeId::host("a"), PurgeId::ALL, TAG];
         stored.head.vary = vec![VARY];
         stored
     }

@@ -31,7 +31,7 @@
 //! One lock orders purges; each shard has its own for its map. Readers take shard locks only, for one
 //! map look-up each, and none at all while nothing was purged since their stamp. No await in here.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
@@ -296,17 +296,20 @@ impl PurgeTable {
         self.shards.iter().map(|shard| lock(shard).purged.len()).sum()
     }
 
-    /// How many more prefixes can be remembered.
+    /// Whether these prefixes can be remembered beside those that are, without forgetting any.
     #[must_use]
-    pub fn prefixes_left(&self) -> usize {
-        let prefixes = self.prefixes.read().unwrap_or_else(PoisonError::into_inner);
-        MAX_PREFIXES.saturating_sub(prefixes.len())
+    pub fn has_room(&self, prefixes: &HashSet<&Bytes>, now: UnixMillis) -> bool {
+        let horizon = horizon(now);
+        let held = self.prefixes.read().unwrap_or_else(PoisonError::into_inner);
+        let others =
+            held.iter().filter(|(prefix, purged)| purged.last() > horizon && !prefixes.contains(prefix));
+        others.count() + prefixes.len() <= MAX_PREFIXES
     }
 
     /// The ids that a fetch bears before anything is known of its response.
     #[must_use]
-    pub const fn key_ids(&self, primary: u128) -> [PurgeId; 2] {
-        [PurgeId::key(primary), PurgeId::ALL]
+    pub fn fetch_ids(&self, url: u128, host: &str) -> [PurgeId; 3] {
+        [PurgeId::url(url), PurgeId::host(host), PurgeId::ALL]
     }
 
     // === purges of this process ===
@@ -402,7 +405,7 @@ impl PurgeTable {
     // === writing; under the lock that orders ===
 
     fn write(&self, purge: &Purge, span: Span, now: UnixMillis) -> bool {
-        let horizon = Stamp::of(Sequence::at(UnixMillis(now.0.saturating_sub(RETENTION))));
+        let horizon = horizon(now);
         let mut news = false;
         for id in &purge.ids {
             let mut shard = self.shard(*id);
@@ -458,6 +461,11 @@ impl PurgeTable {
         // The remainder is below the number of shards, which is never zero.
         lock(&self.shards[id.0 as usize % SHARDS])
     }
+}
+
+/// What was purged up to here concerns nothing that still lives.
+const fn horizon(now: UnixMillis) -> Stamp {
+    Stamp::of(Sequence::at(UnixMillis(now.0.saturating_sub(RETENTION))))
 }
 
 /// The purges of one id or prefix that still say something.
@@ -689,9 +697,9 @@ mod tests {
     fn everything_bears_the_key_and_all() {
         let table = PurgeTable::alone();
         let stamp = table.stamp();
-        assert_eq!(table.key_ids(7), [PurgeId::key(7), PurgeId::ALL]);
+        assert_eq!(table.fetch_ids(7, "a"), [PurgeId::url(7), PurgeId::host("a"), PurgeId::ALL]);
         table.hard(&[PurgeId::ALL], T);
-        assert_eq!(table.of(stamp, &table.key_ids(7)), Validity::Hard);
+        assert_eq!(table.of(stamp, &table.fetch_ids(7, "a")), Validity::Hard);
         assert_eq!(table.of(stamp, &[]), Validity::Valid, "what bears nothing cannot be purged");
     }
 
@@ -761,6 +769,18 @@ mod tests {
         assert_eq!(table.of(stamp, &[A]), Validity::Hard);
         assert_eq!(table.of(table.stamp(), &[A]), Validity::Valid);
         assert_eq!(table.validity(stamp, &[A], b"http://b.example/x"), Validity::Soft(T.plus(1)));
+    }
+
+    #[test]
+    fn what_is_remembered_already_or_concerns_nothing_any_more_takes_no_room() {
+        let table = PurgeTable::alone();
+        let texts: Vec<Bytes> = (0..=MAX_PREFIXES).map(|n| Bytes::from(format!("/{n}/"))).collect();
+        let (all, one_more) = (&texts[..MAX_PREFIXES], &texts[MAX_PREFIXES..]);
+        let room = |texts: &[Bytes], now| table.has_room(&texts.iter().collect(), now);
+        assert!(room(all, T) && !room(&texts, T));
+        table.purge(&Purge { mode: Mode::Soft, ids: vec![], prefixes: all.to_vec() }, T);
+        assert!(room(all, T) && !room(one_more, T));
+        assert!(room(one_more, T.plus(RETENTION + 1)));
     }
 
     #[test]

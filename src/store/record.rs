@@ -55,7 +55,7 @@ const MAX_META: usize = 1 << 20;
 const MAX_CHUNKS: u32 = 16 << 10;
 
 const MAGIC: [u8; 3] = *b"\xFBFB";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// This process, among those that write records: stamps are exact to it alone.
 static WRITER: LazyLock<u32> = LazyLock::new(|| fastrand::u32(..));

@@ -110,6 +110,121 @@ fn an_unsafe_method_through_one_ends_what_all_hold() {
 }
 
 #[test]
+fn nothing_that_was_purged_keeps_the_next_purge_from_being_told() {
+    let (origin, redis) = (origin(), Redis::start());
+    let config = Config::new(&origin).redis(&redis);
+    let proxy = Forebay::run(&config.text().replace("path = \"/{*rest}\"", "path = \"/p/{*rest}\""));
+    until("it reads the journal", || in_sync(&proxy));
+    // Nothing can be stored under a URL that no route has: there is nothing to tell, and nothing went wrong.
+    let told = proxy.purge(&json!({ "urls": ["http://shop.example/elsewhere"] }));
+    assert_eq!((&told["scope"], &told["sequence"]), (&json!("fleet"), &json!(null)));
+    let prefixes: Vec<String> = (0..700).map(|n| format!("/p/{n}/")).collect();
+    for mode in ["soft", "hard", "soft"] {
+        assert_eq!(proxy.purge(&json!({ "prefixes": prefixes, "mode": mode }))["scope"], "fleet", "{mode}");
+    }
+    for (what, status) in [
+        (json!({ "prefixes": (700..1_000).map(|n| format!("/p/{n}/")).collect::<Vec<_>>() }), 200),
+        (json!({ "prefixes": ["/one/more"] }), 400),
+        (json!({ "prefixes": prefixes }), 200),
+        (json!({ "tags": ["t"] }), 200),
+    ] {
+        assert_eq!(proxy.post("/purge", &what).status, status);
+    }
+    assert_eq!(ready(&proxy)["journal"]["untold"], 0);
+}
+
+/// Nobody can name the records that lie under other values of what the key counts in: the fleet is told.
+#[test]
+fn an_unsafe_method_ends_what_lies_under_other_values_of_fields_and_cookies() {
+    let (origin, redis) = (origin(), Redis::start());
+    let keyed = "cookies = \"ignore\"\nkey = { headers = [\"x-language\"], cookies = [\"currency\"] }";
+    let config = Config::new(&origin).redis(&redis).route("/p/{id}", keyed);
+    let (one, two) = (config.clone().start(), config.start());
+    for lines in ["X-Language: de\r\n", "Cookie: currency=EUR\r\n"] {
+        let before = one.get_with("/p/1", lines).text();
+        assert_eq!(one.get_with("/p/1", lines).x_cache(), "HIT");
+        two.request("POST", "/p/1", "X-Language: fr\r\nContent-Length: 0\r\n");
+        until("it obeys", || one.get_with("/p/1", lines).text() != before);
+    }
+}
+
+/// RFC 9110 4.2.3: the case of a host, a default port and needless percent-encodings make no other URL, so
+/// that neither a purge nor an unsafe method leaves the answer to another spelling behind.
+#[test]
+fn a_url_ends_in_all_its_spellings() {
+    let (origin, redis) = (origin(), Redis::start());
+    let config = Config::new(&origin).redis(&redis);
+    let (one, two) = (config.clone().start(), config.start());
+    let get = |proxy: &Forebay, (host, target): (&str, &str)| {
+        proxy.send(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"))
+    };
+    let spellings = [
+        ("shop.example", "/p/caf%C3%A9"),
+        ("SHOP.Example", "/p/caf%c3%a9"),
+        ("shop.example:80", "/p/%63af%C3%A9"),
+    ];
+    for what in [
+        json!({ "urls": ["http://shop.example/p/caf%C3%A9"] }),
+        json!({ "urls": ["HTTP://shop.EXAMPLE:80/p/caf%c3%a9"] }),
+        json!({ "urls": ["https://shop.example:443/p/c%61f%C3%A9"] }),
+        json!({ "prefixes": ["http://Shop.example:80/"], "mode": "hard" }),
+        json!("POST"),
+    ] {
+        let before = spellings.map(|spelt| {
+            until("both have it in memory", || {
+                get(&one, spelt).x_cache() == "HIT"
+                    && get(&two, spelt).cache_status().contains("detail=memory")
+            });
+            get(&two, spelt).text()
+        });
+        get(&one, ("shop.example:8080", "/p/1"));
+        match what.as_str() {
+            Some(method) => {
+                let host = "Host: Shop.Example:80\r\nContent-Length: 0";
+                two.send(format!("{method} /p/caf%c3%A9 HTTP/1.1\r\n{host}\r\n\r\n"));
+            }
+            None => assert_eq!(one.purge(&what)["matched"], 3, "{what}"),
+        }
+        for (spelt, before) in spellings.into_iter().zip(before) {
+            until("both obey", || get(&one, spelt).text() != before && get(&two, spelt).text() != before);
+        }
+        assert_eq!(get(&one, ("shop.example:8080", "/p/1")).x_cache(), "HIT", "another origin's");
+    }
+}
+
+/// A renewal behind a stale answer is one for the fleet, however long it takes: nobody's patience runs out.
+#[test]
+fn a_slow_renewal_is_one_for_the_fleet() {
+    let (redis, origin, gate) = (Redis::start(), Origin::start(), Gate::new());
+    let held = gate.clone();
+    origin.on("/p", move |exchange| {
+        let nth = exchange.nth();
+        if nth > 1 {
+            held.wait();
+        }
+        let lifetime = if nth == 1 { "max-age=1, stale-while-revalidate=600" } else { "max-age=600" };
+        exchange.reply(&Reply::ok(format!("v{nth}")).cache(lifetime));
+    });
+    let config = Config::new(&origin).redis(&redis).defaults("collapse_timeout = \"50ms\"");
+    let fleet: Vec<Forebay> = (0..3).map(|_| config.clone().start()).collect();
+    fleet.iter().for_each(|proxy| assert_eq!(proxy.get("/p").text(), "v1"));
+    until("it is stale", || fleet.iter().all(|proxy| proxy.get("/p").x_cache() == "STALE"));
+    origin.wait_count("/p", 2);
+    let attempts = |proxy: &Forebay| {
+        proxy.metric("forebay_redis_command_duration_seconds_count", &[("command", "lock")])
+    };
+    until("the others have waited for longer than anybody would", || {
+        fleet.iter().filter(|proxy| attempts(proxy) >= 7.0).count() == 2
+    });
+    assert_eq!(origin.count("/p"), 2, "one renews for all");
+    gate.open();
+    for proxy in &fleet {
+        until("all have the new one", || proxy.get("/p").text() == "v2");
+    }
+    assert_eq!(origin.count("/p"), 2);
+}
+
+#[test]
 fn one_fetch_for_the_fleet_cold_expired_and_purged() {
     let redis = Redis::start();
     let origin = Origin::start();
@@ -198,6 +313,36 @@ fn a_proxy_that_is_cut_off_asks_the_origin_after_its_grace() {
     relay.set(Fault::None);
     until("it reads again", || in_sync(&cut));
     until("hits are hits", || cut.get("/p/1").cache_status().contains("detail=memory"));
+}
+
+#[test]
+fn a_lock_that_was_granted_too_late_to_be_seen_is_held_all_the_same() {
+    let (origin, redis) = (Origin::start(), Redis::start());
+    let gate = Gate::new();
+    let held = gate.clone();
+    origin.on("/p/1", move |exchange| {
+        held.wait();
+        exchange.reply(&Reply::ok("one").cache("max-age=600"));
+    });
+    let relay = Relay::to(redis.address);
+    let far = Config::new(&origin).redis_at(relay.address).contract_budgets().start();
+    let near = Config::new(&origin).redis(&redis).start();
+    until("both read", || in_sync(&far) && in_sync(&near));
+    // There and back in more than a read may take, and in less than a write may.
+    relay.set(Fault::Delay(Duration::from_millis(40)));
+    let mut leading = far.connect();
+    leading.send(request("GET", "/p/1", ""));
+    origin.wait_count("/p/1", 1);
+    let mut waiting = near.connect();
+    waiting.send(request("GET", "/p/1", ""));
+    // It would have had the lock by now, had the other let go of it.
+    let looks = || near.metric("forebay_cache_lookups_total", &[("tier", "redis"), ("result", "miss")]);
+    until("it has looked in vain for half a second", || looks() >= 9.0);
+    assert_eq!(origin.count("/p/1"), 1);
+    gate.open();
+    leading.answer().expect(200, "MISS", "one");
+    waiting.answer().expect(200, "HIT", "one");
+    assert_eq!(origin.count("/p/1"), 1);
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod basics;
 mod config;
 mod continued;
 mod demo;
+mod explained;
 mod failure;
 mod faults;
 mod fields;

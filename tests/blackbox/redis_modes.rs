@@ -383,6 +383,31 @@ fn redis_that_cannot_be_used_is_named_and_nobody_notices() {
 // === While Redis moves ===
 
 /// Clients ask both proxies, steadily, while `happens` does; every answer is whole and right.
+/// The library logs in with a line that Redis splits at blanks, and that a line break would end.
+#[test]
+fn a_login_may_hold_any_character() {
+    let (origin, redis) = (Origin::start(), Redis::start());
+    origin.reply("/small", Reply::ok("small").cache("max-age=600"));
+    let mut connection = Resp::to(redis.address).unwrap();
+    let encoded = |text: &str| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>();
+    for (nth, password) in
+        ["two  words", " ", "a\"b", "it's", "\\x41\"\\", "ünï☃", "line\r\nFLUSHALL\r\n", "@:/?#%"]
+            .iter()
+            .enumerate()
+    {
+        let user = format!("user{nth}'");
+        let rule = format!(">{password}");
+        connection.command(&["ACL", "SETUSER", &user, "on", &rule, "~*", "+@all"]).unwrap();
+        let url = format!("redis://{}:{}@{}", encoded(&user), encoded(password), redis.address);
+        let config = Config::new(&origin).redis_url(&url).redis_line(&format!("prefix = \"p{nth}\""));
+        let proxy = config.without_memory().start();
+        proxy.get("/small").expect(200, "MISS", "small");
+        eventually(&format!("{password:?} lets it in"), || {
+            (proxy.get("/small").cache_status().contains("detail=redis")).then_some(())
+        });
+    }
+}
+
 fn under_load(origin: &Origin, proxies: [&Forebay; 2], happens: impl FnOnce()) {
     origin.on("/load/*", |exchange| exchange.reply(&Reply::ok(exchange.target()).cache("max-age=1")));
     let (over, answered) = (AtomicBool::new(false), AtomicUsize::new(0));

@@ -100,14 +100,16 @@ fn report(rules: &Rules, asked: &Asked, response: Option<&Head>, now: UnixMillis
         }
         None => page.heading("Cache", "looked up"),
     }
-    request_facts(&mut page, admission.facts(), asked, policy);
+    if let Admission::Lookup(facts) = &admission {
+        request_facts(&mut page, facts, asked, policy);
+    }
 
     if let Some(response) = response {
         let params = selected.map(|selected| selected.params());
         let tags =
             route.tags.iter().filter_map(|tag| params.as_ref().map(|params| tag.expand(params))).collect();
-        let primary = key.map(|key| key.hash);
-        let asking = Asking { rules, route, tags, asked, admission: &admission, primary, now };
+        let url = key.map(|key| policy.key.url(Asked::SCHEME, &asked.authority, &asked.target, &key));
+        let asking = Asking { rules, route, tags, asked, admission: &admission, url, now };
         storing::tell(&mut page, &asking, response);
     }
     page.finish()
@@ -176,8 +178,11 @@ fn request_facts(page: &mut Page, facts: &RequestFacts, asked: &Asked, policy: &
     if facts.conditional {
         page.row("conditions", "are judged on the answer and not sent on (RFC 9111 4.3.2)");
     }
-    if facts.range {
-        page.row("range", "is cut from the answer and not sent on (RFC 9110 14.2)");
+    if facts.range && facts.method == MethodClass::Get {
+        page.row(
+            "range",
+            "is cut from what is stored; where nothing is, the part is asked for (RFC 9111 3.3)",
+        );
     }
     let says =
         asked.headers.contains_key(header::CACHE_CONTROL) || asked.headers.contains_key(header::PRAGMA);

@@ -9,7 +9,7 @@ use super::later;
 use super::request::Asked;
 use super::response::Head;
 use super::text::{Page, cited, moment, span, value};
-use crate::caching::admission::Admission;
+use crate::caching::admission::{Admission, MethodClass};
 use crate::caching::age;
 use crate::caching::cache_control::{DeltaSeconds, ResponseDirectives};
 use crate::caching::freshness::{self, Freshness, Source, Word};
@@ -33,8 +33,8 @@ pub(super) struct Asking<'a> {
     pub(super) tags: Vec<String>,
     pub(super) asked: &'a Asked,
     pub(super) admission: &'a Admission,
-    /// The key's hash; `None` where the key is too long.
-    pub(super) primary: Option<u128>,
+    /// What stands for the URL; `None` where the key is too long.
+    pub(super) url: Option<u128>,
     pub(super) now: UnixMillis,
 }
 
@@ -52,12 +52,16 @@ pub(super) fn tell(page: &mut Page, asking: &Asking<'_>, response: &Head) {
     let mut request = asked.headers.clone();
     let (method, facts) = match admission {
         Admission::Lookup(facts) => {
-            validation::condition(&mut request, None, []);
+            if facts.range && facts.method == MethodClass::Get {
+                validation::ask_for_part(&mut request);
+            } else {
+                validation::condition(&mut request, None, []);
+            }
             (&Method::GET, facts)
         }
         Admission::Forward(_, facts) => (&asked.method, facts),
     };
-    let Some(primary) = asking.primary else { return refused(page, Reason::KeyTooLong) };
+    let Some(url) = asking.url else { return refused(page, Reason::KeyTooLong) };
     if let Admission::Forward(reason @ (Reason::RequestHasBody | Reason::RequestUpgrade), _) = admission {
         return refused(page, *reason);
     }
@@ -67,7 +71,7 @@ pub(super) fn tell(page: &mut Page, asking: &Asking<'_>, response: &Head) {
         request: &request,
         target,
         host: &asked.authority,
-        primary,
+        url,
         tags: &asking.tags,
         status: response.status,
         headers: &response.headers,

@@ -741,7 +741,7 @@ fn decided(
         request: &request,
         target: TargetUri { scheme: "http", authority: "a", path_and_query: "/" },
         host: "a",
-        primary: 1,
+        url: 1,
         tags: &[],
         status: StatusCode::from_u16(status).unwrap(),
         headers: &headers,

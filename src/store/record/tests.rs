@@ -247,7 +247,7 @@ fn lengths_that_lie_are_rejected_before_they_are_believed() {
     let key_len = FIXED..FIXED + 4;
     let ids = FIXED + 4 + key().text.len() + 8 + 2 + 4 + 64 + 4;
     let cases: [(&str, &Bytes, usize, &[u8], Rejected); 12] = [
-        ("version", &whole, 3, &[2], Rejected::Version),
+        ("version", &whole, 3, &[VERSION - 1], Rejected::Version),
         ("kind", &whole, 4, &[9], Rejected::Malformed),
         ("flags", &whole, 5, &[2], Rejected::Malformed),
         ("reserved", &whole, 7, &[1], Rejected::Malformed),

@@ -50,8 +50,8 @@ pub(super) fn build(settings: &Settings, class: &Class) -> Result<Client, Error>
         server: found_at(&settings.server),
         tls: if tls { Some(trusting(&settings.authorities)?) } else { None },
         database: (settings.database != 0).then_some(settings.database),
-        username: settings.username.clone(),
-        password: settings.password.clone(),
+        username: settings.username.as_deref().map(inline),
+        password: settings.password.as_deref().map(inline),
         ..Config::default()
     };
     let mut builder = Builder::from_config(config);
@@ -92,6 +92,27 @@ pub(super) fn build(settings: &Settings, class: &Class) -> Result<Client, Error>
 /// The options of a command that has this long, and is never sent twice.
 pub(super) fn within(timeout: Duration) -> Options {
     Options { timeout: Some(timeout), max_attempts: Some(1), fail_fast: true, ..Options::default() }
+}
+
+/// A user or password as one word of an inline command: the library writes `HELLO 3 AUTH user password` as a
+/// line that Redis splits at blanks and reads quotes in. (Logins at sentinels are sent as they are.)
+fn inline(word: &str) -> String {
+    let ends_or_quotes =
+        |byte: u8| byte.is_ascii_whitespace() || byte.is_ascii_control() || matches!(byte, b'"' | b'\'');
+    if !word.bytes().any(ends_or_quotes) {
+        return word.to_owned();
+    }
+    let mut quoted = String::with_capacity(word.len() + 8);
+    quoted.push('"');
+    for letter in word.chars() {
+        match letter {
+            '"' | '\\' => quoted.extend(['\\', letter]),
+            letter if letter.is_ascii_control() => quoted.push_str(&format!("\\x{:02x}", u32::from(letter))),
+            letter => quoted.push(letter),
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 fn found_at(server: &Server) -> ServerConfig {
@@ -136,4 +157,25 @@ fn trusting(authorities: &Authorities) -> Result<TlsConfig, Error> {
         .with_root_certificates(authorities.roots().map_err(failed)?)
         .with_no_client_auth();
     Ok(TlsConfig::from(TlsConnector::from(config)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_is_one_word_of_a_line() {
+        for (word, written) in [
+            ("s3cr3t", "s3cr3t"),
+            ("ünï☃", "ünï☃"),
+            ("back\\slash", "back\\slash"),
+            ("two words", "\"two words\""),
+            ("a\"b", "\"a\\\"b\""),
+            ("it's", "\"it's\""),
+            ("a b\\c", "\"a b\\\\c\""),
+            ("x\r\nFLUSHALL", "\"x\\x0d\\x0aFLUSHALL\""),
+        ] {
+            assert_eq!(inline(word), written, "{word:?}");
+        }
+    }
 }

@@ -128,6 +128,15 @@ pub struct JournalStatus {
     pub restarts: u64,
 }
 
+/// What became of telling one call.
+enum One {
+    Told(Sequence),
+    /// Redis did not answer.
+    Untold,
+    /// Redis holds as many prefixes as it may.
+    NoRoom,
+}
+
 /// Purges of one caller, and where the answer goes.
 struct Order {
     purges: Vec<Call>,
@@ -226,12 +235,16 @@ impl Journal {
     #[must_use]
     pub fn status(&self) -> JournalStatus {
         let now = clock::wall();
+        let untold = {
+            let untold = lock(&self.untold);
+            untold.ids + untold.being_told
+        };
         JournalStatus {
             progress: lock(&self.follower).progress(),
             sequence: self.table.stamp().sequence(),
             in_sync: self.table.in_sync(now),
             lag: self.table.lag(now),
-            untold: lock(&self.untold).ids,
+            untold,
             ids: self.table.ids(),
             full: self.full.load(Ordering::Relaxed),
             restarts: self.restarts.load(Ordering::Relaxed),
@@ -395,11 +408,13 @@ impl Journal {
 struct Untold {
     calls: VecDeque<Call>,
     ids: usize,
+    /// Those that have been taken to be told now, and may come back.
+    being_told: usize,
 }
 
 impl Untold {
     fn keep(&mut self, call: Call) {
-        self.ids += call.purge.ids.len() + call.purge.prefixes.len();
+        self.ids += call.len();
         match self.calls.back_mut() {
             Some(last) if last.takes(&call) => last.add(call),
             _ => self.calls.push_back(call),
@@ -407,12 +422,14 @@ impl Untold {
         if self.ids > MOST_UNTOLD {
             let purge = Purge::of_ids(Mode::Hard, vec![PurgeId::ALL]);
             let numbers = self.calls.drain(..).flat_map(|call| call.numbers).collect();
-            *self = Self { ids: 1, calls: VecDeque::from([Call { purge, below: Sequence(0), numbers }]) };
+            self.calls = VecDeque::from([Call { purge, below: Sequence(0), numbers }]);
+            self.ids = 1;
         }
     }
 
     fn take(&mut self) -> VecDeque<Call> {
-        std::mem::take(self).calls
+        self.ids = 0;
+        std::mem::take(&mut self.calls)
     }
 }
 
@@ -422,14 +439,30 @@ struct Left<'a> {
     calls: VecDeque<Call>,
 }
 
+impl<'a> Left<'a> {
+    /// All there is.
+    fn of(untold: &'a Mutex<Untold>) -> Self {
+        let mut held = lock(untold);
+        let calls = held.take();
+        held.being_told = calls.iter().map(Call::len).sum();
+        Self { untold, calls }
+    }
+}
+
 impl Drop for Left<'_> {
     fn drop(&mut self) {
         let mut untold = lock(self.untold);
+        untold.being_told = 0;
         self.calls.drain(..).for_each(|call| untold.keep(call));
     }
 }
 
 impl Call {
+    /// Ids and prefixes in it.
+    fn len(&self) -> usize {
+        self.purge.ids.len() + self.purge.prefixes.len()
+    }
+
     /// Whether both can be one.
     fn takes(&self, other: &Self) -> bool {
         let ids_alone = self.purge.prefixes.is_empty() && other.purge.prefixes.is_empty();
@@ -493,11 +526,23 @@ impl Journal {
 
     /// Tells all that is untold; what cannot be told stays so.
     async fn tell_all(&self, line: &mut Option<Line>) -> Told {
-        let mut left = Left { untold: &self.untold, calls: lock(&self.untold).take() };
+        let mut left = Left::of(&self.untold);
+        if left.calls.is_empty() && line.is_none() {
+            // The fleet was just heard. Connecting takes a while: before the first purge, not during it.
+            *line = self.connect(self.settings.write_timeout).await.ok();
+        }
         let mut told = Told::Later;
-        while let Some(call) = left.calls.front() {
-            let Some(sequence) = self.tell_one(line, &call.purge, call.below).await else {
-                return Told::Later;
+        while let Some(call) = left.calls.front_mut() {
+            let sequence = match self.tell_one(line, &call.purge, call.below).await {
+                One::Told(sequence) => sequence,
+                One::Untold => return Told::Later,
+                One::NoRoom => {
+                    // It must not stand in the way of those behind it until there is room, for days.
+                    tracing::warn!("too many prefixes are purged already: hosts are purged in their place");
+                    let prefixes = Purge::of_ids(call.purge.mode, Vec::new());
+                    call.purge = std::mem::replace(&mut call.purge, prefixes).without_prefixes();
+                    continue;
+                }
             };
             call.numbers.iter().for_each(|number| self.table.settle(*number));
             left.calls.pop_front();
@@ -506,7 +551,7 @@ impl Journal {
         told
     }
 
-    async fn tell_one(&self, line: &mut Option<Line>, purge: &Purge, below: Sequence) -> Option<Sequence> {
+    async fn tell_one(&self, line: &mut Option<Line>, purge: &Purge, below: Sequence) -> One {
         for _ in 0..TRIES {
             if line.is_none() {
                 *line = self.connect(self.settings.write_timeout).await.ok();
@@ -519,32 +564,32 @@ impl Journal {
                 Value::from(decimal(below)),
                 Value::Bytes(id_bytes(&purge.ids)),
                 Value::from(RETENTION.to_string()),
-                Value::from(MAX_PREFIXES.to_string()),
+                Value::from((2 * MAX_PREFIXES).to_string()),
                 Value::from(LOG.to_string()),
                 Value::Bytes(Bytes::copy_from_slice(&fastrand::u64(1..).to_be_bytes())),
             ]);
             arguments.extend(purge.prefixes.iter().map(|prefix| Value::Bytes(prefix.clone())));
             let reply = self.script(open, "journal_tell", &TELL, &self.keys(), arguments).await;
-            match reply.map(|reply| std::str::from_utf8(&reply).ok().and_then(|number| number.parse().ok())) {
-                Ok(Some(number)) => {
+            let number = reply.and_then(|reply| {
+                let number = std::str::from_utf8(&reply).ok().and_then(|number| number.parse::<i64>().ok());
+                number.ok_or(Failure::Protocol)
+            });
+            match number.map(u64::try_from) {
+                Ok(Ok(number)) => {
                     let sequence = Sequence(number).min(Sequence::LAST);
                     if number > 0 {
                         lock(&self.follower).told(purge, sequence, clock::wall());
                     }
-                    return Some(if number > 0 { sequence } else { below });
+                    return One::Told(if number > 0 { sequence } else { below });
                 }
-                Ok(None) => {
-                    // No room for more prefixes: nobody can do anything about it but time.
-                    tracing::warn!("too many prefixes are purged already: one was not told");
-                    return None;
-                }
+                Ok(Err(_)) => return One::NoRoom,
                 Err(failure) => {
                     self.counters.failed(failure);
                     *line = None;
                 }
             }
         }
-        None
+        One::Untold
     }
 }
 

@@ -229,6 +229,34 @@ async fn a_full_server_is_followed_and_takes_no_purges() {
     until("it is told", || one.journal.status().untold == 0).await;
 }
 
+/// What cannot be told as it is must not keep the fleet from everything that comes after it.
+#[tokio::test]
+async fn prefixes_without_room_are_told_as_hosts() {
+    let server = RedisServer::running();
+    let one = Reader::up(&server).await;
+    let host = PurgeId::host("shop.example");
+    let stamp = one.table.stamp();
+    let score = (clock::wall().0 * 16).to_string();
+    let texts: Vec<String> = (0..2_000).map(|n| format!("h/{n}/")).collect();
+    let members = texts.iter().flat_map(|text| [score.as_str(), text]);
+    let key = "fb-test:{journal}:prefixes";
+    server.command(&["ZADD", key].into_iter().chain(members).collect::<Vec<_>>());
+    let of = |text: &'static str| Purge {
+        mode: Mode::Soft,
+        ids: Vec::new(),
+        prefixes: vec![Bytes::from_static(text.as_bytes())],
+    };
+    assert!(matches!(one.purge(of("http://shop.example/new/")).await, Told::Fleet(_)));
+    assert!(matches!(one.validity(stamp, &[host]), Validity::Soft(_)), "the host, then");
+    assert!(matches!(one.purge(hard(A)).await, Told::Fleet(_)));
+    assert_eq!(one.journal.status().untold, 0);
+    // What is there already needs no room, whatever its mode.
+    let hosts = || server.command(&["ZCARD", "fb-test:{journal}:ids"]);
+    let before = hosts();
+    assert!(matches!(one.purge(of("/7/")).await, Told::Fleet(_)));
+    assert_eq!((hosts(), server.command(&["ZCARD", key]).trim()), (before, ":2002"));
+}
+
 #[tokio::test]
 async fn the_log_is_bounded_and_old_ids_are_forgotten() {
     let server = RedisServer::running();

@@ -292,10 +292,12 @@ impl RedisStore {
         }
     }
 
-    /// Lets a lock live for another `ttl`. False when it is not held by `token`, or Redis did not say.
-    pub async fn renew(&self, key: &StoreKey, token: &LockToken, ttl: Duration) -> bool {
+    /// Lets a lock live for another `ttl`, where it is held by `token`, and says whether it is; `None` where
+    /// Redis did not say.
+    pub async fn renew(&self, key: &StoreKey, token: &LockToken, ttl: Duration) -> Option<bool> {
         let arguments = vec![token.value(), Value::Integer(millis(ttl))];
-        self.script("renew", &RENEW, self.context.names.lock(key), arguments).await == Ok(1)
+        let renewed = self.script("renew", &RENEW, self.context.names.lock(key), arguments).await;
+        renewed.ok().map(|renewed| renewed == 1)
     }
 
     /// Gives a lock back; nothing happens when it is not held by `token`. False when Redis did not say: the

@@ -145,7 +145,8 @@ return sealed('\251'..string.char(full)..life..struct.pack('>I8I8I8',born,seq,la
 
 /// One purge: `ARGV[3]` mode, `ARGV[4]` the number that makes it needless (ids purged with it or later are
 /// left out; 0 = none are), `ARGV[5]` ids, `ARGV[6]` milliseconds that they are remembered, `ARGV[7]` the
-/// most prefixes, `ARGV[8]` about how long the log is, `ARGV[9]` its mark (8 bytes), then prefixes. Answers its number; 0 where nothing
+/// most members of the prefixes that another may be added to (one prefix is two, once it was purged in both
+/// modes), `ARGV[8]` about how long the log is, `ARGV[9]` its mark (8 bytes), then prefixes. Answers its number; 0 where nothing
 /// is left of it; -1 where there is no room for its prefixes.
 pub(super) static TELL: LazyLock<Script> = LazyLock::new(|| {
     let tell = r"
@@ -166,7 +167,7 @@ local prefixes,new={},0
 for at=10,#ARGV do
   if not needless(KEYS[3],ARGV[at]) then
     prefixes[#prefixes+1]=ARGV[at]
-    if not redis.call('ZSCORE',KEYS[3],mode..ARGV[at]) then new=new+1 end
+    if not redis.call('ZSCORE',KEYS[3],'h'..ARGV[at]) and not redis.call('ZSCORE',KEYS[3],'s'..ARGV[at]) then new=new+1 end
   end
 end
 if #ids+#prefixes==0 then return sealed('0') end

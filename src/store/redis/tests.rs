@@ -345,15 +345,15 @@ async fn a_lock_belongs_to_its_token() {
     let name = server.key(|name| name.ends_with(":l"));
     assert!((1..=30_000).contains(&server.ttl(&name)));
 
-    assert!(!store.renew(&place, &theirs, Duration::from_secs(60)).await);
+    assert_ne!(store.renew(&place, &theirs, Duration::from_secs(60)).await, Some(true));
     assert!(server.ttl(&name) <= 30_000);
-    assert!(store.renew(&place, &ours, Duration::from_secs(60)).await);
+    assert_eq!(store.renew(&place, &ours, Duration::from_secs(60)).await, Some(true));
     assert!(server.ttl(&name) > 30_000);
 
     store.unlock(&place, &theirs).await;
     assert_eq!(store.try_lock(&place, &theirs, long).await, LockAttempt::Held);
     store.unlock(&place, &ours).await;
-    assert!(!store.renew(&place, &ours, long).await);
+    assert_ne!(store.renew(&place, &ours, long).await, Some(true));
     assert_eq!(store.try_lock(&place, &theirs, long).await, LockAttempt::Locked);
 
     // Redis forgets its scripts: they are sent again.
@@ -361,7 +361,7 @@ async fn a_lock_belongs_to_its_token() {
     store.unlock(&place, &theirs).await;
     assert_eq!(store.try_lock(&place, &ours, Duration::from_millis(1)).await, LockAttempt::Locked);
     until("the lock expires", || server.ttl(&name) == -2).await;
-    assert!(!store.renew(&place, &ours, long).await);
+    assert_ne!(store.renew(&place, &ours, long).await, Some(true));
     assert_eq!(store.try_lock(&place, &theirs, long).await, LockAttempt::Locked);
     assert!(bench.counters.errors().iter().all(|(_, count)| *count == 0), "{:?}", bench.counters.errors());
 }
@@ -384,7 +384,7 @@ async fn a_hostile_lock_is_nobodys() {
         server.command(&["DEL", &name]);
         server.command(hostile);
         assert_eq!(bench.store.try_lock(&place, &token, Duration::from_secs(9)).await, LockAttempt::Held);
-        assert!(!bench.store.renew(&place, &token, Duration::from_secs(9)).await);
+        assert_ne!(bench.store.renew(&place, &token, Duration::from_secs(9)).await, Some(true));
         bench.store.unlock(&place, &token).await;
         assert_eq!(server.ttl(&name), -1, "{hostile:?} is left alone");
     }
@@ -695,7 +695,7 @@ async fn a_user_without_scripts_still_reads_and_writes() {
     let (place, token, long) = (key("a"), LockToken::random(), Duration::from_secs(30));
     assert_eq!(bench.store.try_lock(&place, &token, long).await, LockAttempt::Locked);
     for _ in 0..50 {
-        assert!(!bench.store.renew(&place, &token, long).await);
+        assert_ne!(bench.store.renew(&place, &token, long).await, Some(true));
     }
     assert_eq!(bench.count("noperm"), 50);
     assert!(bench.store.usable());

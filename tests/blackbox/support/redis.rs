@@ -68,13 +68,25 @@ impl Redis {
             command.args(["--databases", "2", "--dir"]).arg(self.directory.path()).args(&self.options);
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().unwrap_or_else(|error| {
-            panic!("{} does not start ({error}): install it with `apt-get install redis-server`", program())
-        });
-        self.child = Some(child);
+        let mut spawn = move || {
+            command.spawn().unwrap_or_else(|error| {
+                panic!(
+                    "{} does not start ({error}): install it with `apt-get install redis-server`",
+                    program()
+                )
+            })
+        };
+        self.child = Some(spawn());
+        let mut attempts = 1;
         eventually("redis-server answers PING", || {
-            let status = self.child.as_mut().and_then(|child| child.try_wait().expect("our child"));
-            assert!(status.is_none(), "redis-server ended with {status:?}");
+            let child = self.child.as_mut()?;
+            if let Some(status) = child.try_wait().expect("our child") {
+                // For a moment its port may be that of somebody's connection.
+                attempts += 1;
+                assert!(attempts < 500, "redis-server ended with {status:?}");
+                self.child = Some(spawn());
+                return None;
+            }
             let mut connection = Resp::to(self.address).ok()?;
             connection.command(&["PING"]).ok().filter(|reply| *reply == Value::Text("PONG".to_owned()))
         });
