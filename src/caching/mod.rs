@@ -44,6 +44,7 @@
 //! | 3.3 MUST NOT: answer with a part, but a range wholly within it | [`reuse::judge`], [`stored::Part::covers`] | `who_may_be_given_it`, `a_part_answers_nothing_that_it_lacks` |
 //! | 3.3 MUST NOT: send a part without 206 | [`stored::StoredHead::part`] | `rfc_9111_3_3_parts`, `one_clients_range_never_shapes_anothers_answer` |
 //! | 3.4 MAY: parts are combined where they share a strong validator | [`partial::join`] | `rfc_9111_3_4_parts_are_joined`, `rfc_9111_3_4_only_with_one_strong_validator` |
+//! | 3.4 MAY: the rest of an answer that a store loses on its way is taken from the origin, where both share a strong validator | [`continuation::Missing`] | `only_the_very_bytes_are_taken_for_the_rest`, `whatever_becomes_of_a_chunk_the_answer_is_whole`, `what_is_not_the_rest_breaks_the_answer_off` |
 //! | 3.4 MUST: the newer part's fields update the older's | [`partial::join`] | `rfc_9111_3_4_the_newer_fields_and_every_id_of_both` |
 //! | 3.5 MUST NOT: reuse an answer to `Authorization` unless the response allows it | [`storability::judge`], [`reuse::judge`] | `rfc_9111_3_5_authorization`, `who_may_be_given_it`, `answers_to_authorization_are_shared_only_when_the_origin_says_so` |
 //! | 3.5: `must-revalidate`, `public`, `s-maxage` allow it | [`stored::Traits::SHARED_WITH_AUTHORIZATION`] | `rfc_9111_3_5_authorization` |

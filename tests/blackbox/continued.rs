@@ -254,7 +254,7 @@ fn the_rest_may_come_in_several_forms() {
 
 #[test]
 fn what_is_not_the_rest_breaks_the_answer_off() {
-    let answers: [(&str, Script); 23] = [
+    let answers: [(&str, Script); 24] = [
         ("it has changed", |exchange, body| {
             exchange.reply(&Reply::ok(body).field("ETag", "\"2\"").cache("max-age=600"));
         }),
@@ -307,6 +307,13 @@ fn what_is_not_the_rest_breaks_the_answer_off() {
             let told = format!("bytes {SENT}-{}/{LENGTH}", LENGTH - 1);
             let longer = [&body[SENT..], b"!"].concat();
             exchange.reply(&tag(Reply::new(206)).field("Content-Range", told).body(longer).chunked());
+        }),
+        ("a part with more behind it", |exchange, body| {
+            let told = format!("bytes {SENT}-{}/{LENGTH}", LENGTH - 1);
+            exchange.send(tag(Reply::new(206)).field("Content-Range", told).chunked().head());
+            exchange.send(format!("{:x}\r\n", LENGTH - SENT));
+            exchange.send(&body[SENT..]);
+            exchange.send("\r\n1\r\n!\r\n0\r\n\r\n");
         }),
         ("a part that breaks off", |exchange, body| {
             let reply = tag(part(body, SENT, LENGTH - 1));

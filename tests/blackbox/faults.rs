@@ -353,8 +353,14 @@ fn stage(case: &Case) -> Figures {
         fleet.iter().map(count).sum()
     };
 
+    let continued = || -> f64 {
+        let count = |proxy| Forebay::metric(proxy, "forebay_origin_fetches_total", &[("cause", "continue")]);
+        fleet.iter().map(count).sum()
+    };
+
     let load = Load::on(&fleet);
     load.more(BEFORE);
+    let continued_before = continued();
     let (errors_before, overruns_before) = (errors(case.counted.unwrap_or_default()), errors(&["timeout"]));
     load.enter(Phase::During);
     scene.begin(&case.trouble);
@@ -366,7 +372,6 @@ fn stage(case: &Case) -> Figures {
     load.reaches(DURING);
     let overruns = errors(&["timeout"]) - overruns_before;
 
-    let continued = |proxy: &Forebay| proxy.metric("forebay_origin_fetches_total", &[("cause", "continue")]);
     load.enter(Phase::After);
     scene.end(&case.trouble);
     let lifted = ::forebay::clock::monotonic();
@@ -387,11 +392,12 @@ fn stage(case: &Case) -> Figures {
         assert!(version(&proxy.get("/memory/purged")) > 1, "{case}: what was purged is gone for good");
     }
     let tally = load.stop();
+    let continued = continued() - continued_before;
     Figures {
         name: case,
         answered: tally.during.len(),
         failed: tally.failed,
-        continued: fleet.iter().map(continued).sum(),
+        continued,
         wrong: tally.wrong,
         overruns,
         before: percentile_99(&tally.before),
