@@ -13,9 +13,6 @@ use super::Failure;
 /// Connections of a replay.
 const CONNECTIONS: usize = 64;
 
-/// What becomes of a request on a connection that the server had closed.
-const CLOSED: &str = "the connection was closed before an answer";
-
 /// A keep-alive connection.
 struct Client {
     socket: TcpStream,
@@ -39,15 +36,7 @@ impl Client {
 
     /// Reads a head; what of the body came with it stays in the buffer. The length of the body.
     async fn head(&mut self) -> Result<u64, Failure> {
-        let end = loop {
-            if let Some(end) = memchr::memmem::find(&self.buffer, b"\r\n\r\n") {
-                break end + 4;
-            }
-            self.buffer.reserve(4096);
-            if self.socket.read_buf(&mut self.buffer).await? == 0 {
-                return Err(CLOSED.into());
-            }
-        };
+        let end = head_end(&mut self.socket, &mut self.buffer).await?;
         let head = String::from_utf8_lossy(&self.buffer[..end]).to_ascii_lowercase();
         if !self.field.is_empty() && head.starts_with("http/1.1 304") {
             // Whatever Content-Length it has is that of a 200 (RFC 9110 8.6).
@@ -82,6 +71,21 @@ impl Client {
         }
         self.buffer.clear();
         Ok(length)
+    }
+}
+
+/// Reads until a whole head is in the buffer, and where it ends. An `UnexpectedEof` where the server closes
+/// before that.
+pub(crate) async fn head_end(socket: &mut TcpStream, buffer: &mut Vec<u8>) -> std::io::Result<usize> {
+    loop {
+        if let Some(end) = memchr::memmem::find(buffer, b"\r\n\r\n") {
+            return Ok(end + 4);
+        }
+        buffer.reserve(4096);
+        if socket.read_buf(buffer).await? == 0 {
+            let fault = "the connection was closed before an answer";
+            return Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, fault));
+        }
     }
 }
 
@@ -140,8 +144,9 @@ pub(crate) async fn replay(
                     client.ask(&path).await?;
                     if let Err(error) = client.answer().await {
                         // Some servers close connections as they make room in their cache.
-                        if error.to_string() != CLOSED {
-                            return Err(error);
+                        let error = error.downcast::<std::io::Error>()?;
+                        if error.kind() != std::io::ErrorKind::UnexpectedEof {
+                            return Err(error.into());
                         }
                         closed.set(closed.get() + 1);
                         client = Client::connect(&to).await?;
@@ -193,7 +198,8 @@ pub(crate) async fn again(to: &str, path: &str, seconds: usize, field: &str) -> 
     Ok(())
 }
 
-fn say(mut latencies: Vec<u32>, took: Duration) {
+/// One line: how many, in what time, and their latencies in microseconds.
+pub(crate) fn say(mut latencies: Vec<u32>, took: Duration) {
     latencies.sort_unstable();
     let at = |part: f64| latencies.get((latencies.len() as f64 * part) as usize).copied().unwrap_or(0);
     println!(

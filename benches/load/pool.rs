@@ -13,7 +13,7 @@ use fred::types::{Builder, RespVersion};
 use tokio::task::JoinSet;
 
 use super::Failure;
-use super::clients::{all, said};
+use super::clients::{all, said, say};
 
 /// Keys that are read in turn.
 const KEYS: usize = 1_000;
@@ -57,22 +57,14 @@ pub(crate) async fn pool(
                 if found.map(|found| found.len()) != Some(VALUE) {
                     return Err(format!("bench:{key} is not what was written"));
                 }
-                took.borrow_mut().push(asked.elapsed());
+                took.borrow_mut().push(u32::try_from(asked.elapsed().as_micros()).unwrap_or(u32::MAX));
             }
         });
     }
     all(reading).await?;
-    let (seconds, cpu) = (began.elapsed().as_secs_f64(), on_cpu()? - before);
-    let mut took = took.take();
-    took.sort_unstable();
-    let part = |of: f64| took[((took.len() - 1) as f64 * of) as usize].as_secs_f64() * 1e6;
-    println!(
-        "requests={} seconds={seconds:.3} cpu_us={:.3} p50_us={:.0} p99_us={:.0}",
-        took.len(),
-        cpu.as_secs_f64() * 1e6 / took.len() as f64,
-        part(0.5),
-        part(0.99)
-    );
+    let (seconds, cpu, took) = (began.elapsed(), on_cpu()? - before, took.take());
+    print!("cpu_us={:.3} ", cpu.as_secs_f64() * 1e6 / took.len() as f64);
+    say(took, seconds);
     Ok(())
 }
 

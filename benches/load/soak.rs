@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::Failure;
-use super::clients::{all, said};
+use super::clients::{all, head_end, said};
 use super::origin::{PIECE, json};
 
 /// Keys that all want, the first ones most.
@@ -227,14 +227,7 @@ impl Actor {
     async fn ask(&mut self, path: &str, field: &str) -> Result<Answer, Failure> {
         self.send(path, field).await?;
         let socket = self.socket.as_mut().ok_or("no socket")?;
-        let end = loop {
-            if let Some(end) = memchr::memmem::find(&self.buffer, b"\r\n\r\n") {
-                break end + 4;
-            }
-            if socket.read_buf(&mut self.buffer).await? == 0 {
-                return Err(format!("{path}: closed before an answer").into());
-            }
-        };
+        let end = head_end(socket, &mut self.buffer).await.map_err(|error| format!("{path}: {error}"))?;
         let head = String::from_utf8_lossy(&self.buffer[..end]).to_ascii_lowercase();
         let value = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
         let status = head.get(9..12).unwrap_or_default().parse()?;

@@ -68,11 +68,12 @@ class Forebay:
             connected = '"connected": true'
             until(self.process, lambda: connected in get(self.admin, "/ready")[1], "a connection to Redis")
 
-    def metric(self, name):
-        """The sum of a series over its labels."""
+    def metric(self, name, **labels):
+        """The sum of a series over its labels, of those that have these."""
         text = get(self.admin, "/metrics")[1]
         lines = (line for line in text.splitlines() if line.startswith((name + " ", name + "{")))
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if all(pair in line for pair in wanted))
 
     def held(self):
         """How many responses the memory tier holds."""

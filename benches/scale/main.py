@@ -222,6 +222,38 @@ class Run:
                 self.row("purge of one tag", count, took * 1e3, "ms until answered", note=note)
                 self.row("its script", count, script["usec_per_call"], "µs in Redis", note=f"{script['calls']:.0f} calls")
 
+    def softly(self):
+        """A soft purge of 10,000 responses that are asked for all the time, of two proxies one after the other."""
+        keys, hot = 10_000, "/t/1024/hot/k"
+        route = '\n[[route]]\nname = "hot"\npath = "/t/{*rest}"\nupstream = "origin"\nstale_while_revalidate = "10m"\n'
+        with Stage() as stage:
+            origin = self.helper.origin(stage)
+            redis = Redis(stage, self.load, policy="volatile-lfu")
+            proxies = [
+                Forebay(stage, self.server, origin.address, redis=redis.address, routes=route, name=name)
+                for name in ("told", "other")
+            ]
+
+            def visited(proxy):
+                return self.cpu(proxy.process, proxy.address, hot, script=SPREAD, arguments=[keys])[1]
+
+            for proxy in proxies:
+                visited(proxy)
+            for number in range(1, self.chosen.rounds + 1):
+                calm = visited(proxies[0])
+                asked, connections = origin.counts()
+                purge(proxies[0], {"tags": ["hot"], "mode": "soft"})
+                waited = sum(proxy.metric("forebay_requests_total", result="miss") for proxy in proxies)
+                after = [visited(proxy) for proxy in proxies]
+                waited = sum(proxy.metric("forebay_requests_total", result="miss") for proxy in proxies) - waited
+                now, now_connections = origin.counts()
+                note = (
+                    f"{sum(done['requests'] for done in after):,.0f} requests to two proxies, {waited:.0f} had to wait,"
+                    f" {now_connections - connections} new connections to the origin,"
+                    f" p99 {calm['p99_us'] / 1e3:.1f} ms before, {after[0]['p99_us'] / 1e3:.1f} ms after"
+                )
+                self.row("soft purge", keys, now - asked, "origin requests", number, note)
+
     # === one fetch for a fleet ===
 
     def fleet(self):
@@ -325,7 +357,7 @@ class Waiting:
         self.ask(f"{number}-0")
 
 
-SERIES = ["routes", "stored", "connections", "purged", "workers", "proxies", "misses", "pool", "readers", "tagged", "fleet"]
+SERIES = ["routes", "stored", "connections", "purged", "workers", "proxies", "misses", "pool", "readers", "tagged", "softly", "fleet"]
 
 
 def arguments():

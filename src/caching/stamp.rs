@@ -99,16 +99,14 @@ impl Purge {
         Self { mode, ids, prefixes: Vec::new() }
     }
 
-    /// The same by ids alone, for where no more prefixes can be remembered: whole hosts, or everything.
-    #[must_use]
-    pub fn without_prefixes(mut self) -> Self {
+    /// Names whole hosts, or everything, in the place of prefixes: where no more of them can be remembered.
+    pub fn widen(&mut self) {
         for prefix in std::mem::take(&mut self.prefixes) {
             let host = parts(&prefix).and_then(|(_, authority, _)| std::str::from_utf8(authority).ok());
             self.ids.push(host.map_or(PurgeId::ALL, |authority| PurgeId::host(url::host(authority))));
         }
         self.ids.sort_unstable();
         self.ids.dedup();
-        self
     }
 
     /// Whether it concerns nothing.
@@ -202,7 +200,11 @@ mod tests {
     fn without_prefixes_a_purge_concerns_more() {
         let prefixes =
             |texts: &[&'static str]| texts.iter().map(|text| Bytes::from_static(text.as_bytes())).collect();
-        let of = |prefixes| Purge { mode: Mode::Soft, ids: vec![PurgeId(7)], prefixes }.without_prefixes();
+        let of = |prefixes| {
+            let mut purge = Purge { mode: Mode::Soft, ids: vec![PurgeId(7)], prefixes };
+            purge.widen();
+            purge
+        };
         let by_host = of(prefixes(&["http://a:8080/x", "http://A/y"]));
         assert_eq!(
             by_host,

@@ -1,7 +1,8 @@
 //! Back-off while the origin fails: a stale response in hand is served without asking again.
 //!
 //! After a failed validation of a key the next attempt waits 1 s, doubling to 30 s, so that an
-//! origin in trouble is probed, not hammered. Bounded: the table forgets the least useful keys.
+//! origin in trouble is probed, not hammered; after one for which there was no room, 1 s each time.
+//! Bounded: the table forgets the least useful keys.
 
 use quick_cache::sync::Cache;
 
@@ -38,7 +39,7 @@ impl Backoff {
         !self.failing.is_empty() && self.failing.get(&key).is_some_and(|failing| now < failing.until)
     }
 
-    /// Notes a failure at `now`.
+    /// Notes a failure of the origin at `now`.
     pub fn failed(&self, key: FlightKey, now: UnixMillis) {
         let delay = match self.failing.get(&key) {
             Some(earlier) if now < earlier.until => return,
@@ -46,6 +47,15 @@ impl Backoff {
             None => FIRST,
         };
         self.failing.insert(key, Failing { until: now.plus(delay), delay });
+    }
+
+    /// Notes that there was no room to ask the origin at `now`: nothing is known of how it does, so the wait
+    /// does not grow.
+    pub fn crowded(&self, key: FlightKey, now: UnixMillis) {
+        if !self.holds(key, now) {
+            let delay = self.failing.get(&key).map_or(FIRST, |earlier| earlier.delay);
+            self.failing.insert(key, Failing { until: now.plus(delay), delay });
+        }
     }
 
     /// Notes that the origin answered.
@@ -75,7 +85,18 @@ mod tests {
             waits.push(now.since(start) / 1_000);
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
+        backoff.crowded(key, now);
+        assert!(
+            backoff.holds(key, now.plus(29_999)) && !backoff.holds(key, now.plus(30_000)),
+            "it does not grow"
+        );
         assert!(!backoff.holds((2, 0), UnixMillis(1_000_000)));
+        for _ in 0..3 {
+            backoff.crowded((2, 0), now);
+            assert!(backoff.holds((2, 0), now.plus(999)));
+            now = now.plus(1_000);
+            assert!(!backoff.holds((2, 0), now));
+        }
         backoff.failed(key, now);
         backoff.recovered(key);
         assert!(!backoff.holds(key, now));

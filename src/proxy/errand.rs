@@ -45,9 +45,9 @@ use crate::collapse::flight::{FlightKey, Landing, Lead};
 use crate::observe::metrics::Cause;
 use crate::rules::route::Route;
 use crate::semantics::UnixMillis;
-use crate::store::redis::Written;
+use crate::store::redis::{LastWord, Written};
 use crate::store::{StoreKey, Tier};
-use crate::upstream::{Answer, AnswerBody, RequestBody, SendOptions, Upstream, response};
+use crate::upstream::{Answer, AnswerBody, Renewal, RequestBody, SendOptions, Upstream, response};
 
 /// What a flight leads to when it may be shared.
 #[derive(Debug)]
@@ -158,6 +158,8 @@ pub struct Errand {
     pub cause: Cause,
     /// What is told to the client that caused it, and to nobody else, before the answer.
     pub options: SendOptions,
+    /// What a renewal that nobody waits for holds until it is done.
+    pub room: Option<Renewal>,
 }
 
 /// How much of a representation an errand is for.
@@ -210,7 +212,7 @@ impl Errand {
                 }
             }
         }
-        Box::pin(self.fetch(Permits { lead, held, reply })).await;
+        Box::pin(self.fetch(Permits::new(lead, held, reply))).await;
     }
 
     /// Asks the origin, and judges what it answers to the validators that were sent.
@@ -374,7 +376,7 @@ impl Errand {
         arrival: Arrival,
     ) -> oneshot::Receiver<Obtained> {
         let (reply, obtained) = oneshot::channel();
-        let permits = Permits { lead: None, held: Held::None, reply: Reply(Some(reply)) };
+        let permits = Permits::new(None, Held::None, Reply(Some(reply)));
         let under_way = Arc::clone(&self.proxy.shared.errands);
         let storing = Box::pin(self.store(head, answer.head.headers, answer.body, arrival, permits));
         tokio::spawn(async move {
@@ -481,7 +483,12 @@ impl Errand {
 
     async fn failed(&self, failure: Failure, mut permits: Permits) {
         if self.found.candidate().is_some() {
-            self.proxy.shared.backoff.failed(self.flight(), clock::wall());
+            let (backoff, flight, now) = (&self.proxy.shared.backoff, self.flight(), clock::wall());
+            if failure.reason == Reason::OriginBusy {
+                backoff.crowded(flight, now);
+            } else {
+                backoff.failed(flight, now);
+            }
         }
         permits.land(Landing::Failed(failure));
         permits.reply.send(Obtained::Failed(failure));
@@ -632,10 +639,21 @@ struct Permits {
     lead: Option<Leader>,
     held: Held,
     reply: Reply,
+    /// For those who wait for the lock, where there is nothing to share.
+    word: Option<LastWord>,
 }
 
 impl Permits {
+    const fn new(lead: Option<Leader>, held: Held, reply: Reply) -> Self {
+        Self { lead, held, reply, word: None }
+    }
+
     fn land(&mut self, landing: Landing<Arc<Landed>, Failure>) {
+        self.word = match landing {
+            Landing::Shared(_) => None,
+            Landing::Alone => Some(LastWord::Alone),
+            Landing::Failed(_) => Some(LastWord::Failed),
+        };
         if let Some(lead) = &mut self.lead {
             lead.land(landing);
         }
@@ -644,7 +662,7 @@ impl Permits {
     /// The flight first: who comes now finds the store; then the lock, for the other proxies.
     async fn release(self) {
         drop(self.lead);
-        self.held.release().await;
+        self.held.release(self.word).await;
     }
 }
 

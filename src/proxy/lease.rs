@@ -13,7 +13,7 @@ use crate::clock;
 use crate::collapse::lease::{LONGEST_HELD, Patience};
 use crate::observe::metrics::{Cause, Scope};
 use crate::store::StoreKey;
-use crate::store::redis::{LockAttempt, LockToken, RedisStore};
+use crate::store::redis::{LastWord, LockAttempt, LockToken, RedisStore, Said};
 
 /// What became of asking for the fleet's lock.
 #[derive(Debug)]
@@ -55,12 +55,13 @@ impl Drop for Renewal {
 }
 
 impl Held {
-    /// Gives the lock back, by comparing the token: never another's.
-    pub(super) async fn release(self) {
+    /// Gives the lock back, by comparing the token: never another's. Where there is nothing to share, with
+    /// a word for those who wait.
+    pub(super) async fn release(self, word: Option<LastWord>) {
         if let Self::Lock { redis, place, token, renewal } = self {
             drop(renewal);
-            if !redis.unlock(&place, &token).await {
-                give_back_later(redis, place, token);
+            if !redis.unlock(&place, &token, word).await {
+                give_back_later(redis, place, token, word);
             }
         }
     }
@@ -77,20 +78,12 @@ impl Errand {
             _ => Patience::new(self.route.collapse_timeout),
         };
         let mut held_since = None;
+        let mut heard: Option<Option<Said>> = None;
         let fleet = loop {
             if !redis.usable() {
                 break Fleet::Ours(Held::None);
             }
-            let attempt = match redis.try_lock(place, &token, ttl).await {
-                // Redis may have answered, and this event loop been too busy to see it in time.
-                LockAttempt::Doubtful => match redis.renew(place, &token, ttl).await {
-                    Some(true) => LockAttempt::Locked,
-                    Some(false) => LockAttempt::Held,
-                    None => LockAttempt::Doubtful,
-                },
-                attempt => attempt,
-            };
-            match attempt {
+            match redis.try_lock(place, &token, ttl).await {
                 LockAttempt::Locked => {
                     let held = Held::Lock {
                         redis: Arc::clone(&redis),
@@ -101,11 +94,11 @@ impl Errand {
                     // Released between our look and our lock: look again, then fetch.
                     match self.stored_by_others().await {
                         Seen::Response(candidate) => {
-                            held.release().await;
+                            held.release(None).await;
                             break Fleet::Theirs(candidate);
                         }
                         Seen::HitForMiss => {
-                            held.release().await;
+                            held.release(None).await;
                             break Fleet::Alone;
                         }
                         Seen::Nothing => break Fleet::Ours(held),
@@ -114,7 +107,7 @@ impl Errand {
                 LockAttempt::Unavailable => break Fleet::Ours(Held::None),
                 LockAttempt::Doubtful => {
                     // Should it be ours after all, nobody is to wait for its end.
-                    give_back_later(redis, place.clone(), token);
+                    give_back_later(redis, place.clone(), token, None);
                     break Fleet::Ours(Held::None);
                 }
                 LockAttempt::Held => {}
@@ -124,13 +117,18 @@ impl Errand {
             let Some(delay) = patience.next(waited, fastrand::f64()) else { break Fleet::Ours(Held::None) };
             tokio::time::sleep(delay).await;
             let unanswered = redis.unanswered();
-            match self.stored_by_others().await {
-                Seen::Response(candidate) => break Fleet::Theirs(candidate),
-                Seen::HitForMiss => break Fleet::Alone,
-                Seen::Nothing if redis.unanswered() == unanswered => patience.answered(),
+            let (seen, said) = tokio::join!(self.stored_by_others(), redis.last_word(place));
+            // What was said before this one waited was not said to it.
+            let news = said.filter(|_| heard.is_some_and(|before| before != said)).map(|said| said.word);
+            heard = Some(said);
+            match (seen, news) {
+                (Seen::Response(candidate), _) => break Fleet::Theirs(candidate),
+                (Seen::HitForMiss, _) | (Seen::Nothing, Some(LastWord::Alone)) => break Fleet::Alone,
+                (Seen::Nothing, Some(LastWord::Failed)) => break Fleet::Ours(Held::None),
+                (Seen::Nothing, None) if redis.unanswered() == unanswered => patience.answered(),
                 // It may have been another's look that failed: then there is one fetch more than need be.
-                Seen::Nothing if patience.unanswered() => {}
-                Seen::Nothing => break Fleet::Ours(Held::None),
+                (Seen::Nothing, None) if patience.unanswered() => {}
+                (Seen::Nothing, None) => break Fleet::Ours(Held::None),
             }
         };
         let metrics = &self.proxy.shared.metrics;
@@ -155,12 +153,12 @@ impl Errand {
 
 /// Goes on trying to give back a lock that Redis did not answer for, until it has expired: who wants it
 /// then would wait for a holder that is long done. The lock's life bounds how many do this at once.
-fn give_back_later(redis: Arc<RedisStore>, place: StoreKey, token: LockToken) {
+fn give_back_later(redis: Arc<RedisStore>, place: StoreKey, token: LockToken, word: Option<LastWord>) {
     tokio::spawn(async move {
         let expires = clock::monotonic() + redis.lock_ttl();
         while clock::monotonic() < expires {
             tokio::time::sleep(GIVE_BACK_AGAIN).await;
-            if redis.usable() && redis.unlock(&place, &token).await {
+            if redis.usable() && redis.unlock(&place, &token, word).await {
                 return;
             }
         }

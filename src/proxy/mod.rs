@@ -326,9 +326,12 @@ impl Proxy {
         if self.shared.backoff.holds(flight, asked.now) {
             return false;
         }
-        if let Some(errand) = self.errand(asked, facts, route, key, found, Cause::Refresh)
+        // However much is stale at once: what finds no room is renewed behind a later answer.
+        let Some(room) = self.upstream(route).room_to_renew() else { return false };
+        if let Some(mut errand) = self.errand(asked, facts, route, key, found, Cause::Refresh)
             && let Joined::Leader(lead) = self.join(flight, &errand)
         {
+            errand.room = Some(room);
             drop(errand.start(Some(lead)));
             return true;
         }
@@ -376,6 +379,7 @@ impl Proxy {
             wanted,
             cause,
             options: SendOptions::default(),
+            room: None,
         })
     }
 

@@ -47,6 +47,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version, request::Parts};
 use hyper::body::Incoming;
 use rustls::ClientConfig;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::balance::{Candidate, Standing};
 use self::body::SentBody;
@@ -104,7 +105,13 @@ pub struct UpstreamShared {
     host_name: Option<HeaderValue>,
     servers: Vec<Arc<ServerShared>>,
     gauges: Arc<UpstreamGauges>,
+    /// Half of all slots: what renewals may have.
+    renewals: Arc<Semaphore>,
 }
+
+/// The right to renew one response that nobody waits for; dropping it lets another in.
+#[derive(Debug)]
+pub struct Renewal(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
 
 impl UpstreamShared {
     /// Prepares an upstream; connects to nothing. `tls` is needed where a server is https.
@@ -126,7 +133,9 @@ impl UpstreamShared {
             UpstreamHost::Preserve | UpstreamHost::Upstream => None,
             UpstreamHost::Name(name) => Some(HeaderValue::from_str(name).map_err(std::io::Error::other)?),
         };
-        Ok(Arc::new(Self { settings, host_name, servers, gauges }))
+        let slots = settings.max_connections.saturating_mul(servers.len());
+        let renewals = Arc::new(Semaphore::new((slots / 2).clamp(1, Semaphore::MAX_PERMITS)));
+        Ok(Arc::new(Self { settings, host_name, servers, gauges, renewals }))
     }
 
     /// The settings it was made from.
@@ -166,6 +175,13 @@ impl Upstream {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.shared.settings.name
+    }
+
+    /// Room to renew what is stored behind an answer that was given already, `None` when there is none now.
+    /// However much is stale at once, half of the connections are left to those who wait.
+    #[must_use]
+    pub fn room_to_renew(&self) -> Option<Renewal> {
+        Arc::clone(&self.shared.renewals).try_acquire_owned().ok().map(Renewal)
     }
 
     /// What it shares with other workers.

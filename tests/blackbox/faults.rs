@@ -212,7 +212,7 @@ fn purges_are_obeyed_or_refused_though_bits_are_flipped() {
     for (n, target) in targets.iter().enumerate() {
         // Now one proxy's purge, now the other's.
         let [this, other] = [n % 2, (n + 1) % 2].map(|which| &fleet[which]);
-        until("the journal is read", || in_sync(this));
+        until("the journal is read", || this.in_sync());
         scene.relay.set(Fault::Corrupt { every: 3, seed: n as u64 });
         let answer = this.post("/purge", &json!({ "urls": [format!("http://shop.example{target}")] }));
         // Time for what others read of it to be damaged as well.
@@ -233,7 +233,7 @@ fn purges_are_obeyed_or_refused_though_bits_are_flipped() {
     // Numbers go with the clock, sixteen for each millisecond: no damaged one was believed.
     let latest = (::forebay::clock::wall().0 + 60_000) * 16;
     for proxy in &fleet {
-        let sequence = ready(proxy)["journal"]["sequence"].as_u64().expect("a number");
+        let sequence = proxy.ready()["journal"]["sequence"].as_u64().expect("a number");
         assert!(sequence < latest, "{sequence}");
     }
 }
@@ -420,17 +420,9 @@ fn shares(fleet: &[Forebay; 2], fresh: &AtomicUsize) -> bool {
     })
 }
 
-fn ready(proxy: &Forebay) -> serde_json::Value {
-    get(proxy.admin, "/ready", "Connection: close\r\n").json()
-}
-
-fn in_sync(proxy: &Forebay) -> bool {
-    ready(proxy)["journal"]["in_sync"] == true
-}
-
 /// No breaker is open, and the fleet's purges are read and told.
 fn in_order(proxy: &Forebay) -> bool {
-    let ready = ready(proxy);
+    let ready = proxy.ready();
     let workers = ready["tiers"]["redis"]["workers"].as_array().cloned().unwrap_or_default();
     let closed = |worker: &serde_json::Value| {
         worker["connected"] == true && worker["breaker"] == "closed" && worker["write_breaker"] == "closed"

@@ -1,7 +1,6 @@
 //! One cache for the whole fleet (promises 9, 14 to 19): what one proxy is told, all obey; what all want,
 //! one fetches; who is cut off, stops by itself.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
@@ -19,15 +18,6 @@ fn origin() -> Origin {
         exchange.reply(&reply.cache("max-age=600"));
     });
     origin
-}
-
-fn in_sync(proxy: &Forebay) -> bool {
-    ready(proxy)["journal"]["in_sync"] == true
-}
-
-fn ready(proxy: &Forebay) -> serde_json::Value {
-    let ready = get(proxy.admin, "/ready", "Connection: close\r\n").text();
-    serde_json::from_str(&ready).expect("JSON")
 }
 
 /// Each has it in its memory.
@@ -114,7 +104,7 @@ fn nothing_that_was_purged_keeps_the_next_purge_from_being_told() {
     let (origin, redis) = (origin(), Redis::start());
     let config = Config::new(&origin).redis(&redis);
     let proxy = Forebay::run(&config.text().replace("path = \"/{*rest}\"", "path = \"/p/{*rest}\""));
-    until("it reads the journal", || in_sync(&proxy));
+    until("it reads the journal", || proxy.in_sync());
     // Nothing can be stored under a URL that no route has: there is nothing to tell, and nothing went wrong.
     let told = proxy.purge(&json!({ "urls": ["http://shop.example/elsewhere"] }));
     assert_eq!((&told["scope"], &told["sequence"]), (&json!("fleet"), &json!(null)));
@@ -130,7 +120,7 @@ fn nothing_that_was_purged_keeps_the_next_purge_from_being_told() {
     ] {
         assert_eq!(proxy.post("/purge", &what).status, status);
     }
-    assert_eq!(ready(&proxy)["journal"]["untold"], 0);
+    assert_eq!(proxy.ready()["journal"]["untold"], 0);
 }
 
 /// Nobody can name the records that lie under other values of what the key counts in: the fleet is told.
@@ -192,87 +182,6 @@ fn a_url_ends_in_all_its_spellings() {
     }
 }
 
-/// A renewal behind a stale answer is one for the fleet, however long it takes: nobody's patience runs out.
-#[test]
-fn a_slow_renewal_is_one_for_the_fleet() {
-    let (redis, origin, gate) = (Redis::start(), Origin::start(), Gate::new());
-    let held = gate.clone();
-    origin.on("/p", move |exchange| {
-        let nth = exchange.nth();
-        if nth > 1 {
-            held.wait();
-        }
-        let lifetime = if nth == 1 { "max-age=1, stale-while-revalidate=600" } else { "max-age=600" };
-        exchange.reply(&Reply::ok(format!("v{nth}")).cache(lifetime));
-    });
-    let config = Config::new(&origin).redis(&redis).defaults("collapse_timeout = \"50ms\"");
-    let fleet: Vec<Forebay> = (0..3).map(|_| config.clone().start()).collect();
-    fleet.iter().for_each(|proxy| assert_eq!(proxy.get("/p").text(), "v1"));
-    until("it is stale", || fleet.iter().all(|proxy| proxy.get("/p").x_cache() == "STALE"));
-    origin.wait_count("/p", 2);
-    let attempts = |proxy: &Forebay| {
-        proxy.metric("forebay_redis_command_duration_seconds_count", &[("command", "lock")])
-    };
-    until("the others have waited for longer than anybody would", || {
-        fleet.iter().filter(|proxy| attempts(proxy) >= 7.0).count() == 2
-    });
-    assert_eq!(origin.count("/p"), 2, "one renews for all");
-    gate.open();
-    for proxy in &fleet {
-        until("all have the new one", || proxy.get("/p").text() == "v2");
-    }
-    assert_eq!(origin.count("/p"), 2);
-}
-
-#[test]
-fn one_fetch_for_the_fleet_cold_expired_and_purged() {
-    let redis = Redis::start();
-    let origin = Origin::start();
-    let gates: Arc<Vec<Gate>> = Arc::new((0..5).map(|_| Gate::new()).collect());
-    let held = Arc::clone(&gates);
-    origin.on("/p", move |exchange| {
-        let nth = exchange.nth();
-        held[nth - 1].wait();
-        let lifetime = if nth == 1 { "max-age=1" } else { "max-age=600" };
-        let reply = Reply::ok(format!("v{nth}")).field("ETag", format!("\"{nth}\"")).field("Cache-Tag", "t");
-        exchange.reply(&reply.cache(lifetime));
-    });
-    let config = Config::new(&origin).redis(&redis).defaults("collapse_timeout = \"30s\"");
-    let fleet: Vec<Forebay> = (0..4).map(|_| config.clone().start()).collect();
-    let addresses: Vec<_> = fleet.iter().map(|proxy| proxy.address).collect();
-    let purged = |what: serde_json::Value| {
-        let told = fleet[0].purge(&what);
-        let sequence = told["sequence"].as_u64().expect("a number");
-        for proxy in &fleet {
-            until("it has heard", || ready(proxy)["journal"]["sequence"].as_u64() >= Some(sequence));
-        }
-    };
-    for (nth, before) in
-        ["cold", "expired", "purged hard", "purged softly", "everything purged"].iter().enumerate()
-    {
-        match nth {
-            // Wherever it is held, it is stale by then.
-            1 => pass(Duration::from_millis(1_300)),
-            2 => purged(json!({ "tags": ["t"], "mode": "hard" })),
-            3 => purged(json!({ "tags": ["t"], "mode": "soft" })),
-            4 => purged(json!({ "all": true })),
-            _ => {}
-        }
-        let answers = fan_out(
-            &addresses,
-            200,
-            |_| request("GET", "/p", ""),
-            || {
-                origin.wait_count("/p", nth + 1);
-                gates[nth].open();
-            },
-        );
-        let bodies: HashSet<_> = answers.iter().map(|answer| (answer.status, answer.text())).collect();
-        assert_eq!(bodies, HashSet::from([(200, format!("v{}", nth + 1))]), "{before}");
-        assert_eq!(origin.count("/p"), nth + 1, "{before}");
-    }
-}
-
 #[test]
 fn a_purge_that_the_fleet_cannot_be_told_says_so_holds_here_and_is_told_later() {
     let (origin, mut redis) = (origin(), Redis::start());
@@ -281,7 +190,7 @@ fn a_purge_that_the_fleet_cannot_be_told_says_so_holds_here_and_is_told_later() 
     fleet[0].get("/p/1");
     warmed(&fleet, "/p/1", "v1");
     redis.kill();
-    until("it is noticed", || !in_sync(&fleet[0]) && !in_sync(&fleet[1]));
+    until("it is noticed", || !fleet[0].in_sync() && !fleet[1].in_sync());
     let answer = send(
         fleet[0].admin,
         "POST /purge HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 36\r\nConnection: close\r\n\r\n{\"urls\":[\"http://shop.example/p/1\"]}",
@@ -291,7 +200,7 @@ fn a_purge_that_the_fleet_cannot_be_told_says_so_holds_here_and_is_told_later() 
     assert_eq!(fleet[0].get("/p/1").text(), "v2", "it holds here");
     assert_eq!(fleet[1].get("/p/1").text(), "v1", "the other cannot know");
     redis.restart();
-    until("it was told", || ready(&fleet[0])["journal"]["untold"] == 0 && in_sync(&fleet[0]));
+    until("it was told", || fleet[0].ready()["journal"]["untold"] == 0 && fleet[0].in_sync());
     until("the other obeys", || fleet[1].get("/p/1").text() != "v1");
 }
 
@@ -301,80 +210,63 @@ fn a_proxy_that_is_cut_off_asks_the_origin_after_its_grace() {
     let relay = Relay::to(redis.address);
     let config = Config::new(&origin).redis_at(relay.address).redis_line("purge_grace = \"0s\"");
     let (cut, other) = (config.start(), Config::new(&origin).redis(&redis).start());
-    until("both read", || in_sync(&cut) && in_sync(&other));
+    until("both read", || cut.in_sync() && other.in_sync());
     cut.get("/p/1");
     until("it is in memory", || cut.get("/p/1").cache_status().contains("detail=memory"));
     relay.set(Fault::Blackhole);
-    until("it is noticed", || !in_sync(&cut));
+    until("it is noticed", || !cut.in_sync());
     assert_eq!(other.purge(&json!({ "urls": ["http://shop.example/p/1"] }))["scope"], "fleet");
     let answer = cut.get("/p/1");
     assert_eq!(answer.text(), "v2", "{}", answer.cache_status());
     assert!(answer.cache_status().contains("detail=purges-unknown"), "{}", answer.cache_status());
     relay.set(Fault::None);
-    until("it reads again", || in_sync(&cut));
+    until("it reads again", || cut.in_sync());
     until("hits are hits", || cut.get("/p/1").cache_status().contains("detail=memory"));
 }
 
 #[test]
-fn a_lock_that_was_granted_too_late_to_be_seen_is_held_all_the_same() {
-    let (origin, redis) = (Origin::start(), Redis::start());
-    let gate = Gate::new();
-    let held = gate.clone();
-    origin.on("/p/1", move |exchange| {
-        held.wait();
-        exchange.reply(&Reply::ok("one").cache("max-age=600"));
-    });
-    let relay = Relay::to(redis.address);
-    let far = Config::new(&origin).redis_at(relay.address).contract_budgets().start();
-    let near = Config::new(&origin).redis(&redis).start();
-    until("both read", || in_sync(&far) && in_sync(&near));
-    // There and back in more than a read may take, and in less than a write may.
-    relay.set(Fault::Delay(Duration::from_millis(40)));
-    let mut leading = far.connect();
-    leading.send(request("GET", "/p/1", ""));
-    origin.wait_count("/p/1", 1);
-    let mut waiting = near.connect();
-    waiting.send(request("GET", "/p/1", ""));
-    // It would have had the lock by now, had the other let go of it.
-    let looks = || near.metric("forebay_cache_lookups_total", &[("tier", "redis"), ("result", "miss")]);
-    until("it has looked in vain for half a second", || looks() >= 9.0);
-    assert_eq!(origin.count("/p/1"), 1);
-    gate.open();
-    leading.answer().expect(200, "MISS", "one");
-    waiting.answer().expect(200, "HIT", "one");
-    assert_eq!(origin.count("/p/1"), 1);
-}
-
-#[test]
 fn a_soft_purge_of_what_is_hot_makes_nobody_wait_and_spares_the_origin() {
-    const HOT: usize = 300;
-    let redis = Redis::start();
-    let origin = Origin::start();
-    let (busy, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let (now, peak) = (Arc::clone(&busy), Arc::clone(&most));
+    const HOT: usize = 1_000;
+    const CLIENTS: usize = 8;
+    let (redis, origin) = (Redis::start(), Origin::start());
+    let fetches: Arc<Vec<AtomicUsize>> = Arc::new((0..HOT).map(|_| AtomicUsize::new(0)).collect());
+    let (busy, most) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
+    let (counted, peak) = (Arc::clone(&fetches), Arc::clone(&most));
     origin.on("/p/*", move |exchange| {
-        peak.fetch_max(now.fetch_add(1, SeqCst) + 1, SeqCst);
-        pass(Duration::from_millis(2));
-        let reply = Reply::ok(format!("v{}", exchange.nth())).field("Cache-Tag", "t");
+        peak.fetch_max(busy.fetch_add(1, SeqCst) + 1, SeqCst);
+        pass(Duration::from_millis(1));
+        let number: usize = exchange.target().trim_start_matches("/p/").parse().expect("a number");
+        counted[number].fetch_add(1, SeqCst);
+        let reply = Reply::ok("hot").field("Cache-Tag", "t");
         exchange.reply(&reply.cache("max-age=600, stale-while-revalidate=600"));
-        now.fetch_sub(1, SeqCst);
+        busy.fetch_sub(1, SeqCst);
     });
     let proxy = Config::new(&origin).redis(&redis).upstream("max_connections = 4").start();
-    for n in 0..HOT {
-        proxy.get(&format!("/p/{n}")).expect(200, "MISS", "v1");
-    }
+    // All that were fetched so often, by clients that keep their connections.
+    let visit = |times_fetched: usize, expected: &[&str]| {
+        std::thread::scope(|scope| {
+            for first in 0..CLIENTS {
+                let (mut client, fetches) = (proxy.connect(), &fetches);
+                scope.spawn(move || {
+                    let fetched = |n: &usize| fetches[*n].load(SeqCst) == times_fetched;
+                    for n in (first..HOT).step_by(CLIENTS).filter(fetched) {
+                        client.send(request("GET", &format!("/p/{n}"), ""));
+                        let answer = client.answer();
+                        assert!(expected.contains(&answer.x_cache()), "/p/{n}: {}", answer.cache_status());
+                    }
+                });
+            }
+        });
+    };
+    visit(0, &["MISS"]);
     most.store(0, SeqCst);
     assert_eq!(proxy.purge(&json!({ "tags": ["t"] }))["matched"], HOT);
-    let answers =
-        fan_out(&[proxy.address], 2 * HOT, |n| request("GET", &format!("/p/{}", n % HOT), ""), || {});
-    for answer in &answers {
-        assert!(["STALE", "HIT"].contains(&answer.x_cache()), "{}", answer.cache_status());
-    }
     // Who found no room at the origin is renewed by a later visit.
     until("all are renewed", || {
-        let renewed = |target: &str| origin.count(target) == 2 || proxy.get(target).x_cache().is_empty();
-        (0..HOT).all(|n| renewed(&format!("/p/{n}")))
+        visit(1, &["STALE", "HIT"]);
+        fetches.iter().all(|fetches| fetches.load(SeqCst) > 1)
     });
-    // Each of the two workers has connections of its own.
-    assert!(most.load(SeqCst) <= 8, "{} at once", most.load(SeqCst));
+    assert!(fetches.iter().all(|fetches| fetches.load(SeqCst) == 2), "each is renewed once");
+    // Half of the connections, and those that the proxy is done with before this origin is.
+    assert!(most.load(SeqCst) <= 4, "{} at once", most.load(SeqCst));
 }

@@ -267,21 +267,3 @@ fn a_lock_stolen_or_lost_while_fetching_harms_no_answer() {
         }
     }
 }
-
-#[test]
-fn a_leader_that_is_killed_delays_the_fleet_only_for_its_locks_life() {
-    let gate = Gate::new();
-    let (origin, redis) = (locked_origin(&gate), Redis::start());
-    let config = Config::new(&origin).redis(&redis).redis_line("lock_ttl = \"1s\"");
-    let (one, two) = (config.clone().start(), config.start());
-    let mut client = one.connect();
-    client.send(request("GET", "/locked", ""));
-    origin.wait_count("/locked", 1);
-    assert_eq!(redis.keys().len(), 1);
-    drop(one);
-    let mut waiter = two.connect();
-    waiter.send(request("GET", "/locked", ""));
-    origin.wait_count("/locked", 2);
-    gate.open();
-    assert_eq!(waiter.answer().text(), "content of /locked");
-}

@@ -14,6 +14,7 @@ mod failure;
 mod faults;
 mod fields;
 mod fleet;
+mod fleet_lock;
 mod freshness;
 mod hostile_redis;
 mod limits;

@@ -16,6 +16,7 @@ use crate::clock;
 use crate::collapse::fill::{Fill, FillWriter, Pushed};
 use crate::proxy::counted::Counted;
 use crate::proxy::lease::Held;
+use crate::store::redis::LastWord;
 use crate::upstream::{AnswerBody, response};
 
 impl Errand {
@@ -109,7 +110,7 @@ impl Errand {
         if let (Some(redis), Some((place, record))) = (&self.proxy.redis, marker) {
             redis.put(place, record, now).await;
         }
-        std::mem::replace(&mut permits.held, Held::None).release().await;
+        std::mem::replace(&mut permits.held, Held::None).release(Some(LastWord::Alone)).await;
     }
 }
 

@@ -15,7 +15,7 @@ use super::trouble::Trouble;
 
 /// Told of every command that was sent, however it ended. Called on the event loop: it must not block.
 pub trait CommandObserver: Send + Sync {
-    /// `command` is one of a closed list (`get`, `set`, `unlink`, `lock`, `renew`, `unlock`,
+    /// `command` is one of a closed list (`get`, `set`, `unlink`, `lock`, `renew`, `unlock`, `last_word`,
     /// `get_chunk`, `set_chunk`, `extend_chunk`, `forget`, `discard`, `journal_look`, `journal_page`, `journal_read`,
     /// which waits, and `journal_tell`).
     fn observe(&self, command: &'static str, took: Duration);

@@ -539,8 +539,7 @@ impl Journal {
                 One::NoRoom => {
                     // It must not stand in the way of those behind it until there is room, for days.
                     tracing::warn!("too many prefixes are purged already: hosts are purged in their place");
-                    let prefixes = Purge::of_ids(call.purge.mode, Vec::new());
-                    call.purge = std::mem::replace(&mut call.purge, prefixes).without_prefixes();
+                    call.purge.widen();
                     continue;
                 }
             };

@@ -8,6 +8,7 @@
 //! | `prefix:{H}:o` | the primary record: a response, or the index of the variants |
 //! | `prefix:{H}:v:<variant>` | a variant |
 //! | `prefix:{H}:l`, `prefix:{H}:l:<variant>` | the fleet lock of either |
+//! | `prefix:{H}:w`, `prefix:{H}:w:<variant>` | the last word of who held it |
 //! | `prefix:{H}:b:<content>:<n>` | chunk `n` of a long body |
 //! | `prefix:probe` | what probes read and write |
 //! | `prefix:{journal}:state`, `:ids`, `:prefixes`, `:log` | the fleet's purges, see [`crate::store::journal`] |
@@ -50,8 +51,17 @@ impl Names {
 
     /// Where the lock of a record lives.
     pub(super) fn lock(&self, key: &StoreKey) -> Key {
+        self.beside(key, ":l")
+    }
+
+    /// Where the last word of who held that lock lives.
+    pub(super) fn last_word(&self, key: &StoreKey) -> Key {
+        self.beside(key, ":w")
+    }
+
+    fn beside(&self, key: &StoreKey, what: &str) -> Key {
         let mut name = self.slot(key);
-        name.push_str(":l");
+        name.push_str(what);
         if let Some(VariantHash(variant)) = key.variant {
             name.push(':');
             push_hex(&mut name, &variant.to_be_bytes());
@@ -137,6 +147,8 @@ mod tests {
             (names.record(&variant), ":v:000000000000001f"),
             (names.lock(&primary), ":l"),
             (names.lock(&variant), ":l:000000000000001f"),
+            (names.last_word(&primary), ":w"),
+            (names.last_word(&variant), ":w:000000000000001f"),
             (names.chunk(&variant, &[0xc0; 16], 31), ":b:c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0:31"),
         ] {
             assert_eq!(name.as_str_lossy(), format!("{slot}{expected}"));

@@ -13,7 +13,7 @@
 //! | how much memory calls may hold | `budget` |
 //! | bodies that do not fit one value | `chunks`, `reader`, `spans` |
 //! | names of keys | `keys` |
-//! | lock tokens | `lock` |
+//! | lock tokens, and what a holder leaves | `lock` |
 //! | scripts | `script` |
 //! | the fleet's purges | `journal` |
 //! | what went wrong, in numbers and in words | `counters`, `trouble` |
@@ -56,7 +56,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fred::interfaces::{ClientLike, KeysInterface};
 use fred::types::{Expiration, Key, SetOptions, Value};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 pub use self::authorities::Authorities;
 use self::breaker::Breaker;
@@ -66,7 +66,8 @@ use self::counters::Failure;
 pub use self::counters::{CommandObserver, Counters};
 pub use self::journal::{Journal, JournalStatus, Told};
 use self::keys::Names;
-pub use self::lock::{LockAttempt, LockToken};
+pub use self::lock::{LastWord, LockAttempt, LockToken, Said};
+use self::lock::{WORD_LASTS, WORD_LENGTH};
 pub use self::reader::{LongReader, PROLONG, Unreadable};
 use self::script::{DISCARD, FORGET, RENEW, Script, UNLOCK};
 pub use self::settings::{Node, Server, Settings};
@@ -77,7 +78,7 @@ use crate::clock;
 use crate::semantics::UnixMillis;
 
 /// Records of one store that may be on their way to Redis at once, so that writes leave room for reads
-/// on their connection; more are not written. What bounds their memory is `budget`.
+/// on their connection; more wait for their turn. What bounds their memory is `budget`.
 const WRITES_IN_FLIGHT: usize = 64;
 
 /// Chunks of one store that may be on their way from Redis at once: more only wait behind each other on
@@ -229,8 +230,7 @@ impl RedisStore {
         }
         let Some(ttl) = time_to_live(&record, now, fastrand::f64()) else { return Written::No };
         let kept = kept_body(&record);
-        let permit = self.writes_in_flight.try_acquire().ok();
-        let Some(_held) = permit.zip(context.counters.writing.take(held_by_write(here))) else {
+        let Some((_held, _turn)) = self.turn_to_write(held_by_write(here)).await else {
             context.counters.failed(Failure::Saturated);
             return Written::No;
         };
@@ -250,6 +250,15 @@ impl RedisStore {
         }
         context.counters.compressed_from_to(encoded.body_len, encoded.stored_len);
         chunks::write(self, &key, encoded, kept, ttl).await
+    }
+
+    /// Memory for a write, and then its turn, for which it waits as long as a write may take: what is fetched
+    /// in a burst is not to be fetched again by every other proxy.
+    async fn turn_to_write(&self, bytes: u64) -> Option<(SemaphorePermit<'_>, SemaphorePermit<'_>)> {
+        let held = self.context.counters.writing.take(bytes)?;
+        let patience = self.context.settings.write_timeout;
+        let turn = tokio::time::timeout(patience, self.writes_in_flight.acquire()).await.ok()?.ok()?;
+        Some((held, turn))
     }
 
     /// The connection for chunks, made when first asked for; until it has worked once, the other one.
@@ -273,7 +282,8 @@ impl RedisStore {
         script.await.ok().map(|found| found > 0)
     }
 
-    /// Takes the lock of a record for `ttl` (at least a millisecond), unless something lies there.
+    /// Takes the lock of a record for `ttl` (at least a millisecond), unless something lies there. Where no
+    /// answer comes in time, Redis is asked once more whose it is.
     pub async fn try_lock(&self, key: &StoreKey, token: &LockToken, ttl: Duration) -> LockAttempt {
         if !self.context.writes.lets_through() {
             return LockAttempt::Unavailable;
@@ -287,7 +297,12 @@ impl RedisStore {
         match asked.await {
             Ok(Value::Null) => LockAttempt::Held,
             Ok(_) => LockAttempt::Locked,
-            Err(Failure::Timeout | Failure::Io) => LockAttempt::Doubtful,
+            // Redis may have answered, and this event loop been too busy to see it in time.
+            Err(Failure::Timeout | Failure::Io) => match self.renew(key, token, ttl).await {
+                Some(true) => LockAttempt::Locked,
+                Some(false) => LockAttempt::Held,
+                None => LockAttempt::Doubtful,
+            },
             Err(_) => LockAttempt::Unavailable,
         }
     }
@@ -300,11 +315,23 @@ impl RedisStore {
         renewed.ok().map(|renewed| renewed == 1)
     }
 
-    /// Gives a lock back; nothing happens when it is not held by `token`. False when Redis did not say: the
-    /// lock then stays until it expires.
-    pub async fn unlock(&self, key: &StoreKey, token: &LockToken) -> bool {
-        let name = self.context.names.lock(key);
-        self.script("unlock", &UNLOCK, name, vec![token.value()]).await.is_ok()
+    /// Gives a lock back, with a word for those who wait where there is one; nothing happens when it is not
+    /// held by `token`. False when Redis did not say: the lock then stays until it expires.
+    pub async fn unlock(&self, key: &StoreKey, token: &LockToken, word: Option<LastWord>) -> bool {
+        let names = &self.context.names;
+        let keys = [names.lock(key), names.last_word(key)];
+        let said = word.map(|word| [token.saying(word), Value::Integer(WORD_LASTS)]);
+        let arguments: Vec<Value> = [token.value()].into_iter().chain(said.into_iter().flatten()).collect();
+        self.script_of("unlock", &UNLOCK, &keys, &arguments).await.is_ok()
+    }
+
+    /// What the last holder of a lock left for those who wait, if it was less than a second ago.
+    pub async fn last_word(&self, key: &StoreKey) -> Option<Said> {
+        let name = self.context.names.last_word(key);
+        // One byte more than there may be: what is longer is not taken for a word.
+        let read =
+            |link: Arc<Link>| async move { link.read.getrange::<Bytes, _>(name, 0, WORD_LENGTH).await };
+        Said::read(&self.hot.run("last_word", read).await.ok()?)
     }
 
     /// How long a lock lives unless it is renewed.

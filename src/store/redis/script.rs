@@ -61,11 +61,16 @@ impl Script {
 /// Answers `ARGV[1]`: whether answers are those to their commands.
 pub(super) static ECHO: LazyLock<Script> = LazyLock::new(|| Script::new("return ARGV[1]"));
 
-/// Deletes `KEYS[1]` if it holds `ARGV[1]`. A value of another type is not ours.
+/// Deletes the lock `KEYS[1]` if it holds `ARGV[1]`, and leaves the word `ARGV[2]`, if there is one, at
+/// `KEYS[2]` for `ARGV[3]` milliseconds. A value of another type is not ours; where there is no memory for
+/// the word, there is none.
 pub(super) static UNLOCK: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(
-        "if redis.pcall('GET',KEYS[1])==ARGV[1] then return redis.call('UNLINK',KEYS[1]) else return 0 end",
-    )
+    let unlock = r"
+if redis.pcall('GET',KEYS[1])~=ARGV[1] then return 0 end
+if ARGV[2] then redis.pcall('SET',KEYS[2],ARGV[2],'PX',ARGV[3]) end
+return redis.call('UNLINK',KEYS[1])
+";
+    Script::new(unlock)
 });
 
 /// Lets `KEYS[1]` live for another `ARGV[2]` milliseconds if it holds `ARGV[1]`.

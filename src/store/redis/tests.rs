@@ -350,15 +350,15 @@ async fn a_lock_belongs_to_its_token() {
     assert_eq!(store.renew(&place, &ours, Duration::from_secs(60)).await, Some(true));
     assert!(server.ttl(&name) > 30_000);
 
-    store.unlock(&place, &theirs).await;
+    store.unlock(&place, &theirs, None).await;
     assert_eq!(store.try_lock(&place, &theirs, long).await, LockAttempt::Held);
-    store.unlock(&place, &ours).await;
+    store.unlock(&place, &ours, None).await;
     assert_ne!(store.renew(&place, &ours, long).await, Some(true));
     assert_eq!(store.try_lock(&place, &theirs, long).await, LockAttempt::Locked);
 
     // Redis forgets its scripts: they are sent again.
     server.command(&["SCRIPT", "FLUSH"]);
-    store.unlock(&place, &theirs).await;
+    store.unlock(&place, &theirs, None).await;
     assert_eq!(store.try_lock(&place, &ours, Duration::from_millis(1)).await, LockAttempt::Locked);
     until("the lock expires", || server.ttl(&name) == -2).await;
     assert_ne!(store.renew(&place, &ours, long).await, Some(true));
@@ -385,7 +385,7 @@ async fn a_hostile_lock_is_nobodys() {
         server.command(hostile);
         assert_eq!(bench.store.try_lock(&place, &token, Duration::from_secs(9)).await, LockAttempt::Held);
         assert_ne!(bench.store.renew(&place, &token, Duration::from_secs(9)).await, Some(true));
-        bench.store.unlock(&place, &token).await;
+        bench.store.unlock(&place, &token, Some(LastWord::Alone)).await;
         assert_eq!(server.ttl(&name), -1, "{hostile:?} is left alone");
     }
     assert!(bench.store.usable());

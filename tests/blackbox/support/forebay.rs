@@ -308,6 +308,18 @@ impl Forebay {
         answer.json()
     }
 
+    /// What `/ready` says of it.
+    #[track_caller]
+    pub(crate) fn ready(&self) -> serde_json::Value {
+        client::get(self.admin, "/ready", "Connection: close\r\n").json()
+    }
+
+    /// Whether it reads the journal of purges.
+    #[track_caller]
+    pub(crate) fn in_sync(&self) -> bool {
+        self.ready()["journal"]["in_sync"] == true
+    }
+
     /// The content of the configuration file from now on; nobody has loaded it yet.
     pub(crate) fn configure(&self, config: &str) {
         std::fs::write(self.directory.path().join("proxy.toml"), config).expect("a configuration file");

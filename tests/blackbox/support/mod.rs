@@ -17,7 +17,9 @@ mod selftest;
 mod stand_in;
 mod sync;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 pub(crate) use client::{Answer, Client, fan_out, get, request, send, try_fan_out};
@@ -59,10 +61,17 @@ pub(crate) fn pass(time: Duration) {
     std::thread::sleep(time);
 }
 
-/// A port on loopback on which nobody listens at this moment.
+/// A port on loopback on which nobody listens, and that nobody else of this process is given. Below those
+/// that the system hands out to connections, which would take it before a server is there to listen.
 pub(crate) fn free_port() -> SocketAddr {
-    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    socket.local_addr().expect("a bound socket has an address")
+    static NEXT: LazyLock<AtomicU32> = LazyLock::new(|| AtomicU32::new(fastrand::u32(..)));
+    let ports = 12_000..32_000;
+    let next = || ports.start + NEXT.fetch_add(1, Ordering::Relaxed) % (ports.end - ports.start);
+    let free = |port: u32| {
+        let socket = TcpListener::bind(("127.0.0.1", u16::try_from(port).ok()?)).ok()?;
+        socket.local_addr().ok()
+    };
+    ports.clone().find_map(|_| free(next())).expect("loopback has a free port")
 }
 
 /// `len` bytes that no compressor shortens, the same for the same seed.
