@@ -91,6 +91,7 @@ pub(super) struct Process {
     running: Running,
     stop: watch::Sender<bool>,
     reload: Arc<Reload>,
+    log: AccessLog,
     /// Where the public listeners really are.
     pub(super) listening: Vec<SocketAddr>,
     /// Where the admin listener really is.
@@ -126,7 +127,7 @@ impl Process {
             None => None,
         };
         tracing::info!("tiers: {}", rules.tiers_summary());
-        let instance = Instance::new(rules, log).map_err(io("starting"))?;
+        let instance = Instance::new(rules, log.clone()).map_err(io("starting"))?;
         let instance = Arc::new(instance);
         follow_the_fleet(&instance).map_err(|error| io("journal thread")(error.into()))?;
         let workers = Arc::new(Workers::default());
@@ -170,7 +171,7 @@ impl Process {
             tracing::info!(listener = %"admin", %address, "listening");
             admin_address = Some(address);
         }
-        Ok(Self { runtime, running, stop, reload, listening, admin: admin_address })
+        Ok(Self { runtime, running, stop, reload, log, listening, admin: admin_address })
     }
 
     /// Runs until SIGTERM or SIGINT, loading the configuration again at SIGHUP; then drains.
@@ -199,6 +200,7 @@ impl Process {
         // Nobody listens any more only if every worker has gone already.
         let _ = self.stop.send(true);
         self.running.join();
+        self.log.finish(LAST_LINES);
         Ok(())
     }
 }
@@ -225,6 +227,8 @@ fn follow_the_fleet(instance: &Instance) -> io::Result<()> {
 
 /// How long a start waits for the fleet's purges.
 const FIRST_HEARING: std::time::Duration = std::time::Duration::from_millis(500);
+/// How long the end waits for whoever reads the access log.
+const LAST_LINES: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// The service of one worker: the proxy in force when a request comes.
 #[derive(Clone)]

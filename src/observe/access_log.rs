@@ -1,29 +1,31 @@
 //! The access log: one line per request, as text or JSON, on standard output.
 //!
-//! A request never waits for its line: lines go through a bounded queue to a thread that writes
-//! them in batches; when the reader of the log is too slow, lines are given up and counted.
-//! Whatever came from a client is escaped, so that no request can forge a line.
+//! A request never waits for its line: it is appended to what its worker has pending, and a thread writes that
+//! out every few milliseconds; when the reader of the log is too slow, lines are given up and counted.
+//! Whatever came from a client is escaped, so that no request can forge a line (`line`).
 
-use std::fmt::Write as _;
+mod line;
+
 use std::io::Write;
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{self, Thread};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use serde_json::json;
 
+use self::line::Second;
+use super::cells::Cells;
 use crate::caching::outcome::{CacheResult, Reason};
 use crate::semantics::UnixMillis;
 
-/// Lines that may wait for the writing thread.
-const QUEUE: usize = 8192;
-/// Longer targets are cut in the log, and nowhere else.
-const TARGET_SHOWN: usize = 2048;
-/// Longer hosts likewise: no name of DNS is.
-const HOST_SHOWN: usize = 256;
+/// Bytes that may be pending for each worker.
+const PENDING: usize = 1 << 20;
+/// What a worker's pending lines are not shrunk below.
+const KEPT: usize = 64 << 10;
+/// Between two writings: the thread that writes costs the workers one awakening of it, and not one a line.
+const GATHER: Duration = Duration::from_millis(10);
 
 /// The form of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -70,12 +72,36 @@ pub struct Line<'a> {
     pub broken: bool,
 }
 
-/// Handle of the log; cheap to clone.
+/// Handle of the log; cheap to clone. What is pending when the last one goes is still written.
 #[derive(Clone, Debug)]
 pub struct AccessLog {
     format: Format,
-    queue: Option<SyncSender<String>>,
-    dropped: Arc<AtomicU64>,
+    open: Option<Arc<Open>>,
+}
+
+/// Ends the writing thread when it is dropped.
+#[derive(Debug)]
+struct Open(Arc<Queue>);
+
+#[derive(Debug, Default)]
+struct Queue {
+    pending: Cells<Mutex<Pending>>,
+    dropped: AtomicU64,
+    writer: OnceLock<Thread>,
+    /// Whether the writer has to be woken.
+    asleep: AtomicBool,
+    /// Nothing more will come.
+    closing: AtomicBool,
+    /// Nothing more will be written.
+    over: Mutex<bool>,
+    ended: Condvar,
+}
+
+/// The lines of one worker.
+#[derive(Debug, Default)]
+struct Pending {
+    text: String,
+    second: Second,
 }
 
 impl AccessLog {
@@ -84,219 +110,207 @@ impl AccessLog {
     /// # Errors
     /// When the thread cannot be started.
     pub fn start(format: Format) -> std::io::Result<Self> {
-        let dropped = Arc::new(AtomicU64::new(0));
+        Self::onto(format, std::io::stdout())
+    }
+
+    fn onto(format: Format, mut out: impl Write + Send + 'static) -> std::io::Result<Self> {
         if format == Format::Off {
-            return Ok(Self { format, queue: None, dropped });
+            return Ok(Self { format, open: None });
         }
-        let (queue, lines) = sync_channel(QUEUE);
-        std::thread::Builder::new()
-            .name("access-log".into())
-            .spawn(move || write_lines(&lines, &mut std::io::stdout()))?;
-        Ok(Self { format, queue: Some(queue), dropped })
+        let queue = Arc::<Queue>::default();
+        let writing = Arc::clone(&queue);
+        let thread = thread::Builder::new().name("access-log".into()).spawn(move || {
+            writing.write(&mut out);
+            *lock(&writing.over) = true;
+            writing.ended.notify_all();
+        })?;
+        // Before anybody can record a line.
+        let _ = queue.writer.set(thread.thread().clone());
+        Ok(Self { format, open: Some(Arc::new(Open(queue))) })
     }
 
     /// Whether lines are wanted at all.
     #[must_use]
     pub fn enabled(&self) -> bool {
-        self.queue.is_some()
+        self.open.is_some()
     }
 
-    /// Queues a line; never waits.
+    /// Notes a line; never waits for its reader.
     pub fn record(&self, line: &Line<'_>) {
-        let Some(queue) = &self.queue else { return };
-        let text = match self.format {
-            Format::Json => json_line(line),
-            Format::Text | Format::Off => text_line(line),
-        };
-        if queue.try_send(text).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+        let Some(open) = &self.open else { return };
+        let queue = &open.0;
+        let mut pending = lock(queue.pending.own());
+        if pending.text.len() >= PENDING {
+            queue.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let Pending { text, second } = &mut *pending;
+        match self.format {
+            Format::Json => line::json(text, second, line),
+            Format::Text | Format::Off => line::text(text, second, line),
+        }
+        drop(pending);
+        // The writer says that it sleeps before it looks for the last time: the lock that both take orders them.
+        if queue.asleep.load(Ordering::Relaxed) && queue.asleep.swap(false, Ordering::Relaxed) {
+            queue.wake();
         }
     }
 
     /// Lines given up so far.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+        self.open.as_ref().map_or(0, |open| open.0.dropped.load(Ordering::Relaxed))
+    }
+
+    /// Waits until what is pending is written, but no longer than `patience`: whoever reads the log may have
+    /// stopped to. Lines that come afterwards are lost.
+    pub fn finish(&self, patience: Duration) {
+        let Some(open) = &self.open else { return };
+        open.0.close();
+        let over = lock(&open.0.over);
+        drop(open.0.ended.wait_timeout_while(over, patience, |over| !*over));
     }
 }
 
-/// Writes lines in batches until the last handle is gone; a closed standard output ends the log,
-/// never the proxy.
-fn write_lines(lines: &Receiver<String>, out: &mut impl Write) {
-    let mut batch = String::with_capacity(64 * 1024);
-    while let Ok(first) = lines.recv() {
-        batch.push_str(&first);
-        while batch.len() < 48 * 1024 {
-            let Ok(next) = lines.try_recv() else { break };
-            batch.push_str(&next);
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+impl Queue {
+    fn wake(&self) {
+        if let Some(writer) = self.writer.get() {
+            writer.unpark();
         }
-        if out.write_all(batch.as_bytes()).and_then(|()| out.flush()).is_err() {
-            return;
-        }
-        batch.clear();
     }
-}
 
-fn text_line(line: &Line<'_>) -> String {
-    let mut text = String::with_capacity(224 + line.target.len().min(TARGET_SHOWN));
-    text.push_str(&rfc3339(line.at));
-    let _ = write!(text, " client={} method={} host=", line.client, line.method);
-    quoted(&mut text, shown(line.host, HOST_SHOWN));
-    text.push_str(" target=");
-    quoted(&mut text, shown(line.target, TARGET_SHOWN));
-    let _ = write!(
-        text,
-        " status={} bytes={} route={} result={} reason={} tier={} total_ms={:.3}",
-        line.status.as_u16(),
-        line.bytes,
-        line.route,
-        line.result.label(),
-        line.reason.map_or("-", Reason::code),
-        line.tier.unwrap_or("-"),
-        millis(line.total),
-    );
-    match line.origin {
-        Some(origin) => {
-            let _ = write!(text, " origin_ms={:.3}", millis(origin));
-        }
-        None => text.push_str(" origin_ms=-"),
+    fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.wake();
     }
-    if line.broken {
-        text.push_str(" broken=true");
-    }
-    text.push('\n');
-    text
-}
 
-fn json_line(line: &Line<'_>) -> String {
-    let mut text = json!({
-        "at": rfc3339(line.at),
-        "client": line.client,
-        "method": line.method.as_str(),
-        "host": shown(line.host, HOST_SHOWN),
-        "target": shown(line.target, TARGET_SHOWN),
-        "status": line.status.as_u16(),
-        "bytes": line.bytes,
-        "route": line.route,
-        "result": line.result.label(),
-        "reason": line.reason.map(Reason::code),
-        "tier": line.tier,
-        "total_ms": millis(line.total),
-        "origin_ms": line.origin.map(millis),
-        "broken": line.broken,
-    })
-    .to_string();
-    text.push('\n');
-    text
-}
-
-/// RFC 3339 in UTC with milliseconds. Civil date from days since the epoch by the usual
-/// 400-year-era arithmetic, which starts years in March so that leap days come last.
-fn rfc3339(at: UnixMillis) -> String {
-    let (seconds, millis) = (at.0 / 1000, at.0 % 1000);
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    let z = days + 719_468;
-    let (era, day_of_era) = (z / 146_097, z % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
-}
-
-fn millis(took: Duration) -> f64 {
-    (took.as_secs_f64() * 1_000_000.0).round() / 1_000.0
-}
-
-/// The beginning of what a client sent, so that lines that wait are bounded.
-fn shown(raw: &str, most: usize) -> &str {
-    let mut end = raw.len().min(most);
-    while !raw.is_char_boundary(end) {
-        end -= 1;
-    }
-    raw.get(..end).unwrap_or_default()
-}
-
-/// In double quotes, with quotes, backslashes and everything that is not printable ASCII escaped.
-fn quoted(text: &mut String, raw: &str) {
-    text.push('"');
-    for c in raw.chars() {
-        match c {
-            '"' | '\\' => {
-                text.push('\\');
-                text.push(c);
+    /// Writes lines until nothing more will come; a closed standard output ends the log, never the proxy.
+    fn write(&self, out: &mut impl Write) {
+        let mut batch = String::new();
+        loop {
+            // Read before the last look: what was recorded before the end is written.
+            let closing = self.closing.load(Ordering::Acquire);
+            let mut wrote = false;
+            for pending in self.pending.all() {
+                std::mem::swap(&mut lock(pending).text, &mut batch);
+                wrote |= !batch.is_empty();
+                if out.write_all(batch.as_bytes()).is_err() {
+                    return;
+                }
+                batch.clear();
+                batch.shrink_to(KEPT);
             }
-            ' '..='~' => text.push(c),
-            _ => {
-                let _ = write!(text, "\\u{{{:x}}}", c as u32);
+            if (wrote && out.flush().is_err()) || closing {
+                return;
+            }
+            if !wrote {
+                // Once more after it was said that this sleeps: a line may have come before.
+                if !self.asleep.swap(true, Ordering::Relaxed) {
+                    continue;
+                }
+                thread::park();
+            }
+            self.asleep.store(false, Ordering::Relaxed);
+            if !self.closing.load(Ordering::Acquire) {
+                thread::park_timeout(GATHER);
             }
         }
     }
-    text.push('"');
+}
+
+/// What a thread that panicked while it appended has left is a line that is cut short, at worst.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
     use super::*;
 
-    fn line(target: &str) -> Line<'_> {
-        Line {
-            at: UnixMillis(1_700_000_000_123),
-            client: IpAddr::from([127, 0, 0, 1]),
-            method: &Method::GET,
-            host: "shop.example",
-            target,
-            status: StatusCode::OK,
-            bytes: 12,
-            route: "product",
-            result: CacheResult::Hit,
-            reason: None,
-            tier: Some("memory"),
-            total: Duration::from_micros(123),
-            origin: None,
-            broken: false,
+    /// Hands on what is written, piece by piece; fails when nobody wants it any more.
+    struct Pieces(Sender<String>);
+
+    impl Write for Pieces {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let text = String::from_utf8(bytes.to_vec()).map_err(std::io::Error::other)?;
+            self.0.send(text).map_err(std::io::Error::other)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
         }
     }
 
-    #[test]
-    fn a_text_line_reads_as_pairs() {
-        assert_eq!(
-            text_line(&line("/a?b=1")),
-            "2023-11-14T22:13:20.123Z client=127.0.0.1 method=GET host=\"shop.example\" target=\"/a?b=1\" \
-             status=200 bytes=12 route=product result=hit reason=- tier=memory total_ms=0.123 origin_ms=-\n"
-        );
+    fn log() -> (AccessLog, Receiver<String>) {
+        let (pieces, written) = channel();
+        (AccessLog::onto(Format::Text, Pieces(pieces)).expect("a thread"), written)
+    }
+
+    fn record(log: &AccessLog, target: &str) {
+        log.record(&line::tests::line(target));
     }
 
     #[test]
-    fn a_line_is_bounded_whatever_a_client_sends() {
-        let long = "h".repeat(32 * 1024);
-        for text in [text_line, json_line] {
-            assert!(text(&Line { host: &long, ..line(&long) }).len() < 3 * 1024);
+    fn every_line_is_written_once() {
+        let (log, written) = log();
+        std::thread::scope(|scope| {
+            for thread in 0..8 {
+                let log = log.clone();
+                scope.spawn(move || (0..500).for_each(|n| record(&log, &format!("/{thread}/{n}."))));
+            }
+        });
+        log.finish(Duration::from_secs(30));
+        let text: String = written.try_iter().collect();
+        assert_eq!(text.lines().count(), 4_000);
+        for line in (0..8).flat_map(|thread| (0..500).map(move |n| format!("/{thread}/{n}."))) {
+            assert_eq!(text.matches(&line).count(), 1, "{line}");
         }
+        assert_eq!(log.dropped(), 0);
     }
 
     #[test]
-    fn dates_are_civil() {
-        for (at, text) in [
-            (0, "1970-01-01T00:00:00.000Z"),
-            (951_782_399_999, "2000-02-28T23:59:59.999Z"),
-            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
-            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
-        ] {
-            assert_eq!(rfc3339(UnixMillis(at)), text);
+    fn a_line_that_comes_while_the_writer_sleeps_wakes_it() {
+        let (log, written) = log();
+        for n in 0..200 {
+            let target = format!("/{n}.");
+            record(&log, &target);
+            let text = written.recv_timeout(Duration::from_secs(30)).expect("a line");
+            assert!(text.contains(&target), "{text}");
         }
+        drop(log);
+        assert!(written.recv().is_err(), "the thread ends with the last handle");
     }
 
     #[test]
-    fn nothing_from_a_client_forges_a_line() {
-        let text = text_line(&line("/\" status=500\n2023 \u{202e}"));
-        assert_eq!(text.matches('\n').count(), 1);
-        assert!(text.contains(r#"target="/\" status=500\u{a}2023 \u{202e}""#), "{text}");
-        let json = json_line(&line("/\"\n"));
-        assert_eq!(json.matches('\n').count(), 1);
-        assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok());
+    fn lines_are_given_up_and_counted_when_nobody_reads() {
+        let (log, written) = log();
+        drop(written);
+        let target = "x".repeat(1_000);
+        let enough = 2 * PENDING / target.len();
+        // Whoever writes is gone with the first line, or will be: what is pending is bounded either way.
+        (0..enough).for_each(|_| record(&log, &target));
+        log.finish(Duration::from_secs(30));
+        (0..enough).for_each(|_| record(&log, &target));
+        assert!(log.dropped() > 0);
+        let Some(open) = &log.open else { panic!("it is on") };
+        assert!(open.0.pending.all().all(|pending| lock(pending).text.len() < PENDING + 4_096));
+    }
+
+    #[test]
+    fn a_log_that_is_off_is_none() {
+        let log = AccessLog::start(Format::Off).expect("nothing to start");
+        assert!(!log.enabled());
+        record(&log, "/");
+        log.finish(Duration::from_secs(30));
+        assert_eq!(log.dropped(), 0);
     }
 }

@@ -2,27 +2,26 @@
 //!
 //! Label values come from closed sets: configured names, enums, status codes, method classes.
 //! Series a request touches are resolved once and kept beside the route ([`RouteMetrics`]), so that
-//! counting is an atomic add and never a look-up by string.
+//! counting is an add to a cell of this worker's own, and never a look-up by string.
 
 mod figures;
+mod per_worker;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
+use prometheus::core::{Atomic, GenericCounter, GenericCounterVec};
+use prometheus::proto::MetricType;
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 pub use self::figures::{ByLabel, Figures, RouteFigures};
+use self::per_worker::{Buckets, Count, Counts, Durations, DurationsVec};
 use crate::caching::outcome::{CacheResult, Reason};
-
-/// Upper bounds of the duration histograms, in seconds: from a memory hit to a slow origin.
-const SECONDS: [f64; 14] =
-    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 
 /// The label of requests that no route matched.
 pub const NO_ROUTE: &str = "none";
@@ -31,21 +30,21 @@ pub const NO_ROUTE: &str = "none";
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    requests: IntCounterVec,
-    request_duration: HistogramVec,
-    lookups: [IntCounter; 4],
+    requests: Counts,
+    request_duration: DurationsVec,
+    lookups: [GenericCounter<Count>; 4],
     not_stored: IntCounterVec,
     cache_bytes: IntGaugeVec,
     cache_entries: IntGaugeVec,
     evictions: Mirror,
     collapsed: IntCounterVec,
-    lock_wait: HistogramVec,
-    origin_fetches: IntCounterVec,
-    origin_duration: HistogramVec,
+    lock_wait: DurationsVec,
+    origin_fetches: Counts,
+    origin_duration: DurationsVec,
     upstream_connections: IntGaugeVec,
     /// Upstreams that have series there.
     upstreams_shown: Mutex<BTreeSet<String>>,
-    redis_duration: HistogramVec,
+    redis_duration: DurationsVec,
     redis_errors: MirrorVec,
     redis_breaker: IntGauge,
     redis_write_breaker: IntGauge,
@@ -81,7 +80,7 @@ impl Metrics {
                 &["route", "result"],
             )?,
             lookups: {
-                let by =
+                let by: Counts =
                     counters(&registry, "cache_lookups_total", "Look-ups by tier.", &["tier", "result"])?;
                 [["memory", "hit"], ["memory", "miss"], ["redis", "hit"], ["redis", "miss"]]
                     .map(|labels| by.with_label_values(&labels))
@@ -212,6 +211,7 @@ impl Metrics {
             durations: Default::default(),
             requests: Default::default(),
             causes: Default::default(),
+            origin: OnceLock::new(),
         }
     }
 
@@ -235,7 +235,7 @@ impl Metrics {
         if let Some(duration) = route.durations.get(result as usize) {
             duration
                 .get_or_init(|| self.request_duration.with_label_values(&[&route.name, result.label()]))
-                .observe(took.as_secs_f64());
+                .observe(took);
         }
     }
 
@@ -263,7 +263,7 @@ impl Metrics {
 
     /// Observes how long a request waited for another's fetch, whatever came of it.
     pub fn waited(&self, scope: Scope, waited: Duration) {
-        self.lock_wait.with_label_values(&[scope.text()]).observe(waited.as_secs_f64());
+        self.lock_wait.with_label_values(&[scope.text()]).observe(waited);
     }
 
     /// Counts a request sent to the origin.
@@ -276,14 +276,14 @@ impl Metrics {
     }
 
     /// Observes how long an origin took to its response head.
-    pub fn origin_answered(&self, upstream: &str, took: Duration) {
-        self.origin_duration.with_label_values(&[upstream]).observe(took.as_secs_f64());
+    pub fn origin_answered(&self, route: &RouteMetrics, upstream: &str, took: Duration) {
+        route.origin.get_or_init(|| self.origin_duration.with_label_values(&[upstream])).observe(took);
     }
 
     /// The durations of Redis commands, to be kept by who sends them.
     #[must_use]
     pub fn redis_commands(&self) -> RedisCommands {
-        RedisCommands(self.redis_duration.clone())
+        RedisCommands { series: self.redis_duration.clone(), known: Arc::default() }
     }
 
     /// Counts an invalidation; `kind` and `source` come from closed sets.
@@ -349,11 +349,11 @@ impl Metrics {
 
 /// A count for each reason of the closed list.
 #[derive(Debug)]
-pub struct Reasons([AtomicU64; Reason::ALL.len()]);
+pub struct Reasons([Count; Reason::ALL.len()]);
 
 impl Default for Reasons {
     fn default() -> Self {
-        Self([const { AtomicU64::new(0) }; Reason::ALL.len()])
+        Self(std::array::from_fn(|_| Count::new(0)))
     }
 }
 
@@ -361,13 +361,13 @@ impl Reasons {
     /// Counts an answer.
     pub fn count(&self, reason: Reason) {
         if let Some(count) = self.0.get(reason as usize) {
-            count.fetch_add(1, Ordering::Relaxed);
+            count.inc_by(1);
         }
     }
 
     /// The reasons that were counted, in the order of the list.
     fn counted(&self) -> Vec<(Reason, u64)> {
-        let counts = self.0.iter().map(|count| count.load(Ordering::Relaxed));
+        let counts = self.0.iter().map(Count::get);
         Reason::ALL.iter().copied().zip(counts).filter(|(_, count)| *count > 0).collect()
     }
 }
@@ -400,12 +400,23 @@ pub struct TierSize {
 
 /// `forebay_redis_command_duration_seconds`.
 #[derive(Clone, Debug)]
-pub struct RedisCommands(HistogramVec);
+pub struct RedisCommands {
+    series: DurationsVec,
+    /// Those of [`READS`], resolved when first used.
+    known: Arc<[OnceLock<Durations>; READS.len()]>,
+}
+
+/// The commands that a hit from Redis sends.
+const READS: [&str; 2] = ["get", "get_chunk"];
 
 impl RedisCommands {
     /// Observes a command; its name is one of a closed list.
     pub fn observe(&self, command: &'static str, took: Duration) {
-        self.0.with_label_values(&[command]).observe(took.as_secs_f64());
+        let resolve = || self.series.with_label_values(&[command]);
+        match READS.iter().position(|name| *name == command) {
+            Some(known) => self.known[known].get_or_init(resolve).observe(took),
+            None => resolve().observe(took),
+        }
     }
 }
 
@@ -486,15 +497,17 @@ impl Cause {
 const COMMON: [u16; 16] = [200, 204, 206, 301, 302, 304, 400, 401, 403, 404, 412, 429, 500, 502, 503, 504];
 const METHODS: usize = 8;
 
-type ByCode = [OnceLock<IntCounter>; COMMON.len() * METHODS];
+type ByCode = [OnceLock<GenericCounter<Count>>; COMMON.len() * METHODS];
 
 /// The handles of one route, resolved when first used.
 #[derive(Debug)]
 pub struct RouteMetrics {
     name: String,
-    durations: [OnceLock<Histogram>; CacheResult::ALL.len()],
+    durations: [OnceLock<Durations>; CacheResult::ALL.len()],
     requests: [OnceLock<Box<ByCode>>; CacheResult::ALL.len()],
-    causes: [OnceLock<IntCounter>; 5],
+    causes: [OnceLock<GenericCounter<Count>>; 5],
+    /// Of the upstream that the route is for.
+    origin: OnceLock<Durations>,
 }
 
 impl RouteMetrics {
@@ -510,7 +523,7 @@ impl RouteMetrics {
         method: MethodLabel,
         status: StatusCode,
         result: CacheResult,
-    ) -> Option<&IntCounter> {
+    ) -> Option<&GenericCounter<Count>> {
         let code = COMMON.iter().position(|common| *common == status.as_u16())?;
         let table = self
             .requests
@@ -610,13 +623,13 @@ fn opts(name: &str, help: &str) -> Opts {
     Opts::new(format!("forebay_{name}"), help)
 }
 
-fn counters(
+fn counters<A: Atomic + 'static>(
     registry: &Registry,
     name: &str,
     help: &str,
     labels: &[&str],
-) -> Result<IntCounterVec, prometheus::Error> {
-    let series = IntCounterVec::new(opts(name, help), labels)?;
+) -> Result<GenericCounterVec<A>, prometheus::Error> {
+    let series = GenericCounterVec::new(opts(name, help), labels)?;
     registry.register(Box::new(series.clone()))?;
     Ok(series)
 }
@@ -643,9 +656,10 @@ fn histograms(
     name: &str,
     help: &str,
     labels: &[&str],
-) -> Result<HistogramVec, prometheus::Error> {
-    let opts = HistogramOpts::new(format!("forebay_{name}"), help).buckets(SECONDS.to_vec());
-    let series = HistogramVec::new(opts, labels)?;
+) -> Result<DurationsVec, prometheus::Error> {
+    let labels = labels.iter().map(|label| (*label).to_owned()).collect();
+    let series =
+        DurationsVec::create(MetricType::HISTOGRAM, Buckets, opts(name, help).variable_labels(labels))?;
     registry.register(Box::new(series.clone()))?;
     Ok(series)
 }

@@ -4,4 +4,5 @@
 //! requests or responses themselves; callers hand over plain facts after the fact.
 
 pub mod access_log;
+mod cells;
 pub mod metrics;

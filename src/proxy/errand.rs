@@ -313,7 +313,11 @@ impl Errand {
             Ok(mut answer) => {
                 response::clean(&mut answer.head, &self.proxy.site.via);
                 let took = clock::monotonic().saturating_duration_since(begun);
-                metrics.origin_answered(self.upstream().name(), took);
+                metrics.origin_answered(
+                    self.proxy.site.route_metrics(&self.route),
+                    self.upstream().name(),
+                    took,
+                );
                 let received = clock::wall();
                 Ok((answer, Arrival { stamp, sent, received, begun, took, conditions }))
             }
@@ -483,16 +487,21 @@ impl Errand {
 
     async fn failed(&self, failure: Failure, mut permits: Permits) {
         if self.found.candidate().is_some() {
-            let (backoff, flight, now) = (&self.proxy.shared.backoff, self.flight(), clock::wall());
-            if failure.reason == Reason::OriginBusy {
-                backoff.crowded(flight, now);
-            } else {
-                backoff.failed(flight, now);
-            }
+            self.back_off(failure);
         }
         permits.land(Landing::Failed(failure));
         permits.reply.send(Obtained::Failed(failure));
         permits.release().await;
+    }
+
+    /// The origin is not asked again at once.
+    pub(super) fn back_off(&self, failure: Failure) {
+        let (backoff, flight, now) = (&self.proxy.shared.backoff, self.flight(), clock::wall());
+        if failure.reason == Reason::OriginBusy {
+            backoff.crowded(flight, now);
+        } else {
+            backoff.failed(flight, now);
+        }
     }
 
     /// Whether the stored response may stand in for a failing origin (RFC 5861 4).

@@ -82,7 +82,7 @@ impl Proxy {
             }
         };
         let took = clock::monotonic().saturating_duration_since(begun);
-        self.shared.metrics.origin_answered(upstream.name(), took);
+        self.shared.metrics.origin_answered(self.site.route_metrics(route), upstream.name(), took);
         outcome.origin = Some(took);
         outcome.told.status = Some(answer.head.status);
         response::clean(&mut answer.head, &self.site.via);
@@ -166,8 +166,8 @@ impl Proxy {
                 && !self.is_purged(head, &errand.key)
         };
         let backoff = &self.shared.backoff;
-        let stale = |proxy: &Arc<Self>| {
-            backoff.failed(errand.flight(), clock::wall());
+        let stale = |proxy: &Arc<Self>, failure| {
+            errand.back_off(failure);
             let reason = Reason::StaleIfError;
             let source = Source::of_head(&candidate.stored.body);
             proxy.reuse(&asked, &errand.facts, route, candidate, source, reason)
@@ -175,21 +175,21 @@ impl Proxy {
         let mut answer = match upstream.send(request, &options).await {
             Ok(answer) if answer.head.status.is_server_error() && stands_in() => {
                 errand.stood_in_for(answer.head.status);
-                return stale(self);
+                return stale(self, Failure::ORIGIN_ERROR);
             }
             Ok(answer) => answer,
-            Err(_) if stands_in() => return stale(self),
+            Err(error) if stands_in() => return stale(self, Failure::from(&error)),
             Err(error) => {
                 let (reason, text) = (error.reason().code(), error.in_full());
                 tracing::warn!(route = %route.name, reason, error = %text, "the origin could not answer");
                 let failure = connection.refusal().map_or_else(|| Failure::from(&error), Failure::from);
                 let failure = failure.where_stored(Some(&candidate.stored.head));
-                backoff.failed(errand.flight(), clock::wall());
+                errand.back_off(failure);
                 return self.fail(&asked, Some(route.index), failure, outcome);
             }
         };
         let took = clock::monotonic().saturating_duration_since(begun);
-        self.shared.metrics.origin_answered(upstream.name(), took);
+        self.shared.metrics.origin_answered(self.site.route_metrics(route), upstream.name(), took);
         response::clean(&mut answer.head, &self.site.via);
         outcome.origin = Some(took);
         outcome.told.status = Some(answer.head.status);

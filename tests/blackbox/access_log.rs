@@ -117,3 +117,18 @@ fn a_refused_request_is_logged_as_what_was_read_of_it() {
     line(&proxy, "GET /behind HTTP/1.1");
     assert!(!proxy.log().iter().any(|line| line.contains("host=\"refused\"")));
 }
+
+#[test]
+fn the_last_lines_are_written_before_the_end() {
+    let origin = Origin::start();
+    origin.reply("/*", Reply::ok("content").cache("max-age=600"));
+    let mut proxy = Config::new(&origin).start();
+    let mut client = proxy.connect();
+    for n in 0..100 {
+        client.send(request("GET", &format!("/{n}"), ""));
+        client.answer().expect(200, "MISS", "content");
+    }
+    proxy.terminate();
+    assert!(proxy.ended().success());
+    (0..100).for_each(|n| assert_eq!(pair(&line(&proxy, &format!("/{n}")), "result"), "miss"));
+}
