@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread::available_parallelism;
 
 /// How many there are: threads beyond so many share them.
-static COUNT: LazyLock<usize> = LazyLock::new(|| available_parallelism().map_or(1, usize::from).min(64));
+static COUNT: LazyLock<usize> = LazyLock::new(|| available_parallelism().map_or(1, usize::from).min(16));
 
 thread_local! {
     static OWN: usize = {
