@@ -34,9 +34,7 @@ http {{
     tcp_nodelay on;
     keepalive_timeout 75s;
     keepalive_requests 1000000000;
-    open_file_cache max=200000 inactive=10m;
-    open_file_cache_valid 60s;
-    open_file_cache_min_uses 1;
+    {open_files}
     client_body_temp_path {folder}/body;
     proxy_temp_path {folder}/proxy;
     fastcgi_temp_path {folder}/fastcgi;
@@ -80,9 +78,12 @@ http {{
         until(self.process, lambda: get(self.address, "/n/16/ready")[0] == 200, "the first answer")
 
     def config(self, origin, size, descriptors):
+        # Where the cache lets go of files, descriptors of those that are gone end requests with 500.
+        keeps_all = size >= 1024 * MIB
         return self.CONFIG.format(
             folder=self.folder, address=self.address, origin=origin, size=f"{max(1, size // MIB)}m",
             descriptors=descriptors, connections=descriptors - 200, user=run_as(),
+            open_files="open_file_cache max=200000 inactive=10m; open_file_cache_valid 60s;" if keeps_all else "",
         )
 
     def files(self):

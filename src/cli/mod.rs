@@ -231,7 +231,7 @@ pub struct WarmArgs {
     /// may be repeated
     #[arg(long = "file", value_name = "FILE", group = "pages", allow_hyphen_values = true)]
     pub files: Vec<PathBuf>,
-    /// A sitemap or an index of sitemaps, fetched through the proxy too; may be repeated
+    /// A sitemap or an index of sitemaps, packed with gzip or not, fetched through the proxy too; may be repeated
     #[arg(long = "sitemap", value_name = "URL", group = "pages")]
     pub sitemaps: Vec<String>,
     /// Pages that are fetched at once

@@ -258,7 +258,7 @@ async fn read_sitemaps(work: Arc<Work>, sitemaps: Vec<String>, found: mpsc::Send
                 return Err(Failure::from(format!("answered {}", answer.status().as_u16())));
             }
             let content = client::content(answer.into_body(), SITEMAP, PATIENCE * 5).await?;
-            Ok(Sitemap::read(&content)?)
+            Ok(Sitemap::read(&content, SITEMAP)?)
         };
         let sitemap = match read.await {
             Ok(sitemap) => sitemap,

@@ -4,12 +4,18 @@
 //! be fetched. What is no sitemap is an error; what is none of its business (images, alternates,
 //! dates) is passed over.
 
+use std::borrow::Cow;
+use std::io::Read as _;
+
+use flate2::read::MultiGzDecoder;
 use quick_xml::Reader;
 use quick_xml::escape::resolve_xml_entity;
 use quick_xml::events::Event;
 
 /// Longer addresses are none.
 const LONGEST: usize = 64 << 10;
+/// How a gzip member begins (RFC 1952 2.3.1).
+const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// What a document names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,14 +34,14 @@ enum Of {
 }
 
 impl Sitemap {
-    /// Reads a sitemap, an index of sitemaps, or a list with an address on each line.
+    /// Reads a sitemap, an index of sitemaps, or a list with an address on each line; packed with gzip or
+    /// not, of `most` bytes at most.
     ///
     /// # Errors
     /// Why it is none, as the end of a sentence.
-    pub(super) fn read(content: &[u8]) -> Result<Self, String> {
-        if content.starts_with(&[0x1f, 0x8b]) {
-            return Err("is compressed with gzip: name it unpacked".to_owned());
-        }
+    pub(super) fn read(content: &[u8], most: usize) -> Result<Self, String> {
+        let content = unpacked(content, most)?;
+        let content = content.as_ref();
         let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
         let text = std::str::from_utf8(content).map_err(|_| "is not UTF-8".to_owned())?;
         if text.trim_start().starts_with('<') { Self::of_xml(text) } else { Ok(Self::of_lines(text)) }
@@ -119,14 +125,40 @@ fn add(loc: &mut Option<String>, text: &str) -> Result<(), String> {
     if loc.len() > LONGEST { Err("has an address that is longer than any".to_owned()) } else { Ok(()) }
 }
 
+/// The content without gzip around it.
+fn unpacked(content: &[u8], most: usize) -> Result<Cow<'_, [u8]>, String> {
+    if !content.starts_with(&GZIP) {
+        return Ok(Cow::Borrowed(content));
+    }
+    let mut plain = Vec::new();
+    let beyond = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
+    let read = MultiGzDecoder::new(content).take(beyond).read_to_end(&mut plain);
+    read.map_err(|error| format!("cannot be unpacked: {error}"))?;
+    if plain.len() > most { Err(format!("is larger than {most} bytes")) } else { Ok(Cow::Owned(plain)) }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use proptest::prelude::*;
 
     use super::*;
 
+    const MOST: usize = 1 << 20;
+
+    fn read(content: &[u8]) -> Result<Sitemap, String> {
+        Sitemap::read(content, MOST)
+    }
+
+    fn gzip(content: &[u8]) -> Vec<u8> {
+        let mut packing = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        packing.write_all(content).unwrap();
+        packing.finish().unwrap()
+    }
+
     fn pages(text: &str) -> Vec<String> {
-        Sitemap::read(text.as_bytes()).unwrap().pages
+        read(text.as_bytes()).unwrap().pages
     }
 
     #[test]
@@ -150,7 +182,7 @@ mod tests {
     fn an_index_names_sitemaps() {
         let text = "<sitemapindex><sitemap><loc>http://a/1.xml</loc><lastmod>x</lastmod></sitemap>\
                     <sitemap><loc>http://a/2.xml</loc></sitemap></sitemapindex>";
-        let found = Sitemap::read(text.as_bytes()).unwrap();
+        let found = read(text.as_bytes()).unwrap();
         assert_eq!(
             (found.pages.len(), found.sitemaps),
             (0, vec!["http://a/1.xml".to_owned(), "http://a/2.xml".to_owned()])
@@ -164,34 +196,48 @@ mod tests {
     }
 
     #[test]
+    fn one_may_be_packed() {
+        let packed = gzip(b"<urlset><url><loc>http://a/1</loc></url></urlset>");
+        assert_eq!(read(&packed).unwrap().pages, ["http://a/1"]);
+        // A file may be several, one after the other (RFC 1952 2.2).
+        let two = [gzip(b"http://a/1\n"), gzip(b"http://a/2\n")].concat();
+        assert_eq!(read(&two).unwrap().pages, ["http://a/1", "http://a/2"]);
+        for harmed in [&packed[..packed.len() - 1], &packed[..2], b"\x1f\x8bnothing of the kind"] {
+            let why = read(harmed).unwrap_err();
+            assert!(why.starts_with("cannot be unpacked: "), "{why}");
+        }
+        assert_eq!(read(&gzip(&vec![b'\n'; MOST])).unwrap().pages, [""; 0]);
+        assert_eq!(read(&gzip(&vec![b'\n'; MOST + 1])).unwrap_err(), "is larger than 1048576 bytes");
+    }
+
+    #[test]
     fn what_is_none() {
         for (content, why) in [
-            (b"\x1f\x8b\x08".as_slice(), "is compressed with gzip: name it unpacked"),
-            (b"\xff\xfe", "is not UTF-8"),
+            (b"\xff\xfe".as_slice(), "is not UTF-8"),
             (b"<html><body>Sorry</body></html>", "is XML, but neither a urlset nor a sitemapindex"),
             (
                 b"<urlset><url><loc>&bomb;</loc></url></urlset>",
                 "has an entity that is not XML's own: \"bomb\"",
             ),
         ] {
-            assert_eq!(Sitemap::read(content).unwrap_err(), why);
+            assert_eq!(read(content).unwrap_err(), why);
         }
         for cut in ["<urlset><url>", "<urlset><url><loc>http://a/", "<urlset><url></url>"] {
-            assert_eq!(Sitemap::read(cut.as_bytes()).unwrap_err(), "is XML that ends in its middle", "{cut}");
+            assert_eq!(read(cut.as_bytes()).unwrap_err(), "is XML that ends in its middle", "{cut}");
         }
         for broken in ["<urlset><url><loc>a</url>", "<urlset", "<urlset><url></urlset></url>"] {
-            let why = Sitemap::read(broken.as_bytes()).unwrap_err();
+            let why = read(broken.as_bytes()).unwrap_err();
             assert!(why.starts_with("is not XML at byte "), "{broken}: {why}");
         }
         let long = format!("<urlset><url><loc>{}</loc></url></urlset>", "x".repeat(LONGEST + 1));
-        assert_eq!(Sitemap::read(long.as_bytes()).unwrap_err(), "has an address that is longer than any");
+        assert_eq!(read(long.as_bytes()).unwrap_err(), "has an address that is longer than any");
     }
 
     proptest! {
         #[test]
         fn nothing_panics(bytes in prop::collection::vec(any::<u8>(), 0..200), text in "(<urlset>)?(<url>|<loc>|</loc>|</url>|<x/>|&amp;|a){0,12}") {
-            let _ = Sitemap::read(&bytes);
-            let _ = Sitemap::read(text.as_bytes());
+            let _ = read(&bytes);
+            let _ = read(text.as_bytes());
         }
     }
 }
