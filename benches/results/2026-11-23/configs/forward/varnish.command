@@ -1,1 +1,1 @@
-varnishd -F -n /dev/shm/forebay-bench-dlfxoe9i/varnish -a 127.0.0.1:50449 -f /dev/shm/forebay-bench-dlfxoe9i/varnish.vcl -s malloc,1073741824 -p thread_pools=1 -p thread_pool_min=100 -p thread_pool_max=2000 -p timeout_idle=75 -p listen_depth=16384 -p default_grace=0
+varnishd -F -n /dev/shm/forebay-bench-q1dpabpt/varnish -a 127.0.0.1:48583 -f /dev/shm/forebay-bench-q1dpabpt/varnish.vcl -s malloc,1073741824 -p thread_pools=1 -p thread_pool_min=100 -p thread_pool_max=2000 -p timeout_idle=75 -p listen_depth=16384 -p default_grace=0

@@ -1,1 +1,1 @@
-redis-server --bind 127.0.0.1 --port 46709 --save  --appendonly no --maxmemory 2gb --maxmemory-policy allkeys-lru --dir /dev/shm/forebay-bench-sd9qabdi
+redis-server --bind 127.0.0.1 --port 56897 --save  --appendonly no --maxmemory 2gb --maxmemory-policy allkeys-lru --dir /dev/shm/forebay-bench-0llk9ifv
