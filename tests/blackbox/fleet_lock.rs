@@ -206,7 +206,7 @@ fn nobody_lines_up_for_an_origin_that_does_not_answer() {
         others.arrive();
         exchange.reply(&Reply::ok("here").cache("max-age=600"));
     });
-    let config = Config::new(&origin).redis(&redis).upstream("first_byte_timeout = \"3s\"");
+    let config = Config::new(&origin).redis(&redis).upstream("first_byte_timeout = \"5s\"");
     let fleet = fleet(4, &config);
     let mut answers = line_up(&fleet, &origin, "/p").into_iter().map(|mut client| client.answer());
     let first = answers.next().expect("four clients");
