@@ -4,7 +4,8 @@
 //! matters and is the whole point: look again (somebody may just have landed), take the fleet's
 //! lock, look again, send, judge the response head, tell the waiters, fill, store, and only then
 //! let go of the flight and the lock, so that nobody ever falls into a gap between them. How the body
-//! arrives is [`filling`]'s, how parts become a whole [`completing`]'s, what both tiers keep [`keeping`]'s.
+//! arrives is [`filling`]'s, how parts become a whole [`completing`]'s, what both tiers keep [`keeping`]'s, what
+//! is let go of [`permits`]'s.
 //!
 //! Decides nothing about HTTP: each verdict comes from `caching`. Cancellation: none; its client's
 //! end of the reply channel may be dropped at any time.
@@ -12,6 +13,7 @@
 mod completing;
 mod filling;
 mod keeping;
+mod permits;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +24,7 @@ use http::{HeaderMap, Method, StatusCode};
 use tokio::sync::oneshot;
 
 use self::completing::Rest;
+use self::permits::{Permits, Reply};
 use super::Proxy;
 use super::asked::Asked;
 use super::error::Failure;
@@ -45,7 +48,7 @@ use crate::collapse::flight::{FlightKey, Landing, Lead};
 use crate::observe::metrics::Cause;
 use crate::rules::route::Route;
 use crate::semantics::UnixMillis;
-use crate::store::redis::{LastWord, Written};
+use crate::store::redis::Written;
 use crate::store::{StoreKey, Tier};
 use crate::upstream::{Answer, AnswerBody, Renewal, RequestBody, SendOptions, Upstream, response};
 
@@ -641,50 +644,6 @@ pub(super) struct Arrival {
     pub(super) begun: std::time::Instant,
     pub(super) took: Duration,
     pub(super) conditions: Conditions,
-}
-
-/// What an errand must let go of when it ends: its flight, the fleet's lock, its client.
-struct Permits {
-    lead: Option<Leader>,
-    held: Held,
-    reply: Reply,
-    /// For those who wait for the lock, where there is nothing to share.
-    word: Option<LastWord>,
-}
-
-impl Permits {
-    const fn new(lead: Option<Leader>, held: Held, reply: Reply) -> Self {
-        Self { lead, held, reply, word: None }
-    }
-
-    fn land(&mut self, landing: Landing<Arc<Landed>, Failure>) {
-        self.word = match landing {
-            Landing::Shared(_) => None,
-            Landing::Alone => Some(LastWord::Alone),
-            Landing::Failed(_) => Some(LastWord::Failed),
-        };
-        if let Some(lead) = &mut self.lead {
-            lead.land(landing);
-        }
-    }
-
-    /// The flight first: who comes now finds the store; then the lock, for the other proxies.
-    async fn release(self) {
-        drop(self.lead);
-        self.held.release(self.word).await;
-    }
-}
-
-/// The end of the channel to the client that caused the errand; it may be gone.
-struct Reply(Option<oneshot::Sender<Obtained>>);
-
-impl Reply {
-    fn send(&mut self, obtained: Obtained) {
-        if let Some(reply) = self.0.take() {
-            // A client that went away drops what it was owed: its reader, or the connection.
-            let _ = reply.send(obtained);
-        }
-    }
 }
 
 fn millis(took: Duration) -> u64 {
