@@ -1,7 +1,7 @@
 //! The access log: one line per request, as text or JSON, on standard output.
 //!
 //! A request never waits for its line: it is appended to what its worker has pending, and a thread writes that
-//! out every few milliseconds; when the reader of the log is too slow, lines are given up and counted.
+//! out every few milliseconds, so that lines are in order for each worker and nearly so for all; when the reader of the log is too slow, lines are given up and counted.
 //! Whatever came from a client is escaped, so that no request can forge a line (`line`).
 
 mod line;
@@ -280,8 +280,12 @@ mod tests {
     #[test]
     fn a_line_that_comes_while_the_writer_sleeps_wakes_it() {
         let (log, written) = log();
+        let Some(open) = &log.open else { panic!("it is on") };
         for n in 0..200 {
             let target = format!("/{n}.");
+            while !open.0.asleep.load(Ordering::Relaxed) {
+                thread::yield_now();
+            }
             record(&log, &target);
             let text = written.recv_timeout(Duration::from_secs(30)).expect("a line");
             assert!(text.contains(&target), "{text}");

@@ -1,7 +1,7 @@
 //! Back-off while the origin fails: a stale response in hand is served without asking again.
 //!
 //! After a failed validation of a key the next attempt waits 1 s, doubling to 30 s, so that an
-//! origin in trouble is probed, not hammered; after one for which there was no room, 1 s each time.
+//! origin in trouble is probed, not hammered; after one for which there was no room, no longer than before.
 //! Bounded: the table forgets the least useful keys.
 
 use quick_cache::sync::Cache;

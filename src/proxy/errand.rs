@@ -349,6 +349,9 @@ impl Errand {
                 // Here first, so that nobody new queues; then those who wait; the fleet afterwards.
                 let marker = self.mark(reason, response.status, arrival.received);
                 permits.land(Landing::Alone);
+                if reason.concerns_one_request() {
+                    permits.says_nothing();
+                }
                 storability::client_fields(&mut headers, false, &self.route.policy);
                 let status = response.status;
                 permits.reply.send(Obtained::Passed(Box::new(Passed {

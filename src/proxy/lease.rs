@@ -118,9 +118,7 @@ impl Errand {
             tokio::time::sleep(delay).await;
             let unanswered = redis.unanswered();
             let (seen, said) = tokio::join!(self.stored_by_others(), redis.last_word(place));
-            // What was said before this one waited was not said to it.
-            let news = said.filter(|_| heard.is_some_and(|before| before != said)).map(|said| said.word);
-            heard = Some(said);
+            let news = said.and_then(|said| news(&mut heard, said));
             match (seen, news) {
                 (Seen::Response(candidate), _) => break Fleet::Theirs(candidate),
                 (Seen::HitForMiss, _) | (Seen::Nothing, Some(LastWord::Alone)) => break Fleet::Alone,
@@ -149,6 +147,13 @@ impl Errand {
             found => self.reusable(found, now).map_or(Seen::Nothing, Seen::Response),
         }
     }
+}
+
+/// What a look at the last word tells that the looks before it did not: what was said before this one waited
+/// was not said to it.
+fn news(heard: &mut Option<Option<Said>>, said: Option<Said>) -> Option<LastWord> {
+    let before = heard.replace(said)?;
+    said.filter(|_| before != said).map(|said| said.word)
 }
 
 /// Goes on trying to give back a lock that Redis did not answer for, until it has expired: who wants it
@@ -188,4 +193,24 @@ fn renew(redis: Arc<RedisStore>, place: StoreKey, token: LockToken, ttl: Duratio
             }
         }
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_said_while_one_waits_is_news() {
+        let said = |word| Some(LockToken::random().said(word));
+        let (old, new, newer) = (said(LastWord::Alone), said(LastWord::Failed), said(LastWord::Failed));
+        let mut heard = None;
+        assert_eq!(news(&mut heard, old), None, "it was there before");
+        assert_eq!(news(&mut heard, old), None);
+        assert_eq!(news(&mut heard, new), Some(LastWord::Failed));
+        assert_eq!(news(&mut heard, newer), Some(LastWord::Failed), "another's");
+        assert_eq!(news(&mut heard, None), None, "it is forgotten");
+        let mut heard = None;
+        assert_eq!(news(&mut heard, None), None);
+        assert_eq!(news(&mut heard, old), Some(LastWord::Alone));
+    }
 }

@@ -15,14 +15,16 @@ fn reason(answer: &Answer) -> String {
     }
 }
 
-/// The reason of the last log line of this target, once there is one with it.
+/// The reason of the latest log line of this target, once there is one with it. Lines of several workers are in
+/// order within each.
 #[track_caller]
 fn logged(proxy: &Forebay, target: &str, reason: &str) {
     let target = format!("target=\"{target}\"");
     until(&format!("a log line of {target} with reason={reason}"), || {
         let lines = proxy.log();
-        let of_target = lines.iter().rfind(|line| line.contains(&target) && line.contains(" result="));
-        of_target.and_then(|line| value(line, "reason")).as_deref() == Some(reason)
+        let of_target = lines.iter().filter(|line| line.contains(&target) && line.contains(" result="));
+        let latest = of_target.max_by_key(|line| line.split(' ').next());
+        latest.and_then(|line| value(line, "reason")).as_deref() == Some(reason)
     });
 }
 

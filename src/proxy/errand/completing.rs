@@ -67,9 +67,12 @@ impl Errand {
         match self.pour(answer.body, writer, around, &mut permits).await {
             Ok(poured) => {
                 let whole = StoredResponse { head: landed.head.clone(), body: poured.body.into() };
-                self.keep(whole, landed.variant).await;
+                self.keep_for_others(whole, landed.variant, &mut permits).await;
             }
-            Err(reason) => self.not_stored(reason),
+            Err(reason) => {
+                self.not_stored(reason);
+                permits.shares_nothing();
+            }
         }
         permits.release().await;
     }

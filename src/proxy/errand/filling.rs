@@ -46,9 +46,12 @@ impl Errand {
                 head.cost = millis(clock::monotonic().saturating_duration_since(arrival.begun));
                 head.trailers = poured.trailers;
                 let response = self.joined(head, poured.body).await;
-                self.keep(response, landed.variant).await;
+                self.keep_for_others(response, landed.variant, &mut permits).await;
             }
-            Err(reason) => self.not_stored(reason),
+            Err(reason) => {
+                self.not_stored(reason);
+                permits.shares_nothing();
+            }
         }
         permits.release().await;
     }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::header::ETAG;
 
-use super::Errand;
+use super::{Errand, Permits};
 use crate::caching::outcome::Reason;
 use crate::caching::stored::{StoredHead, StoredResponse};
 use crate::caching::vary::{NewVariant, VariantHash, VaryIndex};
@@ -64,6 +64,20 @@ impl Errand {
             redis.remove(place).await;
         }
         written
+    }
+
+    /// Keeps what other proxies wait for. Where Redis did not take it, they have nothing to wait for; but what a
+    /// purge has overtaken is fetched anew by one of them.
+    pub(super) async fn keep_for_others(
+        &self,
+        response: StoredResponse,
+        variant: VariantHash,
+        permits: &mut Permits,
+    ) {
+        let head = response.head.clone();
+        if self.keep(response, variant).await != Written::Yes && !self.proxy.is_purged(&head, &self.key) {
+            permits.shares_nothing();
+        }
     }
 
     /// The key's index with this variant in it, and the variants it had to let go: the freshest index

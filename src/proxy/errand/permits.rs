@@ -38,6 +38,16 @@ impl Permits {
         }
     }
 
+    /// What was to be shared is not there after all: it broke off, or could not be kept.
+    pub(super) const fn shares_nothing(&mut self) {
+        self.word = Some(LastWord::Failed);
+    }
+
+    /// The answer says nothing about that to another: the next one asks for all others.
+    pub(super) const fn says_nothing(&mut self) {
+        self.word = None;
+    }
+
     /// The flight first: who comes now finds the store; then the lock, for the other proxies.
     pub(super) async fn release(self) {
         drop(self.lead);

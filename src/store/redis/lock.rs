@@ -28,6 +28,12 @@ impl LockToken {
         Value::Bytes(Bytes::copy_from_slice(&value))
     }
 
+    /// Its holder's last word.
+    #[cfg(test)]
+    pub(crate) const fn said(self, word: LastWord) -> Said {
+        Said { by: self, word }
+    }
+
     /// The value of its holder's last word.
     pub(super) fn saying(self, word: LastWord) -> Value {
         let mut value = [MAGIC; WORD_LENGTH];
@@ -74,8 +80,9 @@ impl Said {
     }
 }
 
-/// How long a last word is heard, in milliseconds: several looks of whoever waits.
-pub(super) const WORD_LASTS: i64 = 1_000;
+/// How long a last word is heard, in milliseconds: two looks of whoever waits, be it a renewal that looks once a
+/// second.
+pub(super) const WORD_LASTS: i64 = 3_000;
 /// Its length.
 pub(super) const WORD_LENGTH: usize = 18;
 const ALONE: u8 = 1;

@@ -325,13 +325,14 @@ impl RedisStore {
         self.script_of("unlock", &UNLOCK, &keys, &arguments).await.is_ok()
     }
 
-    /// What the last holder of a lock left for those who wait, if it was less than a second ago.
-    pub async fn last_word(&self, key: &StoreKey) -> Option<Said> {
+    /// What the last holder of a lock left for those who wait, if it was a moment ago (within it, `None`: nothing);
+    /// `None` where Redis did not say.
+    pub async fn last_word(&self, key: &StoreKey) -> Option<Option<Said>> {
         let name = self.context.names.last_word(key);
         // One byte more than there may be: what is longer is not taken for a word.
         let read =
             |link: Arc<Link>| async move { link.read.getrange::<Bytes, _>(name, 0, WORD_LENGTH).await };
-        Said::read(&self.hot.run("last_word", read).await.ok()?)
+        Some(Said::read(&self.hot.run("last_word", read).await.ok()?))
     }
 
     /// How long a lock lives unless it is renewed.
