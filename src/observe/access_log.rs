@@ -1,7 +1,8 @@
 //! The access log: one line per request, as text or JSON, on standard output.
 //!
-//! A request never waits for its line: it is appended to what its worker has pending, and a thread writes that
-//! out every few milliseconds, so that lines are in order for each worker and nearly so for all; when the reader of the log is too slow, lines are given up and counted.
+//! A request never waits for its line: it is appended to what its worker has pending, and a thread writes
+//! that out every few milliseconds, so that lines are in order for each worker and nearly so for all; when
+//! the reader of the log is too slow, lines are given up and counted.
 //! Whatever came from a client is escaped, so that no request can forge a line (`line`).
 
 mod line;

@@ -442,11 +442,11 @@ impl Errand {
                     // A body that stays where it is has to be there: seen when its time is extended, before
                     // anybody is told.
                     let written = self.keep(response.clone(), variant).await;
-                    if written == Written::ContentLost {
+                    if written == Some(Written::ContentLost) {
                         self.forget().await;
                         return self.ask_plainly(arrival.stamp, permits).await;
                     }
-                    landed.stored = written == Written::Yes;
+                    landed.stored = written == Some(Written::Yes);
                 }
                 let landed = Arc::new(landed);
                 self.share(&landed, &mut permits, arrival.received);

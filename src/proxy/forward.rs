@@ -165,7 +165,6 @@ impl Proxy {
             reuse::stale_if_error(head, &errand.facts, &route.policy, asked.now)
                 && !self.is_purged(head, &errand.key)
         };
-        let backoff = &self.shared.backoff;
         let stale = |proxy: &Arc<Self>, failure| {
             errand.back_off(failure);
             let reason = Reason::StaleIfError;
@@ -196,7 +195,7 @@ impl Proxy {
         let conditions = validation::Asked::Nothing;
         let arrival = Arrival { stamp, sent, received: clock::wall(), begun, took, conditions };
         if !answer.head.status.is_server_error() {
-            backoff.recovered(errand.flight());
+            self.shared.backoff.recovered(errand.flight());
         }
         errand.told_by_head(&answer.head, arrival).await;
         let mut headers = answer.head.headers;

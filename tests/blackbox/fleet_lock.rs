@@ -17,6 +17,11 @@ fn fleet(size: usize, config: &Config) -> Vec<Forebay> {
     fleet
 }
 
+/// How often it has asked for a lock.
+fn attempts(proxy: &Forebay) -> f64 {
+    proxy.metric("forebay_redis_command_duration_seconds_count", &[("command", "lock")])
+}
+
 /// A client of each proxy asks: that of the first begins, and those of the others wait for what it fetches.
 fn line_up(fleet: &[Forebay], origin: &Origin, target: &str) -> Vec<Client> {
     let ask = |proxy: &Forebay| {
@@ -25,9 +30,6 @@ fn line_up(fleet: &[Forebay], origin: &Origin, target: &str) -> Vec<Client> {
         client
     };
     let before = origin.count(target);
-    let attempts = |proxy: &Forebay| {
-        proxy.metric("forebay_redis_command_duration_seconds_count", &[("command", "lock")])
-    };
     let mut clients = vec![ask(&fleet[0])];
     origin.wait_count(target, before + 1);
     for proxy in &fleet[1..] {
@@ -105,9 +107,6 @@ fn a_slow_renewal_is_one_for_the_fleet() {
     fleet.iter().for_each(|proxy| assert_eq!(proxy.get("/p").text(), "v1"));
     until("it is stale", || fleet.iter().all(|proxy| proxy.get("/p").x_cache() == "STALE"));
     origin.wait_count("/p", 2);
-    let attempts = |proxy: &Forebay| {
-        proxy.metric("forebay_redis_command_duration_seconds_count", &[("command", "lock")])
-    };
     until("the others have waited for longer than anybody would", || {
         fleet.iter().filter(|proxy| attempts(proxy) >= 7.0).count() == 2
     });

@@ -15,8 +15,6 @@ use crate::caching::stored::StoredHead;
 use crate::clock;
 use crate::collapse::fill::{Fill, FillWriter, Pushed};
 use crate::proxy::counted::Counted;
-use crate::proxy::lease::Held;
-use crate::store::redis::LastWord;
 use crate::upstream::{AnswerBody, response};
 
 impl Errand {
@@ -113,7 +111,7 @@ impl Errand {
         if let (Some(redis), Some((place, record))) = (&self.proxy.redis, marker) {
             redis.put(place, record, now).await;
         }
-        std::mem::replace(&mut permits.held, Held::None).release(Some(LastWord::Alone)).await;
+        permits.release_lock().await;
     }
 }
 

@@ -27,11 +27,11 @@ const ERROR_MARKER: u64 = 1_000;
 
 impl Errand {
     /// Puts a complete response into both tiers; the memory tier first, so that this process has no
-    /// gap between the flight and the store. What became of it in Redis.
-    pub(super) async fn keep(&self, response: StoredResponse, variant: VariantHash) -> Written {
-        // Overtaken by a purge: it would only take the place of what was fetched since.
+    /// gap between the flight and the store. What became of it in Redis; `None`: nothing was tried, since a purge
+    /// has overtaken it, and it would only take the place of what was fetched since.
+    pub(super) async fn keep(&self, response: StoredResponse, variant: VariantHash) -> Option<Written> {
         if self.proxy.is_purged(&response.head, &self.key) {
-            return Written::No;
+            return None;
         }
         let now = clock::wall();
         let memory = &self.proxy.shared.memory;
@@ -39,10 +39,10 @@ impl Errand {
         if response.head.vary.is_empty() {
             let (place, record) = (self.place(None), Record::Response(Arc::new(response)));
             memory.insert(&place, record.clone(), now);
-            return match redis {
+            return Some(match redis {
                 Some(redis) => redis.put(place, record, now).await,
                 None => Written::No,
-            };
+            });
         }
         // Another process may have added variants to the index that lies in Redis, and so may another
         // worker that holds none in memory.
@@ -56,14 +56,14 @@ impl Errand {
         for place in &forgotten {
             memory.remove(place);
         }
-        let Some(redis) = redis else { return Written::No };
+        let Some(redis) = redis else { return Some(Written::No) };
         // The index is what makes a variant findable: it comes after it.
         let written = redis.put(place, record, now).await;
         redis.put(self.place(None), index, now).await;
         for place in &forgotten {
             redis.remove(place).await;
         }
-        written
+        Some(written)
     }
 
     /// Keeps what other proxies wait for. Where Redis did not take it, they have nothing to wait for; but what a
@@ -74,9 +74,9 @@ impl Errand {
         variant: VariantHash,
         permits: &mut Permits,
     ) {
-        let head = response.head.clone();
-        if self.keep(response, variant).await != Written::Yes && !self.proxy.is_purged(&head, &self.key) {
-            permits.shares_nothing();
+        match self.keep(response, variant).await {
+            None | Some(Written::Yes) => {}
+            Some(Written::No | Written::ContentLost) => permits.shares_nothing(),
         }
     }
 

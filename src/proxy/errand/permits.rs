@@ -16,7 +16,7 @@ use crate::store::redis::LastWord;
 /// What an errand must let go of when it ends: its flight, the fleet's lock, its client.
 pub(super) struct Permits {
     pub(super) lead: Option<Leader>,
-    pub(super) held: Held,
+    held: Held,
     pub(super) reply: Reply,
     /// For those who wait for the lock, where there is nothing to share.
     word: Option<LastWord>,
@@ -46,6 +46,11 @@ impl Permits {
     /// The answer says nothing about that to another: the next one asks for all others.
     pub(super) const fn says_nothing(&mut self) {
         self.word = None;
+    }
+
+    /// Gives the lock back at once: others have nothing to wait for.
+    pub(super) async fn release_lock(&mut self) {
+        std::mem::replace(&mut self.held, Held::None).release(Some(LastWord::Alone)).await;
     }
 
     /// The flight first: who comes now finds the store; then the lock, for the other proxies.

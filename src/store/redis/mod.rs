@@ -325,8 +325,8 @@ impl RedisStore {
         self.script_of("unlock", &UNLOCK, &keys, &arguments).await.is_ok()
     }
 
-    /// What the last holder of a lock left for those who wait, if it was a moment ago (within it, `None`: nothing);
-    /// `None` where Redis did not say.
+    /// What the last holder of a lock left for those who wait, a moment ago: `Some(None)` where there is
+    /// nothing, `None` where Redis did not say.
     pub async fn last_word(&self, key: &StoreKey) -> Option<Option<Said>> {
         let name = self.context.names.last_word(key);
         // One byte more than there may be: what is longer is not taken for a word.
