@@ -30,6 +30,7 @@
 //! | [`semantics`] | what fields, dates, validators, ranges mean (RFC 9110) | caching |
 //! | [`wire`] | which bytes are one message and which are refused (RFC 9112) | meaning |
 //! | [`clock`] | nothing: it is the only reader of clocks | |
+//! | [`boxed`] | nothing: it makes large values where they stay | |
 //! | [`demo`] | the product service and the guided tour | the proxy's insides |
 //!
 //! # What always holds
@@ -55,6 +56,7 @@
 //! admin listener has another, so that busy event loops delay neither. No lock is held across an await.
 
 pub mod admin;
+pub mod boxed;
 pub mod caching;
 pub mod cli;
 pub mod clock;

@@ -10,15 +10,16 @@ use std::path::{Path, PathBuf};
 ///
 /// `main, cli -> server -> admin -> proxy -> store, collapse, upstream, observe` (those four never each
 /// other), `config -> rules -> caching -> semantics`, and `wire` on semantics alone. A module may name
-/// everything below it. `clock` may be named by whoever has effects, never by the pure core.
+/// everything below it. `clock` and `boxed` may be named by whoever has effects, never by the pure core.
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("semantics", &[]),
     ("clock", &["semantics"]),
+    ("boxed", &[]),
     ("wire", &["semantics"]),
     ("caching", &["semantics"]),
     ("rules", &["caching", "semantics"]),
     ("config", &["rules", "caching", "semantics"]),
-    ("store", &["rules", "config", "caching", "semantics", "clock"]),
+    ("store", &["rules", "config", "caching", "semantics", "clock", "boxed"]),
     ("collapse", &["rules", "config", "caching", "semantics", "clock"]),
     ("upstream", &["wire", "rules", "config", "caching", "semantics", "clock"]),
     ("observe", &["rules", "config", "caching", "semantics", "clock"]),
@@ -35,6 +36,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "caching",
             "semantics",
             "clock",
+            "boxed",
         ],
     ),
     (
@@ -51,6 +53,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "caching",
             "semantics",
             "clock",
+            "boxed",
         ],
     ),
     (
@@ -68,6 +71,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "caching",
             "semantics",
             "clock",
+            "boxed",
         ],
     ),
     // The demo's shop is an origin like any other: it knows nothing of the proxy before it.
@@ -89,6 +93,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "caching",
             "semantics",
             "clock",
+            "boxed",
         ],
     ),
     (
@@ -109,6 +114,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "caching",
             "semantics",
             "clock",
+            "boxed",
         ],
     ),
 ];

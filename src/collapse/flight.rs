@@ -7,10 +7,11 @@
 //! no responses. Never touches: sockets, stores, clocks.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::caching::stamp::Stamp;
 
@@ -46,15 +47,22 @@ struct Flight<A, F> {
     text: Bytes,
     /// Highest purge applied before its upstream request is sent.
     stamp: Stamp,
-    landing: watch::Sender<Option<Landing<A, F>>>,
+    landing: Mutex<Option<Landing<A, F>>>,
+    /// Rings after something landed.
+    bell: Notify,
 }
 
 impl<A, F> Flight<A, F> {
     fn is_valid(&self, valid: impl FnOnce(Stamp, Option<&A>) -> bool) -> bool {
-        match &*self.landing.borrow() {
+        match &*lock(&self.landing) {
             Some(Landing::Shared(landed)) => valid(self.stamp, Some(landed)),
             Some(Landing::Alone | Landing::Failed(_)) | None => valid(self.stamp, None),
         }
+    }
+
+    fn land(&self, landing: Landing<A, F>) {
+        *lock(&self.landing) = Some(landing);
+        self.bell.notify_waiters();
     }
 }
 
@@ -87,16 +95,19 @@ impl<A: Clone, F: Clone> Flights<A, F> {
         valid: impl FnOnce(Stamp, Option<&A>) -> bool,
     ) -> Joined<A, F> {
         let mut shard = self.shard(key);
-        if let Some(flight) = shard.get(&key) {
-            if flight.text != *text {
-                return Joined::Collision;
+        let begin =
+            || Arc::new(Flight { text: text.clone(), stamp, landing: Mutex::default(), bell: Notify::new() });
+        let flight = match shard.entry(key) {
+            Entry::Occupied(flight) if flight.get().text != *text => return Joined::Collision,
+            Entry::Occupied(flight) if flight.get().is_valid(valid) => {
+                return Joined::Waiter(Wait { flight: Arc::clone(flight.get()) });
             }
-            if flight.is_valid(valid) {
-                return Joined::Waiter(Wait { landing: flight.landing.subscribe() });
+            Entry::Occupied(mut overtaken) => {
+                overtaken.insert(begin());
+                Arc::clone(overtaken.get())
             }
-        }
-        let flight = Arc::new(Flight { text: text.clone(), stamp, landing: watch::Sender::new(None) });
-        shard.insert(key, Arc::clone(&flight));
+            Entry::Vacant(place) => Arc::clone(place.insert(begin())),
+        };
         drop(shard);
         Joined::Leader(Lead { flights: Arc::clone(self), key, flight, landed: false })
     }
@@ -110,13 +121,13 @@ impl<A: Clone, F: Clone> Flights<A, F> {
     ) -> Option<Wait<A, F>> {
         let shard = self.shard(key);
         let flight = shard.get(&key)?;
-        (flight.text == *text && flight.is_valid(valid)).then(|| Wait { landing: flight.landing.subscribe() })
+        (flight.text == *text && flight.is_valid(valid)).then(|| Wait { flight: Arc::clone(flight) })
     }
 
     /// How many fetches are under way.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
+        self.shards.iter().map(|shard| lock(shard).len()).sum()
     }
 
     /// Whether none is.
@@ -127,7 +138,7 @@ impl<A: Clone, F: Clone> Flights<A, F> {
 
     fn shard(&self, key: FlightKey) -> MutexGuard<'_, Shard<A, F>> {
         let index = (key.0 as usize ^ key.1 as usize) % SHARDS;
-        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shards[index])
     }
 }
 
@@ -151,7 +162,7 @@ impl<A: Clone, F: Clone> Lead<A, F> {
     /// Another way to wait for what this leader publishes.
     #[must_use]
     pub fn wait(&self) -> Wait<A, F> {
-        Wait { landing: self.flight.landing.subscribe() }
+        Wait { flight: Arc::clone(&self.flight) }
     }
 
     /// Tells everybody. A shared landing stays open to later requests until the permit is dropped
@@ -161,14 +172,16 @@ impl<A: Clone, F: Clone> Lead<A, F> {
         if !matches!(landing, Landing::Shared(_)) {
             self.leave();
         }
-        self.flight.landing.send_replace(Some(landing));
+        self.flight.land(landing);
     }
 
     /// Ends the flight for newcomers; those who joined keep what was shared.
     pub fn leave(&self) {
         let mut shard = self.flights.shard(self.key);
-        if shard.get(&self.key).is_some_and(|flight| Arc::ptr_eq(flight, &self.flight)) {
-            shard.remove(&self.key);
+        if let Entry::Occupied(flight) = shard.entry(self.key)
+            && Arc::ptr_eq(flight.get(), &self.flight)
+        {
+            flight.remove();
         }
     }
 }
@@ -177,7 +190,7 @@ impl<A: Clone, F: Clone> Drop for Lead<A, F> {
     fn drop(&mut self) {
         self.leave();
         if !self.landed {
-            self.flight.landing.send_replace(Some(Landing::Alone));
+            self.flight.land(Landing::Alone);
         }
     }
 }
@@ -185,17 +198,25 @@ impl<A: Clone, F: Clone> Drop for Lead<A, F> {
 /// A waiter's place.
 #[derive(Debug)]
 pub struct Wait<A, F> {
-    landing: watch::Receiver<Option<Landing<A, F>>>,
+    flight: Arc<Flight<A, F>>,
 }
 
 impl<A: Clone, F: Clone> Wait<A, F> {
     /// What the flight came to. Cancel-safe.
     pub async fn landing(&mut self) -> Landing<A, F> {
-        match self.landing.wait_for(Option::is_some).await {
-            Ok(landing) => landing.clone().unwrap_or(Landing::Alone),
-            Err(_) => Landing::Alone,
+        loop {
+            // Heard from here on: nothing lands unseen between the look and the wait.
+            let rung = self.flight.bell.notified();
+            if let Some(landing) = &*lock(&self.flight.landing) {
+                return landing.clone();
+            }
+            rung.await;
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

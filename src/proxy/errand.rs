@@ -30,6 +30,7 @@ use super::asked::Asked;
 use super::error::Failure;
 use super::lease::{Fleet, Held};
 use super::lookup::{Candidate, Found, Selecting};
+use crate::boxed::in_place;
 use crate::caching::admission::RequestFacts;
 use crate::caching::invalidation::TargetUri;
 use crate::caching::key::PrimaryKey;
@@ -186,7 +187,7 @@ impl Errand {
         let (reply, obtained) = oneshot::channel();
         let under_way = Arc::clone(&self.proxy.shared.errands);
         // Boxed before it is a task: on its way to one it is moved a dozen times.
-        let running = Box::pin(self.run(lead, Reply(Some(reply))));
+        let running = in_place(|| self.run(lead, Reply(Some(reply))));
         tokio::spawn(async move {
             running.await;
             drop(under_way);
@@ -215,7 +216,7 @@ impl Errand {
                 }
             }
         }
-        Box::pin(self.fetch(Permits::new(lead, held, reply))).await;
+        in_place(|| self.fetch(Permits::new(lead, held, reply))).await;
     }
 
     /// Asks the origin, and judges what it answers to the validators that were sent.
@@ -234,13 +235,13 @@ impl Errand {
                     Some(older) => return self.complete(join, older, answer, arrival, permits).await,
                     None => {
                         drop(answer);
-                        return Box::pin(self.ask_plainly(stamp, permits)).await;
+                        return in_place(|| self.ask_plainly(stamp, permits)).await;
                     }
                 },
                 Rest::Instead => {}
                 Rest::Unfit => {
                     drop(answer);
-                    return Box::pin(self.ask_plainly(stamp, permits)).await;
+                    return in_place(|| self.ask_plainly(stamp, permits)).await;
                 }
             }
         }
@@ -254,12 +255,12 @@ impl Errand {
                 if let Some(validated) = self.validated(&answer.head.headers, arrival.conditions).await {
                     let verdict = self.freshen(&validated, &answer, arrival);
                     if verdict != Freshened::Mismatch {
-                        return Box::pin(self.freshened(verdict, validated, arrival, permits)).await;
+                        return in_place(|| self.freshened(verdict, validated, arrival, permits)).await;
                     }
                 }
                 // The 304 is about nothing that is stored here: ask again, without conditions.
                 drop(answer);
-                Box::pin(self.ask_plainly(stamp, permits)).await;
+                in_place(|| self.ask_plainly(stamp, permits)).await;
             }
             Kind::Error | Kind::NotModified | Kind::Full => self.settle(answer, arrival, permits).await,
         }
@@ -388,7 +389,7 @@ impl Errand {
         let (reply, obtained) = oneshot::channel();
         let permits = Permits::new(None, Held::None, Reply(Some(reply)));
         let under_way = Arc::clone(&self.proxy.shared.errands);
-        let storing = Box::pin(self.store(head, answer.head.headers, answer.body, arrival, permits));
+        let storing = in_place(|| self.store(head, answer.head.headers, answer.body, arrival, permits));
         tokio::spawn(async move {
             storing.await;
             drop(under_way);

@@ -50,6 +50,7 @@ use self::error::Failure;
 use self::forward::{Forwarding, request_body};
 use self::long::Unopened;
 use self::lookup::{Candidate, Found, Reading, Selecting};
+use crate::boxed::in_place;
 use crate::caching::admission::{self, Admission, MethodClass, RequestFacts};
 use crate::caching::key::PrimaryKey;
 use crate::caching::outcome::{CacheResult, Reason};
@@ -92,7 +93,7 @@ impl Proxy {
 
             // A PURGE is for the cache itself, and only from who may send it.
             if purge_method::is_purge(asked.method()) {
-                return Box::pin(self.purge_method(&asked)).await;
+                return in_place(|| self.purge_method(&asked)).await;
             }
 
             // Select the route: the most specific host, then the most specific path.
@@ -117,18 +118,19 @@ impl Proxy {
                     let facts = policy.cache.then_some(&facts);
                     let body = request_body(body);
                     let forwarding = Forwarding { route, reason, facts, body, connection: &connection };
-                    return Box::pin(self.forward(asked, forwarding)).await;
+                    return in_place(|| self.forward(asked, forwarding)).await;
                 }
             };
             // What leaves the hit path is boxed: a hit does not carry the room that a miss needs.
-            let forward_as_it_is =
-                |asked: Asked, reason: Reason| {
-                    let body = crate::upstream::RequestBody::Empty;
-                    Box::pin(self.forward(
+            let forward_as_it_is = |asked: Asked, reason: Reason| {
+                let body = crate::upstream::RequestBody::Empty;
+                in_place(|| {
+                    self.forward(
                         asked,
                         Forwarding { route, reason, facts: None, body, connection: &connection },
-                    ))
-                };
+                    )
+                })
+            };
             let in_key = self.fields_named(Selecting::Asked(&asked), &policy.key.headers);
             let Ok(key) = policy.key.key(Asked::SCHEME, asked.authority(), asked.target(), in_key) else {
                 return forward_as_it_is(asked, Reason::KeyTooLong).await;
@@ -138,9 +140,10 @@ impl Proxy {
             let mut found = self.look_in_memory(&key, Selecting::Asked(&asked), asked.now);
             let mut verdict = judge(&found, &facts, route, &asked);
             if verdict.wants_more() {
-                let remote =
-                    Box::pin(self.look_in_redis(&key, Selecting::Asked(&asked), Reading::Shared, asked.now))
-                        .await;
+                let remote = in_place(|| {
+                    self.look_in_redis(&key, Selecting::Asked(&asked), Reading::Shared, asked.now)
+                })
+                .await;
                 found = found.or_better(remote);
                 verdict = judge(&found, &facts, route, &asked);
             }
@@ -149,7 +152,7 @@ impl Proxy {
             if let Some(candidate) = verdict.candidate() {
                 source = match candidate.stored.body.here() {
                     Some(body) => Some(Source::Whole(body.clone())),
-                    None => Box::pin(self.open(&asked, &facts, route, &key, candidate)).await,
+                    None => in_place(|| self.open(&asked, &facts, route, &key, candidate)).await,
                 };
                 if source.is_none() {
                     found = Found::Unreadable(candidate.clone());
@@ -186,7 +189,7 @@ impl Proxy {
                 .filter(|candidate| reuse::stale_if_error(&candidate.stored.head, &facts, policy, asked.now));
             if let Some(candidate) = stand_in
                 && self.shared.backoff.holds(flight, asked.now)
-                && let Some(source) = Box::pin(self.open(&asked, &facts, route, &key, candidate)).await
+                && let Some(source) = in_place(|| self.open(&asked, &facts, route, &key, candidate)).await
             {
                 let reason = Reason::OriginBackOff;
                 return self.reuse(&asked, &facts, route, candidate, source, reason);
@@ -203,7 +206,7 @@ impl Proxy {
             {
                 // What is stored is asked about with HEAD itself (RFC 9111 4.3.5): no content moves.
                 let errand = self.errand(&asked, &facts, route, &key, &found, Cause::Validate);
-                return Box::pin(self.ask_with_head(asked, route, reason, candidate, errand, &connection))
+                return in_place(|| self.ask_with_head(asked, route, reason, candidate, errand, &connection))
                     .await;
             }
 
@@ -214,7 +217,7 @@ impl Proxy {
                     return self.fail(&asked, Some(route.index), Failure::UNFORWARDABLE, outcome);
                 };
                 errand.options = self.relaying(&asked, route, &connection);
-                Box::pin(self.obtain_opened(&asked, route, errand, flight, &mut outcome))
+                in_place(|| self.obtain_opened(&asked, route, errand, flight, &mut outcome))
             };
             let got = obtaining.await;
 
@@ -234,7 +237,7 @@ impl Proxy {
                     if let Some(candidate) = stand_in
                         && !self.is_purged(&candidate.stored.head, &key)
                         && let Some(source) =
-                            Box::pin(self.open(&asked, &facts, route, &key, candidate)).await
+                            in_place(|| self.open(&asked, &facts, route, &key, candidate)).await
                     {
                         let reason = Reason::StaleIfError;
                         return self.reuse(&asked, &facts, route, candidate, source, reason);
@@ -248,7 +251,7 @@ impl Proxy {
                         && reuse::stale_on_timeout(&candidate.stored.head, &facts, policy, asked.now)
                         && !self.is_purged(&candidate.stored.head, &key)
                         && let Some(source) =
-                            Box::pin(self.open(&asked, &facts, route, &key, candidate)).await
+                            in_place(|| self.open(&asked, &facts, route, &key, candidate)).await
                     {
                         let reason = Reason::StaleOnTimeout;
                         return self.reuse(&asked, &facts, route, candidate, source, reason);

@@ -23,6 +23,7 @@ use tokio::net::TcpStream;
 use super::gate::Gate;
 use super::room::{Open, Pressure, Room};
 use super::{App, Settings};
+use crate::boxed::in_place;
 use crate::wire::Connection;
 
 /// The engine's buffers per connection and direction grow to this at most, or to what a head needs.
@@ -50,7 +51,7 @@ pub(super) async fn serve<A: App>(
         // connection does not keep the room for an answer twice.
         let answer = app.answer(request, connection, refused);
         // Nor does an idle one keep room for the next: what is under way has a box of its own.
-        Box::pin(Answering { answer, head: None, ending: Some(ending), room })
+        in_place(|| Answering { answer, head: None, ending: Some(ending), room })
     });
     let mut served = pin!(
         http1::Builder::new()

@@ -28,8 +28,10 @@ use super::counters::{CommandObserver, Counters, Failure};
 use super::dial::{Class, build, within};
 use super::keys::Names;
 use super::lock::MAGIC;
+use super::pulse::Pulse;
 use super::script::ECHO;
 use super::settings::Settings;
+use crate::boxed::in_place;
 use crate::clock;
 use crate::store::lock;
 
@@ -84,6 +86,7 @@ pub(super) enum Role {
 pub(super) struct Line {
     shared: Arc<Shared>,
     supervisor: JoinHandle<()>,
+    pulse: Pulse,
 }
 
 struct Shared {
@@ -110,6 +113,7 @@ impl Drop for Line {
 impl Line {
     /// Begins to connect; returns at once. Must be called on the runtime that is to drive it.
     pub(super) fn start(context: Arc<Context>, role: Role) -> Self {
+        let pulse = Pulse::start(context.settings.read_timeout.min(context.settings.write_timeout));
         let shared = Arc::new(Shared {
             context,
             role,
@@ -122,7 +126,7 @@ impl Line {
             doubt: Notify::new(),
         });
         let supervisor = tokio::spawn(Arc::clone(&shared).watch_over());
-        Self { shared, supervisor }
+        Self { shared, supervisor, pulse }
     }
 
     /// Whether commands are let through. One atomic load.
@@ -180,9 +184,10 @@ impl Line {
         };
         let Some(link) = shared.link.load_full() else { return Err(Failure::NotAsked) };
         counters.sent();
+        self.pulse.feel();
         let begun = clock::monotonic();
         // The library's futures are of many kilobytes, which whatever waits for them would carry and copy.
-        let result = Box::pin(call(link)).await;
+        let result = in_place(|| call(link)).await;
         let now = clock::monotonic();
         let took = now.saturating_duration_since(begun);
         shared.context.observer.observe(command, took);

@@ -123,10 +123,10 @@ impl Names {
 }
 
 fn push_hex(name: &mut String, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for byte in bytes {
-        for digit in [byte >> 4, byte & 15] {
-            name.push(char::from_digit(u32::from(digit), 16).unwrap_or('0'));
-        }
+        name.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        name.push(char::from(DIGITS[usize::from(byte & 15)]));
     }
 }
 

@@ -35,6 +35,7 @@ mod dial;
 mod journal;
 mod keys;
 mod lock;
+mod pulse;
 mod reader;
 mod script;
 mod settings;
