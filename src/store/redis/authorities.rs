@@ -5,10 +5,11 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
-use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
 
 /// The certificates that a server's must come from.
 #[derive(Clone, PartialEq, Eq)]
@@ -38,8 +39,15 @@ impl Authorities {
         Ok(own)
     }
 
+    /// How to speak TLS to whoever they vouch for.
+    pub(super) fn client_config(&self) -> Result<ClientConfig, rustls::Error> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        Ok(builder.with_root_certificates(self.roots()?).with_no_client_auth())
+    }
+
     /// As TLS wants them. Of the system's, those that cannot be used are passed over.
-    pub(super) fn roots(&self) -> Result<RootCertStore, rustls::Error> {
+    fn roots(&self) -> Result<RootCertStore, rustls::Error> {
         let mut roots = RootCertStore::empty();
         match self {
             Self::System => {

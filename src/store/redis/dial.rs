@@ -3,7 +3,6 @@
 //! Decides: for each way in which Redis is run, how it is found, logged into, bounded in time and
 //! reconnected to. Never touches: what is sent, or when a client is given up.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use fred::clients::Client;
@@ -149,13 +148,8 @@ fn reconnect_errors(server: &Server) -> Vec<ReconnectError> {
 }
 
 fn trusting(authorities: &Authorities) -> Result<TlsConfig, Error> {
-    let failed = |error: rustls::Error| Error::new(ErrorKind::Tls, error.to_string());
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(failed)?
-        .with_root_certificates(authorities.roots().map_err(failed)?)
-        .with_no_client_auth();
+    let config =
+        authorities.client_config().map_err(|error| Error::new(ErrorKind::Tls, error.to_string()))?;
     Ok(TlsConfig::from(TlsConnector::from(config)))
 }
 

@@ -122,12 +122,14 @@ impl Names {
     }
 }
 
-fn push_hex(name: &mut String, bytes: &[u8]) {
+fn push_hex<const N: usize>(name: &mut String, bytes: &[u8; N]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for byte in bytes {
-        name.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        name.push(char::from(DIGITS[usize::from(byte & 15)]));
+    // Two digits each; none of ours is longer.
+    let mut digits = [0_u8; 32];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
     }
+    name.push_str(digits.get(..2 * N).and_then(|digits| str::from_utf8(digits).ok()).unwrap_or_default());
 }
 
 #[cfg(test)]

@@ -186,6 +186,27 @@ async fn records_come_back_as_they_were() {
 }
 
 #[tokio::test]
+async fn records_are_read_by_a_connection_of_their_own() {
+    let server = RedisServer::running();
+    let bench = Bench::up(&server).await;
+    let place = key("a");
+    bench.store.put(place.clone(), response("hello"), NOW).await;
+    // The library speaks RESP3. While the other connection is being made, the library reads.
+    let is_read_there = || {
+        let clients = server.command(&["CLIENT", "LIST"]);
+        clients.lines().any(|client| client.contains("cmd=getrange") && client.contains("resp=2"))
+    };
+    let deadline = clock::monotonic() + Duration::from_secs(20);
+    loop {
+        assert_same(whole(&bench, &place, NOW).await, &response("hello"), "by whichever connection");
+        if is_read_there() {
+            break;
+        }
+        assert!(clock::monotonic() < deadline, "never read by the connection for records");
+    }
+}
+
+#[tokio::test]
 async fn what_is_useless_or_too_long_is_not_written() {
     let server = RedisServer::running();
     let bench = Bench::with(&server, |settings| settings.max_object_size = 1_000);
