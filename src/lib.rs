@@ -51,7 +51,7 @@
 //! # Threads
 //!
 //! One single-threaded event loop per worker, each with its own listener on the shared port, its own
-//! connections to origins and its own connection to Redis. Shared by all: memory tier, purge table,
+//! connections to origins and its own connections to Redis. Shared by all: memory tier, purge table,
 //! flights, compiled rules, metrics. The fleet's journal of purges is read on a thread of its own, and the
 //! admin listener has another, so that busy event loops delay neither. No lock is held across an await.
 

@@ -77,7 +77,7 @@ reasons! {
     RequestUpgrade, "request-upgrade", "RFC 9110 7.8", "The request asks for another protocol.", "Nothing to do; upgrades are forwarded, never cached.";
     CookieBypass, "cookie-bypass", "", "The route says cookies = \"bypass\" and the request carries Cookie.", "Use cookies = \"guard\" or \"ignore\", or keep cookies off this path.";
     RequestNoStore, "request-no-store", "RFC 9111 5.2.1.5", "The request says no-store and the route respects clients.", "Set client_cache_control = \"ignore\" if clients should not decide.";
-    KeyTooLong, "key-too-long", "", "The cache key would be longer than 16 KiB.", "Shorten the URL, or leave parameters, headers or cookies out of the route's key.";
+    KeyTooLong, "key-too-long", "", "The cache key would be longer than 16 KiB.", "Leave headers, cookies or parameters out of the route's key.";
     // Looked up and not reused as it is.
     NothingStored, "nothing-stored", "RFC 9111 4", "Nothing is stored under this key.", "Nothing to do the first time; if it stays so, look at the reason for not storing.";
     NoVariantMatches, "no-variant-matches", "RFC 9111 4.1", "Responses are stored, but none for these values of the fields in Vary.", "Shorten the origin's Vary to the fields that really change the response.";
@@ -128,8 +128,8 @@ reasons! {
     BadRequest, "bad-request", "RFC 9112 2.2", "The request cannot be read.", "Repair the client: the request line or a field line is malformed.";
     BadFraming, "bad-framing", "RFC 9112 6.3", "The request's length is ambiguous or its chunks are malformed.", "Repair the client: one Content-Length, or chunked alone.";
     BadHost, "bad-host", "RFC 9112 3.2", "Host is missing, repeated, invalid or contradicts the target.", "Repair the client: send one valid Host.";
-    HeadTooLarge, "head-too-large", "RFC 6585 5", "The request head is larger than allowed.", "Raise max_header_size, or send less: cookies are the usual cause.";
-    TargetTooLong, "target-too-long", "RFC 9110 15.5.15", "The request target is longer than allowed.", "Shorten the URL.";
+    HeadTooLarge, "head-too-large", "RFC 6585 5", "The request head is larger than max_header_size, or has more than 100 fields.", "Raise max_header_size, or send less: cookies are the usual cause.";
+    TargetTooLong, "target-too-long", "RFC 9110 15.5.15", "The request target is longer than 8 KiB.", "Shorten the URL.";
     BodyTooLarge, "body-too-large", "RFC 9110 15.5.14", "The request content is larger than allowed.", "Raise max_request_body, or send less.";
     RequestTimeout, "request-timeout", "RFC 9110 15.5.9", "The request did not arrive in time.", "Raise header_timeout, or look at the client's connection.";
     MethodRefused, "method-refused", "RFC 9110 15.5.6", "CONNECT, TRACE and PURGE from strangers are refused.", "Use another method; purge_from says who may send PURGE.";

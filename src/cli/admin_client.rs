@@ -34,6 +34,8 @@ pub(super) struct Told {
     pub(super) status: StatusCode,
     /// Its content.
     pub(super) text: String,
+    /// Whether it was given a token.
+    with_token: bool,
 }
 
 impl Told {
@@ -42,6 +44,7 @@ impl Told {
         let json: serde_json::Value = serde_json::from_str(&self.text).unwrap_or_default();
         let said = ["error", "message"].iter().find_map(|name| json[*name].as_str());
         let why = match self.status {
+            StatusCode::UNAUTHORIZED if self.with_token => "it wants another token than this one",
             StatusCode::UNAUTHORIZED => "it wants a token: give --token, or set FOREBAY_ADMIN_TOKEN",
             _ => said.unwrap_or(self.text.trim()),
         };
@@ -78,7 +81,8 @@ impl AdminClient<'_> {
             let answer = connection.send(request, PATIENCE).await?;
             let status = answer.status();
             let content = client::content(answer.into_body(), MOST, PATIENCE).await?;
-            Ok::<_, client::Failure>(Told { status, text: String::from_utf8_lossy(&content).into_owned() })
+            let text = String::from_utf8_lossy(&content).into_owned();
+            Ok::<_, client::Failure>(Told { status, text, with_token: self.token.is_some() })
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let told = runtime.map_err(|error| error.to_string())?.block_on(asking);
@@ -93,7 +97,8 @@ mod tests {
     #[test]
     fn refusals_are_told_in_one_line() {
         let told = |status: u16, text: &str| {
-            Told { status: StatusCode::from_u16(status).unwrap(), text: text.to_owned() }.refusal()
+            let status = StatusCode::from_u16(status).unwrap();
+            Told { status, text: text.to_owned(), with_token: false }.refusal()
         };
         assert_eq!(
             told(400, "{\"error\": \"tags[0] is empty\"}"),
@@ -108,5 +113,7 @@ mod tests {
             "the admin listener answered 404: nothing\\u{1b}[2J here"
         );
         assert!(told(401, "").ends_with("set FOREBAY_ADMIN_TOKEN"));
+        let wrong = Told { status: StatusCode::UNAUTHORIZED, text: String::new(), with_token: true };
+        assert_eq!(wrong.refusal(), "the admin listener answered 401: it wants another token than this one");
     }
 }

@@ -22,13 +22,30 @@ pub fn run(args: &PurgeArgs) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let wrong = match told.status.is_success() {
+        true if is_obeyed(&told.text) => None,
+        true => Some(format!(
+            "http://{} answers, but is no admin listener: nothing was purged",
+            args.admin.0.authority
+        )),
+        false => Some(told.refusal()),
+    };
     // Whoever closed standard output does not want the answer; the exit code is one, too.
     let _ = io::stdout().lock().write_all(super::plain(&told.text).as_bytes());
-    if told.status.is_success() {
-        return ExitCode::SUCCESS;
+    match wrong {
+        None => ExitCode::SUCCESS,
+        Some(wrong) => {
+            eprintln!("forebay: {wrong}");
+            ExitCode::FAILURE
+        }
     }
-    eprintln!("forebay: {}", told.refusal());
-    ExitCode::FAILURE
+}
+
+/// Whether this is what the purge API says when it has purged. Others say 200 to a POST as well: an origin,
+/// through the public listener.
+fn is_obeyed(text: &str) -> bool {
+    let said: Value = serde_json::from_str(text).unwrap_or_default();
+    said["scope"].is_string() && said["matched"].is_u64()
 }
 
 /// What the API is sent.
@@ -58,6 +75,15 @@ mod tests {
 
     use super::*;
     use crate::cli::{Cli, Command};
+
+    #[test]
+    fn who_answers_a_purge() {
+        assert!(is_obeyed(r#"{"matched":0,"scope":"fleet","sequence":7}"#));
+        for text in ["hello /purge", "", "{}", r#"{"matched":1}"#, r#"{"scope":"fleet","matched":"1"}"#, "[]"]
+        {
+            assert!(!is_obeyed(text), "{text}");
+        }
+    }
 
     #[test]
     fn what_is_asked_for() {

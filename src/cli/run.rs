@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use super::RunArgs;
 use crate::admin::{Admin, Reload, Workers};
@@ -73,9 +74,29 @@ pub fn run(args: &RunArgs) -> ExitCode {
     }
 }
 
+/// What is said without `FOREBAY_LOG`.
+const USUAL_LOG: &str = "info,fred=off";
+
+/// A level, or what the library of the log makes of several for its targets; a word that is no level would
+/// silence everything else.
+fn filter(asked: &str) -> Option<EnvFilter> {
+    let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
+    match asked {
+        "" => Some(EnvFilter::new(USUAL_LOG)),
+        asked if asked.split(',').all(|part| is_level(part.rsplit('=').next().unwrap_or(part))) => {
+            EnvFilter::try_new(asked).ok()
+        }
+        _ => None,
+    }
+}
+
 /// Diagnostics go to standard error, `FOREBAY_LOG` chooses how many (`info` without it).
 pub(super) fn log_to_stderr() {
-    let filter = EnvFilter::try_from_env("FOREBAY_LOG").unwrap_or_else(|_| EnvFilter::new("info,fred=off"));
+    let asked = std::env::var("FOREBAY_LOG").unwrap_or_default();
+    let filter = filter(&asked).unwrap_or_else(|| {
+        eprintln!("forebay: FOREBAY_LOG: {asked:?} is none of error, warn, info, debug: taken as info");
+        EnvFilter::new(USUAL_LOG)
+    });
     // A second call (in tests) keeps the first subscriber.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -257,5 +278,22 @@ fn server_settings(rules: &Rules, workers: usize) -> server::Settings {
         idle_timeout: server.idle_timeout,
         drain_timeout: server.drain_timeout,
         limits: Limits { max_head: server.max_header_size, max_body: server.max_request_body },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_chooses_how_much_is_said() {
+        for asked in
+            ["", "error", "WARN", "info", "debug", "off", "info,fred=off", "forebay::proxy=debug,warn"]
+        {
+            assert!(filter(asked).is_some(), "{asked}");
+        }
+        for asked in ["foo", "verbose", "info,foo", "forebay=loud", ","] {
+            assert!(filter(asked).is_none(), "{asked}");
+        }
     }
 }

@@ -327,7 +327,7 @@ impl Errand {
             }
             Err(error) => {
                 let (reason, text) = (error.reason().code(), error.in_full());
-                tracing::warn!(route = %self.route.name, reason, error = %text, "the origin could not answer");
+                tracing::warn!(route = %self.route.name, upstream = %self.upstream().name(), reason, error = %text, "the origin could not answer");
                 Err(Failure::from(&error))
             }
         }

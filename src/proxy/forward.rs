@@ -77,7 +77,7 @@ impl Proxy {
                 // Content that was refused in its middle broke the upstream message off.
                 let failure = connection.refusal().map_or_else(|| Failure::from(&error), Failure::from);
                 let (reason, text) = (error.reason().code(), error.in_full());
-                tracing::warn!(route = %route.name, reason, error = %text, "the origin could not answer");
+                tracing::warn!(route = %route.name, upstream = %upstream.name(), reason, error = %text, "the origin could not answer");
                 return self.fail(&asked, Some(route.index), failure, outcome);
             }
         };
@@ -180,7 +180,7 @@ impl Proxy {
             Err(error) if stands_in() => return stale(self, Failure::from(&error)),
             Err(error) => {
                 let (reason, text) = (error.reason().code(), error.in_full());
-                tracing::warn!(route = %route.name, reason, error = %text, "the origin could not answer");
+                tracing::warn!(route = %route.name, upstream = %upstream.name(), reason, error = %text, "the origin could not answer");
                 let failure = connection.refusal().map_or_else(|| Failure::from(&error), Failure::from);
                 let failure = failure.where_stored(Some(&candidate.stored.head));
                 errand.back_off(failure);

@@ -131,7 +131,10 @@ pub(super) async fn connect(address: &Address, limit: Duration) -> Result<Transp
         let share = u32::try_from(count - index).unwrap_or(1);
         outcome = match timeout_at(now + left / share, TcpStream::connect(at)).await {
             Ok(Ok(tcp)) => return secure(address, tcp, deadline).await,
-            Ok(Err(error)) => Err(UpstreamError::Connect(Arc::new(error))),
+            Ok(Err(error)) => {
+                let told = io::Error::new(error.kind(), format!("{at}: {error}"));
+                Err(UpstreamError::Connect(Arc::new(told)))
+            }
             Err(_) => Err(UpstreamError::ConnectTimeout),
         };
     }

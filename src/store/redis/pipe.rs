@@ -289,7 +289,8 @@ impl Shared {
                 }
             }
             drop(state);
-            timer.set(next.saturating_duration_since(now));
+            // At least a tick of the event loop's clock: what is due within one is due at its end.
+            timer.set(next.max(now + Duration::from_millis(1)));
         }
     }
 }
@@ -359,9 +360,8 @@ impl Timer {
         self.is_set
     }
 
-    fn set(&mut self, after: Duration) {
-        // At least a tick of the event loop's clock: what is due within one is due at its end.
-        let end = tokio::time::Instant::now() + after.max(Duration::from_millis(1));
+    fn set(&mut self, end: Instant) {
+        let end = tokio::time::Instant::from_std(end);
         match &mut self.sleep {
             Some(sleep) => sleep.as_mut().reset(end),
             None => self.sleep = Some(Box::pin(tokio::time::sleep_until(end))),
