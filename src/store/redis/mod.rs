@@ -96,8 +96,9 @@ const HEAD: u64 = 2 << 10;
 /// Bodies up to this many bytes are encoded on the event loop.
 const LIGHT: u64 = 64 << 10;
 
-/// The Redis tier of one worker: one connection for records and locks, and from the first long body
-/// on a second one for chunks. Both end with the value.
+/// The Redis tier of one worker: one connection for records and locks, with another beside it for reading
+/// records where one server is all there is, and from the first long body on one for chunks. They end with the
+/// value.
 pub struct RedisStore {
     context: Arc<Context>,
     hot: Line,
