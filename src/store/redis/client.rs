@@ -383,7 +383,7 @@ impl Shared {
                     if let Some(name) = doubted {
                         checked = Some(now);
                         if let Some(pipe) = &self.pipe {
-                            pipe.prove(&name);
+                            pipe.prove(&name, now + self.context.settings.read_timeout);
                         }
                         if self.is_out_of_step(&link, name).await {
                             return (Lost::OutOfStep, has_worked);

@@ -19,7 +19,7 @@ mod reply;
 use std::collections::VecDeque;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -74,8 +74,10 @@ struct State {
     is_up: bool,
     /// Questions that the connection has not been given yet.
     unsent: Vec<u8>,
-    /// Who is to be answered, in the order of asking. Who gave up waiting comes before all who wait.
+    /// Who is to be answered, in the order of asking, which is that of their time-outs too.
     asked: VecDeque<Asked>,
+    /// How many of them, from the first on, are not waited for any more.
+    given_up: usize,
     lost: Option<Lost>,
     /// The task that has the connection.
     task: Option<Waker>,
@@ -132,10 +134,11 @@ impl Pipe {
 
     /// Asks what has only one right answer, by a script on the key `name`; the connection is given up should
     /// another come.
-    pub(super) fn prove(&self, name: &Key) {
+    /// It has the time of a reading, `until`.
+    pub(super) fn prove(&self, name: &Key, until: Instant) {
         let proof = fastrand::u128(..).to_be_bytes();
         let put = |out: &mut Vec<u8>| reply::put_echo(out, name.as_bytes(), &proof);
-        self.shared.ask(clock::monotonic() + LONGEST_SILENCE, Answer::Proof(proof), put);
+        self.shared.ask(until, Answer::Proof(proof), put);
     }
 
     /// Gives the connection up for a new one.
@@ -153,6 +156,19 @@ impl Pipe {
 }
 
 impl State {
+    /// When something is to be done if nothing is answered.
+    fn due(&self) -> Option<Instant> {
+        let waits = self.asked.get(self.given_up).map(|asked| asked.until);
+        let silent = self.asked.front().map(|first| first.until + LONGEST_SILENCE);
+        waits.into_iter().chain(silent).min()
+    }
+
+    /// Takes the first that is to be answered.
+    fn first(&mut self) -> Option<Asked> {
+        self.given_up = self.given_up.saturating_sub(1);
+        self.asked.pop_front()
+    }
+
     fn wake(&mut self) {
         if let Some(task) = self.task.take() {
             task.wake();
@@ -248,7 +264,7 @@ impl Shared {
     /// Hands one answer to whom it belongs.
     fn answered(&self, reply: Reply) -> Result<(), Lost> {
         // Nobody asked for it.
-        let asked = lock(&self.state).asked.pop_front().ok_or(Lost::OutOfStep)?;
+        let asked = lock(&self.state).first().ok_or(Lost::OutOfStep)?;
         match (asked.answer, reply) {
             (Answer::To(sender), Reply::Value(value)) => {
                 // Whoever asked may be gone.
@@ -269,28 +285,23 @@ impl Shared {
     /// Tells those whose time is over. Ready where nothing has been answered for too long.
     fn poll_time(&self, cx: &mut Context<'_>, timer: &mut Timer) -> Poll<()> {
         loop {
-            if timer.is_running(cx) {
-                return Poll::Pending;
-            }
+            let Some(due) = lock(&self.state).due() else { return Poll::Pending };
+            ready!(timer.poll(cx, due));
             let now = clock::monotonic();
             let mut state = lock(&self.state);
-            let Some(first) = state.asked.front() else { return Poll::Pending };
-            if first.until + LONGEST_SILENCE <= now {
+            if state.asked.front().is_some_and(|first| first.until + LONGEST_SILENCE <= now) {
                 return Poll::Ready(());
             }
-            let mut next = first.until + LONGEST_SILENCE;
-            for asked in &mut state.asked {
-                if now < asked.until {
-                    next = next.min(asked.until);
-                    break;
-                }
-                if let Answer::To(sender) = std::mem::replace(&mut asked.answer, Answer::Nobody) {
+            let State { asked, given_up, .. } = &mut *state;
+            for asked in asked.iter_mut().skip(*given_up).take_while(|asked| asked.until <= now) {
+                *given_up += 1;
+                // A proof is still one when it comes late.
+                if let Answer::To(_) = &asked.answer
+                    && let Answer::To(sender) = std::mem::replace(&mut asked.answer, Answer::Nobody)
+                {
                     let _ = sender.send(Err(Error::new(ErrorKind::Timeout, "no answer in time")));
                 }
             }
-            drop(state);
-            // At least a tick of the event loop's clock: what is due within one is due at its end.
-            timer.set(next.max(now + Duration::from_millis(1)));
         }
     }
 }
@@ -344,29 +355,26 @@ impl Sending {
     }
 }
 
-/// Goes off once; left running where something earlier is done already, since setting it costs more than
-/// waking for nothing.
+/// Left running where it goes off before it has to: setting it costs more than waking for nothing.
 #[derive(Default)]
 struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
-    is_set: bool,
+    /// When it goes off.
+    end: Option<Instant>,
 }
 
 impl Timer {
-    fn is_running(&mut self, cx: &mut Context<'_>) -> bool {
-        if let Some(sleep) = self.sleep.as_mut().filter(|_| self.is_set) {
-            self.is_set = sleep.as_mut().poll(cx).is_pending();
+    /// Ready once it has gone off, which is at `due` at the latest.
+    fn poll(&mut self, cx: &mut Context<'_>, due: Instant) -> Poll<()> {
+        let at = tokio::time::Instant::from_std(due);
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+        if self.end.is_none_or(|end| due < end) {
+            sleep.as_mut().reset(at);
+            self.end = Some(due);
         }
-        self.is_set
-    }
-
-    fn set(&mut self, end: Instant) {
-        let end = tokio::time::Instant::from_std(end);
-        match &mut self.sleep {
-            Some(sleep) => sleep.as_mut().reset(end),
-            None => self.sleep = Some(Box::pin(tokio::time::sleep_until(end))),
-        }
-        self.is_set = true;
+        ready!(sleep.as_mut().poll(cx));
+        self.end = None;
+        Poll::Ready(())
     }
 }
 

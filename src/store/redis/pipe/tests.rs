@@ -97,7 +97,7 @@ async fn logins_and_databases() {
     let refused = read(&pipe, "b").await.unwrap_err();
     assert!(refused.starts_with("NOPERM "), "{refused}");
     // A proof that may not be asked for proves nothing, and harms nothing.
-    pipe.prove(&key("a"));
+    pipe.prove(&key("a"), clock::monotonic() + LONG);
     assert_eq!(read(&pipe, "a").await, Ok("of three".to_owned()));
     let mut wrong = settings(&server);
     as_reader(&mut wrong);
@@ -140,6 +140,22 @@ async fn who_gives_up_waiting_takes_no_answer_from_others() {
     server.thaw();
     assert_eq!(patient.await.unwrap().unwrap(), "2");
     assert_eq!(read(&pipe, "a").await, Ok("1".to_owned()));
+}
+
+#[tokio::test]
+async fn who_asks_after_others_gave_up_is_told_in_time() {
+    let server = RedisServer::running();
+    let pipe = up(&server, |_| {}).await;
+    server.freeze();
+    // Each is told that its own time is over, and not a second later that the connection is.
+    for _ in 0..3 {
+        let answer = ask(&pipe, "a", Duration::from_millis(20)).await.expect("the connection is still there");
+        assert_eq!(answer.unwrap_err().kind(), &ErrorKind::Timeout);
+        pipe.prove(&key("a"), clock::monotonic() + Duration::from_millis(20));
+    }
+    assert!(pipe.is_up());
+    server.thaw();
+    assert_eq!(read(&pipe, "a").await, Ok(String::new()));
 }
 
 #[tokio::test]
@@ -253,7 +269,7 @@ async fn answers_out_of_step_are_seen_by_a_proof() {
     let first = ask(&pipe, "a", LONG);
     let second = ask(&pipe, "b", LONG);
     assert_eq!(first.await.unwrap().unwrap(), (super::super::LONGEST_VALUE - 1).to_string());
-    pipe.prove(&key("a"));
+    pipe.prove(&key("a"), clock::monotonic() + LONG);
     // The proof is the second's answer, and this one the proof's.
     let third = ask(&pipe, "c", LONG);
     assert_eq!(second.await.unwrap().unwrap().len(), 16);
