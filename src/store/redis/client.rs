@@ -185,6 +185,7 @@ impl Line {
     {
         let sending = self.begin()?;
         let link = Arc::clone(&sending.link);
+        self.pulse.feel();
         // The library's futures are of many kilobytes, which whatever waits for them would carry and copy.
         let result = in_place(|| call(link)).await;
         self.end(command, &sending, result)
@@ -203,7 +204,10 @@ impl Line {
         };
         let result = match answer {
             Some(answer) => answer,
-            None => in_place(|| sending.link.read.getrange(name, 0, LONGEST_VALUE - 1)).await,
+            None => {
+                self.pulse.feel();
+                in_place(|| sending.link.read.getrange(name, 0, LONGEST_VALUE - 1)).await
+            }
         };
         self.end(command, &sending, result)
     }
@@ -220,7 +224,6 @@ impl Line {
         };
         let Some(link) = shared.link.load_full() else { return Err(Failure::NotAsked) };
         counters.sent();
-        self.pulse.feel();
         Ok(Sending { link, begun: clock::monotonic(), _permit: permit })
     }
 
