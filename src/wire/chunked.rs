@@ -1,8 +1,8 @@
 //! Chunked content (RFC 9112 7.1), read strictly.
 //!
-//! Decides: where the content ends. Sizes are hexadecimal digits and nothing else: no sign, no `0x`,
-//! no blank; every line ends in CR LF. Extensions and trailers are bounded over the whole message.
-//! Holds no bytes: a few numbers are all it knows, whatever comes.
+//! Decides: which bytes are content and where it ends. Sizes are hexadecimal digits and nothing else: no
+//! sign, no `0x`, no blank; every line ends in CR LF. Extensions and trailers are bounded over the whole
+//! message. Holds no bytes but those of the trailer section.
 
 use super::grammar::{is_token_byte, is_value_byte};
 
@@ -37,6 +37,19 @@ pub(super) struct Chunked {
     size: u64,
     /// How much content may still come.
     room: u64,
+    /// The trailer section, as far as it has come.
+    section: Vec<u8>,
+}
+
+/// What the next bytes of a chunked message are: some of its framing, and after it some of its content.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Piece {
+    /// Bytes of framing.
+    pub(super) framing: usize,
+    /// Bytes of content behind them.
+    pub(super) content: usize,
+    /// The message has ended, with the last byte of the framing.
+    pub(super) ended: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,30 +71,47 @@ enum At {
 impl Chunked {
     /// At the beginning of content of at most `room` bytes.
     pub(super) const fn new(room: u64) -> Self {
-        Self { at: At::Size, digits: 0, extensions: 0, trailers: 0, size: 0, room }
+        Self { at: At::Size, digits: 0, extensions: 0, trailers: 0, size: 0, room, section: Vec::new() }
     }
 
-    /// Reads on; how many of `bytes` belong to this message, and whether it has ended.
-    pub(super) fn read(&mut self, bytes: &[u8]) -> Result<(usize, bool), Fault> {
-        let mut read = 0;
-        while let Some((byte, _)) = bytes.get(read..).and_then(<[u8]>::split_first) {
+    /// Reads on, to the end of `bytes` or of the first piece of content in them.
+    pub(super) fn piece(&mut self, bytes: &[u8]) -> Result<Piece, Fault> {
+        let mut framing = 0;
+        while let Some((byte, _)) = bytes.get(framing..).and_then(<[u8]>::split_first) {
             if self.at == At::Data {
-                let left = bytes.len() - read;
-                let step = usize::try_from(self.size).unwrap_or(usize::MAX).min(left);
-                self.size -= step as u64;
-                read += step;
+                let left = bytes.len() - framing;
+                let content = usize::try_from(self.size).unwrap_or(usize::MAX).min(left);
+                self.size -= content as u64;
                 if self.size == 0 {
                     self.at = At::DataCr;
                 }
-                continue;
+                return Ok(Piece { framing, content, ended: false });
             }
-            read += 1;
+            framing += 1;
             if self.at == At::EndLf && *byte == b'\n' {
-                return Ok((read, true));
+                return Ok(Piece { framing, content: 0, ended: true });
             }
             self.at = self.step(*byte)?;
         }
+        Ok(Piece { framing, content: 0, ended: false })
+    }
+
+    /// Reads on, past any content; how many of `bytes` belong to this message, and whether it has ended.
+    pub(super) fn read(&mut self, bytes: &[u8]) -> Result<(usize, bool), Fault> {
+        let mut read = 0;
+        while let Some(rest) = bytes.get(read..).filter(|rest| !rest.is_empty()) {
+            let piece = self.piece(rest)?;
+            read += piece.framing + piece.content;
+            if piece.ended {
+                return Ok((read, true));
+            }
+        }
         Ok((read, false))
+    }
+
+    /// The lines of the trailer section, each with its end, once the message has ended.
+    pub(super) fn trailer_section(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.section)
     }
 
     fn step(&mut self, byte: u8) -> Result<At, Fault> {
@@ -113,21 +143,27 @@ impl Chunked {
             (At::DataCr, b'\r') => Ok(At::DataLf),
             (At::DataLf, b'\n') => Ok(At::Size),
             (At::Trailer, b'\r') => Ok(At::EndLf),
-            (At::Trailer | At::TrailerName, byte) if is_token_byte(byte) => self.trailer(At::TrailerName),
-            (At::TrailerName, b':') => self.trailer(At::TrailerValue),
-            (At::TrailerValue, b'\r') => Ok(At::TrailerLf),
-            (At::TrailerValue, byte) if is_value_byte(byte) => self.trailer(At::TrailerValue),
+            (At::Trailer | At::TrailerName, byte) if is_token_byte(byte) => {
+                self.trailer(At::TrailerName, byte)
+            }
+            (At::TrailerName, b':') => self.trailer(At::TrailerValue, byte),
+            (At::TrailerValue, b'\r') => {
+                self.section.extend_from_slice(b"\r\n");
+                Ok(At::TrailerLf)
+            }
+            (At::TrailerValue, byte) if is_value_byte(byte) => self.trailer(At::TrailerValue, byte),
             (At::TrailerLf, b'\n') => Ok(At::Trailer),
             (At::Trailer | At::TrailerName | At::TrailerValue | At::TrailerLf, _) => Err(Fault::TrailerLine),
             _ => Err(Fault::Malformed),
         }
     }
 
-    fn trailer(&mut self, next: At) -> Result<At, Fault> {
+    fn trailer(&mut self, next: At, byte: u8) -> Result<At, Fault> {
         if self.trailers == MAX_TRAILERS {
             return Err(Fault::TrailersTooLarge);
         }
         self.trailers += 1;
+        self.section.push(byte);
         Ok(next)
     }
 }

@@ -17,6 +17,8 @@
 
 mod chunked;
 mod connection;
+pub(crate) mod fields;
+pub(crate) mod framed;
 mod grammar;
 mod head;
 mod interim;

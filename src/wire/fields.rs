@@ -1,0 +1,154 @@
+//! Field lines as a map of fields, and back: the one form that the rest of the program knows.
+//!
+//! Decides nothing: which lines are good was decided before ([`super::grammar`]). Values are parts of the
+//! bytes they came in, which are not copied.
+
+use bytes::Bytes;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::{StatusCode, header};
+
+use super::grammar::{token_length, trim};
+
+/// The fields of lines that were found good, each with its CR LF; an empty one, or the end, ends them.
+/// `None` where they are not good after all.
+pub(crate) fn map(lines: &Bytes) -> Option<HeaderMap> {
+    // Most heads have so many: no table is made twice.
+    let mut fields = HeaderMap::with_capacity(12);
+    let mut begin = 0;
+    while let Some(rest) = lines.get(begin..).filter(|rest| !rest.is_empty()) {
+        let length = memchr::memchr(b'\n', rest)?;
+        let line = rest.get(..length)?.strip_suffix(b"\r")?;
+        if line.is_empty() {
+            break;
+        }
+        let (name, value) = line.split_at_checked(token_length(line))?;
+        let name = HeaderName::from_bytes(name).ok()?;
+        let value = trim(value.strip_prefix(b":")?);
+        let value = HeaderValue::from_maybe_shared(lines.slice_ref(value)).ok()?;
+        fields.try_append(name, value).ok()?;
+        begin += length + 1;
+    }
+    Some(fields)
+}
+
+/// Writes a status line (RFC 9112 4), of HTTP/1.1 whatever the request was of (RFC 9110 2.5).
+pub(crate) fn put_status_line(out: &mut Vec<u8>, status: StatusCode) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes a field line (RFC 9112 5).
+pub(crate) fn put(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
+    let name = name.as_str().as_bytes();
+    out.reserve(name.len() + value.len() + 4);
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes every line of `fields`.
+pub(crate) fn put_all(out: &mut Vec<u8>, fields: &HeaderMap) {
+    for (name, value) in fields {
+        put(out, name, value.as_bytes());
+    }
+}
+
+/// Writes the size line of a chunk (RFC 9112 7.1); its content and a CR LF follow. An empty chunk would end
+/// the content: there is no such chunk.
+pub(crate) fn put_chunk_size(out: &mut Vec<u8>, size: usize) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let digits = (usize::BITS - size.leading_zeros()).div_ceil(4).max(1);
+    for digit in (0..digits).rev() {
+        out.push(DIGITS[(size >> (digit * 4)) & 15]);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the end of chunked content (RFC 9112 7.1.2): of the trailer fields those that `named` (the fields
+/// of the head) announce in `Trailer`, and that may be trailers at all (RFC 9110 6.5.1).
+pub(crate) fn put_last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>, named: &[HeaderName]) {
+    out.extend_from_slice(b"0\r\n");
+    for (name, value) in trailers.into_iter().flatten() {
+        if named.contains(name) && may_trail(name) {
+            put(out, name, value.as_bytes());
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The names that a head announces in `Trailer` (RFC 9110 6.6.2).
+pub(crate) fn announced(fields: &HeaderMap) -> Vec<HeaderName> {
+    let lines = fields.get_all(header::TRAILER);
+    let members = lines.iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    members.filter_map(|member| HeaderName::from_bytes(trim(member)).ok()).collect()
+}
+
+/// RFC 9110 6.5.1: not what frames, routes, authenticates or says how content is to be read.
+fn may_trail(name: &HeaderName) -> bool {
+    use header as h;
+    ![
+        h::AUTHORIZATION,
+        h::CACHE_CONTROL,
+        h::CONNECTION,
+        h::CONTENT_ENCODING,
+        h::CONTENT_LENGTH,
+        h::CONTENT_RANGE,
+        h::CONTENT_TYPE,
+        h::HOST,
+        h::MAX_FORWARDS,
+        h::SET_COOKIE,
+        h::TE,
+        h::TRAILER,
+        h::TRANSFER_ENCODING,
+    ]
+    .contains(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc9112_5_lines_and_fields_are_the_same() {
+        let lines = Bytes::from_static(b"host: a\r\nx-a: 1\r\nx-a: \r\n\r\nnot a line");
+        let fields = map(&lines).expect("good lines");
+        assert_eq!((fields.len(), fields["host"].as_bytes()), (3, &b"a"[..]));
+        let mut out = Vec::new();
+        put_all(&mut out, &fields);
+        assert_eq!(out, b"host: a\r\nx-a: 1\r\nx-a: \r\n");
+        assert_eq!(map(&Bytes::from_static(b"A:\t b \r\n")).expect("good")["a"].as_bytes(), b"b");
+        for bad in ["a", "a: b", "a: b\n", "a b\r\n", ": b\r\n", "a: b\0c\r\n"] {
+            assert_eq!(map(&Bytes::copy_from_slice(bad.as_bytes())), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn rfc9112_7_1_sizes_are_hexadecimal() {
+        for size in [1, 9, 10, 15, 16, 255, 256, 4096, 0xABC_DEF0, usize::MAX] {
+            let mut out = Vec::new();
+            put_chunk_size(&mut out, size);
+            assert_eq!(out, format!("{size:X}\r\n").as_bytes());
+        }
+    }
+
+    #[test]
+    fn rfc9110_6_5_1_trailers_that_were_announced() {
+        let mut head = HeaderMap::new();
+        head.append("trailer", HeaderValue::from_static("Sum, content-length"));
+        head.append("trailer", HeaderValue::from_static("x-b"));
+        let mut trailers = HeaderMap::new();
+        for name in ["sum", "content-length", "x-b", "x-c"] {
+            trailers.append(name, HeaderValue::from_static("1"));
+        }
+        let mut out = Vec::new();
+        put_last_chunk(&mut out, Some(&trailers), &announced(&head));
+        assert_eq!(out, b"0\r\nsum: 1\r\nx-b: 1\r\n\r\n");
+        out.clear();
+        put_last_chunk(&mut out, None, &[]);
+        assert_eq!(out, b"0\r\n\r\n");
+    }
+}
