@@ -337,7 +337,7 @@ impl<'a> CacheStatus<'a> {
         self
     }
 
-    /// The field value. One allocation, no formatting machinery.
+    /// The field value.
     ///
     /// ```
     /// use forebay::caching::outcome::{CacheStatus, Forwarded, Fwd};
@@ -349,7 +349,15 @@ impl<'a> CacheStatus<'a> {
     /// ```
     #[must_use]
     pub fn to_value(&self) -> HeaderValue {
-        let mut line = Line { bytes: [0; ROOM], length: 0 };
+        // A name that is no valid field text cannot come out of the configuration; were it so, the
+        // member would name the program.
+        HeaderValue::from_bytes(self.to_text().as_bytes()).unwrap_or(HeaderValue::from_static("forebay"))
+    }
+
+    /// The same as text. No allocation, no formatting machinery.
+    #[must_use]
+    pub fn to_text(&self) -> Text {
+        let mut line = Text { bytes: [0; ROOM], length: 0 };
         line.put(&[self.name.as_bytes()]);
         match &self.handling {
             Handling::Hit => line.put(&[b"; hit"]),
@@ -377,9 +385,7 @@ impl<'a> CacheStatus<'a> {
         if let Some(detail) = self.detail {
             line.put(&[b"; detail=", detail.as_bytes()]);
         }
-        // A name that is no valid field text cannot come out of the configuration; were it so, the
-        // member would name the program.
-        HeaderValue::from_bytes(line.written()).unwrap_or(HeaderValue::from_static("forebay"))
+        line
     }
 
     /// Adds our member after those of the caches nearer to the origin, which stay as they are.
@@ -397,13 +403,14 @@ impl<'a> CacheStatus<'a> {
     }
 }
 
-/// A value under construction, on the stack. A parameter that does not fit is left out whole.
-struct Line {
+/// A member as text, on the stack. A parameter that does not fit is left out whole.
+#[derive(Debug)]
+pub struct Text {
     bytes: [u8; ROOM],
     length: usize,
 }
 
-impl Line {
+impl Text {
     fn put(&mut self, pieces: &[&[u8]]) {
         let length: usize = pieces.iter().map(|piece| piece.len()).sum();
         if length > ROOM - self.length {
@@ -417,7 +424,9 @@ impl Line {
         }
     }
 
-    fn written(&self) -> &[u8] {
+    /// The text.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..self.length).unwrap_or_default()
     }
 }

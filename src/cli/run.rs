@@ -260,10 +260,10 @@ impl server::App for Worker {
 
     fn answer(
         &self,
-        request: http::Request<hyper::body::Incoming>,
+        request: http::Request<crate::wire::Content>,
         connection: crate::wire::Connection,
         refused: Option<crate::wire::Refusal>,
-    ) -> impl Future<Output = http::Response<Self::Body>> + Send {
+    ) -> impl Future<Output = crate::proxy::deliver::Reply> + Send {
         self.0.load_full().handle(request, connection, refused)
     }
 }

@@ -7,25 +7,26 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{
-    AGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, LAST_MODIFIED, TE, TRAILER,
+    AGE, CACHE_STATUS, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, LAST_MODIFIED, TE, TRAILER,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 
 use super::Proxy;
 use super::asked::{Asked, Outcome};
-use super::deliver::{Content, Delivery, PIECE};
+use super::deliver::{Content, Delivery, PIECE, Reply};
 use super::errand::Landed;
 use super::error::Failure;
 use super::record::Record;
 use crate::caching::admission::RequestFacts;
 use crate::caching::age::age_seconds;
 use crate::caching::outcome::{CacheResult, Reason, X_CACHE};
-use crate::caching::stored::{InStore, StoredBody, StoredHead};
+use crate::caching::stored::{self, InStore, StoredBody, StoredHead};
 use crate::collapse::fill::FillReader;
 use crate::semantics::preconditions::{self, Precondition};
 use crate::semantics::range::{self, ByteRange, ContentRange, Multipart, RangeVerdict, Representation};
 use crate::semantics::{UnixMillis, fields};
 use crate::upstream::AnswerBody;
+use crate::wire::AnswerHead;
 
 /// Where a stored response's content is read from.
 #[derive(Debug)]
@@ -142,15 +143,15 @@ pub(super) enum Given<'a> {
     First(&'a HeaderMap),
     /// To any other: the stored fields, and how old it is by now (RFC 9111 5.1).
     Again {
-        /// What `Age` says.
-        age: HeaderValue,
+        /// What `Age` says, in seconds.
+        age: u64,
     },
 }
 
 impl<'a> Given<'a> {
     /// A stored response, as of `now`.
     pub(super) fn again(head: &StoredHead, now: UnixMillis) -> Self {
-        Self::Again { age: HeaderValue::from(age_seconds(head.current_age(now))) }
+        Self::Again { age: age_seconds(head.current_age(now)) }
     }
 
     /// What a fetch came to: to the client that caused it, or to one that waited for it.
@@ -158,6 +159,30 @@ impl<'a> Given<'a> {
         match &landed.own_fields {
             Some(own) if is_first => Self::First(own),
             _ => Self::again(&landed.head, now),
+        }
+    }
+}
+
+impl<'a> Given<'a> {
+    /// The lines of a stored response that are to be told.
+    fn stored(&self, head: &'a StoredHead, is_told: fn(&HeaderName) -> bool) -> Fields<'a> {
+        let age = match self {
+            Self::First(_) => None,
+            Self::Again { age } => Some(*age),
+        };
+        Fields::Stored { fields: &head.fields, is_told, age }
+    }
+
+    /// All of them as a map.
+    fn map(&self, head: &StoredHead) -> HeaderMap {
+        match self {
+            Self::First(own) => (*own).clone(),
+            Self::Again { age } => {
+                let mut map = HeaderMap::with_capacity(head.fields.len() + 4);
+                map.extend(head.fields.iter().map(|(name, value)| (name.clone(), value.clone())));
+                map.insert(AGE, HeaderValue::from(*age));
+                map
+            }
         }
     }
 }
@@ -171,23 +196,26 @@ impl Proxy {
         route: usize,
         reused: Reused<'_>,
         mut outcome: Outcome,
-    ) -> Response<Delivery> {
+    ) -> Reply {
         let Reused { head, fields, source } = reused;
-        let (status, headers, content) = if is_not_modified(asked, facts, head) {
-            (StatusCode::NOT_MODIFIED, copy_for_304(head, fields), Content::Empty)
-        } else {
-            let mut headers = match fields {
-                Given::First(own) => own.clone(),
-                Given::Again { age } => head.fields.to_answer(age),
-            };
+        let (status, fields, content) = if is_not_modified(asked, facts, head) {
+            (StatusCode::NOT_MODIFIED, fields.stored(head, is_in_304), Content::Empty)
+        } else if facts.range || head.part.is_some() || !head.trailers.is_empty() {
+            let mut headers = fields.map(head);
             let (status, content) = select(asked, facts, head, source, &mut headers);
             let content = trailed(asked, head, status, content, &mut headers);
-            (status, headers, content)
+            (status, Fields::Map(headers), content)
+        } else {
+            let fields = match fields {
+                Given::First(own) => Fields::Map(own.clone()),
+                fields @ Given::Again { .. } => fields.stored(head, |_| true),
+            };
+            (head.status, fields, source.whole())
         };
         if status == StatusCode::RANGE_NOT_SATISFIABLE && outcome.fwd.is_none() {
             outcome.reason = Some(Reason::RangeNotSatisfiable);
         }
-        self.finish(asked, Some(route), status, headers, content, outcome)
+        self.finish(asked, Some(route), status, fields, content, outcome)
     }
 
     /// Passes the origin's answer on as it streams.
@@ -199,8 +227,8 @@ impl Proxy {
         headers: HeaderMap,
         body: AnswerBody,
         outcome: Outcome,
-    ) -> Response<Delivery> {
-        self.finish(asked, Some(route), status, headers, Content::Passing(Box::new(body)), outcome)
+    ) -> Reply {
+        self.finish(asked, Some(route), status, Fields::Map(headers), Content::Passing(Box::new(body)), outcome)
     }
 
     /// Tells the client that both sides now speak another protocol.
@@ -210,8 +238,8 @@ impl Proxy {
         route: usize,
         headers: HeaderMap,
         outcome: Outcome,
-    ) -> Response<Delivery> {
-        self.finish(asked, Some(route), StatusCode::SWITCHING_PROTOCOLS, headers, Content::Empty, outcome)
+    ) -> Reply {
+        self.finish(asked, Some(route), StatusCode::SWITCHING_PROTOCOLS, Fields::Map(headers), Content::Empty, outcome)
     }
 
     /// Tells the client that no response could be had.
@@ -221,13 +249,13 @@ impl Proxy {
         route: Option<usize>,
         failure: Failure,
         mut outcome: Outcome,
-    ) -> Response<Delivery> {
+    ) -> Reply {
         outcome.result = CacheResult::Error;
         outcome.reason = Some(failure.reason);
         // RFC 9211 2: no member on what is generated here.
         (outcome.fwd, outcome.tier) = (None, None);
         let (headers, content) = failure.answer();
-        self.finish(asked, route, failure.status, headers, content, outcome)
+        self.finish(asked, route, failure.status, Fields::Map(headers), content, outcome)
     }
 
     /// Adds what forebay says of itself, and hands the record to whoever sees the end of the body.
@@ -236,23 +264,24 @@ impl Proxy {
         asked: &Asked,
         route: Option<usize>,
         status: StatusCode,
-        mut headers: HeaderMap,
+        fields: Fields<'_>,
         content: Content,
         outcome: Outcome,
-    ) -> Response<Delivery> {
+    ) -> Reply {
+        let server = &self.site.rules.server;
+        let x_cache = outcome.result.x_cache().filter(|_| server.x_cache);
         // A stated length leaves no room for trailers (RFC 9112 7.1.2).
         let has_trailers = content.length().is_none() && takes_trailers(asked);
-        if !has_trailers {
-            headers.remove(TRAILER);
+        let is_kept = |name: &HeaderName| {
+            (has_trailers || *name != TRAILER) && (x_cache.is_none() || *name != X_CACHE)
+        };
+        let mut head = fields.write(status, content.at_hand(), is_kept);
+        if let Some(member) = outcome.cache_status(&server.name) {
+            // Behind those of the caches nearer to the origin (RFC 9211 2).
+            head.text_line(&CACHE_STATUS, member.to_text().as_bytes());
         }
-        let server = &self.site.rules.server;
-        if let Some(status) = outcome.cache_status(&server.name) {
-            status.append_to(&mut headers);
-        }
-        if let Some(word) = outcome.result.x_cache().filter(|_| server.x_cache) {
-            headers.insert(X_CACHE, word);
-        } else if headers.get(X_CACHE).is_some_and(HeaderValue::is_empty) {
-            headers.remove(X_CACHE);
+        if let Some(word) = &x_cache {
+            head.line(&X_CACHE, word);
         }
         let record = Record::of(self, asked, route, status, outcome);
         let delivery = match content {
@@ -266,7 +295,7 @@ impl Proxy {
                 if !matches!(content, Content::Passing(_))
                     && let Some(length) = content.length()
                 {
-                    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+                    head.unsent_length(length);
                 }
                 record.write(0, None);
                 Delivery::of(Content::Empty)
@@ -277,10 +306,54 @@ impl Proxy {
             }
             content => Delivery::new(content, Some(Box::new(record))),
         };
-        let mut response = Response::new(delivery);
-        *response.status_mut() = status;
-        *response.headers_mut() = headers;
-        response
+        (head, delivery)
+    }
+}
+
+/// The fields of an answer, less what forebay says of itself.
+#[derive(Debug)]
+pub(super) enum Fields<'a> {
+    /// These.
+    Map(HeaderMap),
+    /// Those of a stored response that are to be told, and how old it is by now where that is said.
+    Stored {
+        /// All of them.
+        fields: &'a stored::Fields,
+        /// Which are told.
+        is_told: fn(&HeaderName) -> bool,
+        /// What `Age` says, in seconds.
+        age: Option<u64>,
+    },
+}
+
+impl Fields<'_> {
+    /// The head with those that `is_kept`, and room for so many bytes of content behind it.
+    fn write(self, status: StatusCode, room: usize, is_kept: impl Fn(&HeaderName) -> bool) -> AnswerHead {
+        match self {
+            Self::Map(mut map) => {
+                for name in [TRAILER, X_CACHE] {
+                    if !is_kept(&name) {
+                        map.remove(name);
+                    }
+                }
+                AnswerHead::of(status, &map, room)
+            }
+            Self::Stored { fields, is_told, age } => {
+                let mut head = AnswerHead::new(status, room);
+                for (name, value) in fields {
+                    if *name == CONTENT_LENGTH {
+                        // Of a response to HEAD: there is no content to count.
+                        head.stated_length(value);
+                    } else if is_told(name) && is_kept(name) {
+                        head.line(name, value);
+                    }
+                }
+                if let Some(age) = age {
+                    head.number_line(&AGE, age);
+                }
+                head
+            }
+        }
     }
 }
 
@@ -443,18 +516,9 @@ fn cut(body: &Bytes, range: ByteRange) -> Bytes {
 }
 
 /// RFC 9110 15.4.5: the fields a 200 would have had that concern the cached response, no others.
-fn copy_for_304(head: &StoredHead, fields: Given<'_>) -> HeaderMap {
+fn is_in_304(name: &HeaderName) -> bool {
     use http::header::{CACHE_CONTROL, CONTENT_LOCATION, EXPIRES, VARY, VIA};
     const KEPT: [HeaderName; 8] =
         [CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, LAST_MODIFIED, VARY, VIA];
-    let mut headers = HeaderMap::with_capacity(KEPT.len() + 2);
-    for (name, value) in &head.fields {
-        if KEPT.contains(name) || name.as_str() == "cdn-cache-control" {
-            headers.append(name.clone(), value.clone());
-        }
-    }
-    if let Given::Again { age } = fields {
-        headers.insert(AGE, age);
-    }
-    headers
+    KEPT.contains(name) || name.as_str() == "cdn-cache-control"
 }

@@ -10,14 +10,11 @@ use std::time::Duration;
 
 use http::header::CONTENT_LOCATION;
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
+use http::{HeaderMap, Method, Request, StatusCode};
 
 use super::answer::{Given, Reused, Source};
 use super::asked::{Asked, Outcome};
-use super::deliver::Delivery;
+use super::deliver::Reply;
 use super::errand::{Arrival, Errand};
 use super::error::Failure;
 use super::long::Unopened;
@@ -36,7 +33,7 @@ use crate::store::StoreKey;
 use crate::store::redis::Told;
 use crate::upstream::request::{self, Hop, Unforwardable};
 use crate::upstream::{Answer, RequestBody, response};
-use crate::wire::Connection;
+use crate::wire::{Connection, Content};
 
 /// What is forwarded, and what for.
 pub(super) struct Forwarding<'a> {
@@ -56,12 +53,11 @@ impl Proxy {
     /// Forwards and streams the answer back.
     pub(super) async fn forward(
         self: &Arc<Self>,
-        mut asked: Asked,
+        asked: Asked,
         forwarding: Forwarding<'_>,
-    ) -> Response<Delivery> {
+    ) -> Reply {
         let Forwarding { route, reason, facts, body, connection } = forwarding;
         let mut outcome = Outcome::forwarded(CacheResult::Bypass, reason);
-        let to_client = asked.upgrades().then(|| asked.head.extensions.remove::<OnUpgrade>()).flatten();
         let Ok(head) = self.upstream_head(&asked, asked.method().clone()) else {
             return self.fail(&asked, Some(route.index), Failure::UNFORWARDABLE, outcome);
         };
@@ -87,7 +83,7 @@ impl Proxy {
         outcome.told.status = Some(answer.head.status);
         response::clean(&mut answer.head, &self.site.via);
         if answer.head.status == StatusCode::SWITCHING_PROTOCOLS {
-            return self.switch(&asked, route, answer, to_client, connection, outcome);
+            return self.switch(&asked, route, answer, connection, outcome);
         }
         let conditions = validation::Asked::Nothing;
         let arrival = Arrival { stamp, sent, received: clock::wall(), begun, took, conditions };
@@ -149,7 +145,7 @@ impl Proxy {
         candidate: &Candidate,
         errand: Option<Errand>,
         connection: &Connection,
-    ) -> Response<Delivery> {
+    ) -> Reply {
         let mut outcome = Outcome::forwarded(CacheResult::Miss, reason);
         let (Some(errand), Ok(head)) = (errand, self.upstream_head(&asked, Method::HEAD)) else {
             return self.fail(&asked, Some(route.index), Failure::UNFORWARDABLE, outcome);
@@ -221,21 +217,20 @@ impl Proxy {
         asked: &Asked,
         route: &Arc<Route>,
         answer: Answer,
-        to_client: Option<OnUpgrade>,
         connection: &Connection,
         outcome: Outcome,
-    ) -> Response<Delivery> {
-        let (Some(to_client), Some(tunnel)) = (to_client, answer.tunnel) else {
+    ) -> Reply {
+        let Some(tunnel) = answer.tunnel.filter(|_| asked.upgrades()) else {
             return self.fail(asked, Some(route.index), Failure::UNASKED_UPGRADE, outcome);
         };
-        if !connection.tunnel() {
-            // What came behind the request was refused already: it cannot be passed on as it was sent.
+        // What came behind the request already cannot be passed on: nobody knows what it was meant for.
+        let Some(to_client) = connection.tunnel() else {
             return self.fail(asked, Some(route.index), Failure::UNFORWARDABLE, outcome);
-        }
+        };
         let idle = self.site.rules.server.idle_timeout;
         tokio::spawn(async move {
             let (Ok(client), Ok(origin)) = tokio::join!(to_client, tunnel.open()) else { return };
-            super::tunnel::relay(TokioIo::new(client), origin, idle).await;
+            super::tunnel::relay(client, origin, idle).await;
         });
         self.switching(asked, route.index, answer.head.headers, outcome)
     }
@@ -351,10 +346,10 @@ struct Invalidated {
 }
 
 /// The body of a client's request as it goes upstream.
-pub(super) fn request_body(incoming: Incoming) -> RequestBody {
-    if http_body::Body::is_end_stream(&incoming) {
+pub(super) fn request_body(content: Content) -> RequestBody {
+    if http_body::Body::is_end_stream(&content) {
         RequestBody::Empty
     } else {
-        RequestBody::Incoming(incoming)
+        RequestBody::Incoming(content)
     }
 }

@@ -35,16 +35,15 @@ mod tunnel;
 use std::sync::Arc;
 
 use http::header::{IF_RANGE, RANGE};
-use http::{Method, Request, Response};
+use http::{Method, Request};
 use http_body::Body as _;
-use hyper::body::Incoming;
 
 pub use instance::{Instance, SetupError};
 pub use site::{Proxy, Shared, Site};
 
 use self::answer::{Given, Reused, Source, part_suffices};
 use self::asked::{Asked, Outcome};
-use self::deliver::Delivery;
+use self::deliver::Reply;
 use self::errand::{Errand, How, Landed, Obtained, Wanted};
 use self::error::Failure;
 use self::forward::{Forwarding, request_body};
@@ -64,17 +63,16 @@ use crate::observe::metrics::{Cause, Scope};
 use crate::rules::route::{OnCollapseTimeout, Route};
 use crate::store::purges::Validity;
 use crate::upstream::SendOptions;
-
-use crate::wire::{Connection, Refusal};
+use crate::wire::{self, Connection, Refusal};
 
 impl Proxy {
     /// Answers one request.
     pub fn handle(
         self: Arc<Self>,
-        request: Request<Incoming>,
+        request: Request<wire::Content>,
         connection: Connection,
         refused: Option<Refusal>,
-    ) -> impl Future<Output = Response<Delivery>> + Send {
+    ) -> impl Future<Output = Reply> + Send {
         // Receive: one reading of the message; what is ambiguous was refused at the wire. At once, so that
         // a client which left before anything else could be done is written down as well.
         let (head, body) = request.into_parts();
@@ -275,7 +273,7 @@ impl Proxy {
         candidate: &Candidate,
         source: Source,
         reason: Reason,
-    ) -> Response<Delivery> {
+    ) -> Reply {
         let head = &candidate.stored.head;
         let result = match reason {
             Reason::Fresh | Reason::EarlyRefresh => CacheResult::Hit,
@@ -296,7 +294,7 @@ impl Proxy {
         landed: &Arc<Landed>,
         source: Source,
         mut outcome: Outcome,
-    ) -> Response<Delivery> {
+    ) -> Reply {
         let head = &landed.head;
         let now = clock::wall();
         outcome.origin = landed.took;

@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
+use super::answer::Fields;
 use super::asked::{Asked, Outcome};
-use super::deliver::{Content, Delivery};
+use super::deliver::{Content, Reply};
 use super::error::Failure;
 use super::purge::{InvalidPurge, Mode, Purge, Purged, Scope, Source};
 use super::{Proxy, Shared, Site};
@@ -77,7 +78,7 @@ fn may_purge(peer: IpAddr, purge_from: &[IpNet]) -> bool {
 impl Proxy {
     /// Purges the URL of a PURGE, hard: all its variants, for GET and HEAD. Fields and content of the
     /// request mean nothing.
-    pub(super) async fn purge_method(self: &Arc<Self>, asked: &Asked) -> Response<Delivery> {
+    pub(super) async fn purge_method(self: &Arc<Self>, asked: &Asked) -> Reply {
         let rules = &self.site.rules;
         let outcome = Outcome::new(CacheResult::Purge, None);
         if !may_purge(asked.client, &rules.server.purge_from) {
@@ -92,7 +93,7 @@ impl Proxy {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         let content = Content::Whole(Bytes::from(format!("{answer}\n")));
-        self.finish(asked, route, status, headers, content, outcome)
+        self.finish(asked, route, status, Fields::Map(headers), content, outcome)
     }
 }
 

@@ -1,33 +1,26 @@
-//! One connection: the HTTP engine on a gate, and the service behind it.
+//! One connection: request after request, each answered by the service behind it (RFC 9112 9.3).
 //!
-//! Decides: which answers end their connection, and what of the engine's settings holds. Never touches:
-//! what is asked and answered.
-//!
-//! The engine's own read time-out stays off: it runs from the end of the answer before, and would cut
-//! off a head that has begun to arrive. The gate tells idle from slow.
+//! Decides: how an answer is framed for this client (RFC 9112 6), and which answers end their connection. Never
+//! touches: what is asked and answered.
 
-use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
-use http_body::{Body, Frame, SizeHint};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use pin_project_lite::pin_project;
+use http::header::CONNECTION;
+use http::{HeaderMap, Method, Request, StatusCode, Version};
+use http_body::Body;
 use tokio::net::TcpStream;
 
-use super::gate::Gate;
+use super::client::{Client, Gone, Next};
 use super::room::{Open, Pressure, Room};
 use super::{App, Settings};
 use crate::boxed::in_place;
-use crate::wire::Connection;
-
-/// The engine's buffers per connection and direction grow to this at most, or to what a head needs.
-const BUFFER: usize = 64 * 1024;
+use crate::clock;
+use crate::semantics::{fields as tokens, http_date};
+use crate::wire::answer::{AnswerFraming, Hop, Keep};
+use crate::wire::{Connection, Content, Refusal, fields};
 
 /// Serves one connection until it ends, or becomes a tunnel.
 pub(super) async fn serve<A: App>(
@@ -42,135 +35,238 @@ pub(super) async fn serve<A: App>(
         tracing::debug!(%error, "TCP_NODELAY could not be set");
     }
     let room = Arc::clone(open.room());
-    let gate = Gate::new(socket, connection.clone(), &settings, open);
-    let service = service_fn(|request| {
-        let refused = connection.begin();
-        let (room, connection) = (&*room, connection.clone());
-        let ending = Ending(connection.clone());
-        // Not in a block: a client that left already is known to the service all the same, and an open
-        // connection does not keep the room for an answer twice.
-        let answer = app.answer(request, connection, refused);
-        // Nor does an idle one keep room for the next: what is under way has a box of its own.
-        in_place(|| Answering { answer, head: None, ending: Some(ending), room })
-    });
-    let mut served = pin!(
-        http1::Builder::new()
-            .header_read_timeout(None)
-            .half_close(false)
-            .pipeline_flush(false)
-            // A head arrives whole, and must fit whatever else is in the buffer.
-            .max_buf_size(BUFFER.max(settings.limits.max_head.saturating_mul(2)))
-            .serve_connection(TokioIo::new(gate), service)
-            .with_upgrades()
-    );
-    let served = loop {
-        // Rung since before the gate looks: nothing is missed in between.
-        let mut bell = pin!(room.bell(worker));
-        let rung = async {
-            match bell.as_mut().as_pin_mut() {
-                Some(bell) => bell.await,
-                None => std::future::pending().await,
+    let mut client = Client::new(socket, connection.clone(), settings, open);
+    loop {
+        let (asked, request, refused) = match next(&mut client, &room, worker).await {
+            Next::Request(request) => (Asked::of(&request), request, None),
+            Next::Refused(refusal) => (Asked::REFUSED, Request::new(Content::NONE), Some(refusal)),
+            Next::End => return client.close().await,
+        };
+        // What is under way has a box of its own: an idle connection does not keep the room for it.
+        let exchange = in_place(|| exchange(&mut client, &app, &connection, &room, asked, request, refused));
+        match exchange.await {
+            Ok(After::Next) => {}
+            Ok(After::Close) => return client.close().await,
+            Ok(After::Tunnel) => {
+                if let Some(handover) = connection.take_handover() {
+                    // Nobody may want it any more: then it is closed.
+                    let _ = handover.send(Box::new(client.into_tunnel()));
+                }
+                return;
             }
+            // Dropped in the middle of an answer, it is reset.
+            Err(Gone) => return,
+        }
+    }
+}
+
+/// What comes next on a connection that nothing is under way on.
+async fn next(client: &mut Client, room: &Room, worker: usize) -> Next {
+    loop {
+        // Rung since before the client looks at the room: nothing is missed in between.
+        let mut bell = pin!(room.bell(worker));
+        let next = std::future::poll_fn(|cx| {
+            if let Poll::Ready(next) = client.poll_request(cx) {
+                return Poll::Ready(Some(next));
+            }
+            match bell.as_mut().as_pin_mut() {
+                // It looks again whether it is to leave.
+                Some(bell) => bell.poll(cx).map(|()| None),
+                None => Poll::Pending,
+            }
+        })
+        .await;
+        if let Some(next) = next {
+            return next;
+        }
+    }
+}
+
+/// What is to be known of a request when it is answered.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    version: Version,
+    is_head: bool,
+    /// What the client wants to become of the connection.
+    keep: Keep,
+}
+
+impl Asked {
+    /// Nothing is known of it but that nothing follows.
+    const REFUSED: Self = Self { version: Version::HTTP_11, is_head: false, keep: Keep::Close };
+
+    /// RFC 9112 9.3: `close`, then the version, then `keep-alive`.
+    fn of(request: &Request<Content>) -> Self {
+        let version = request.version();
+        let says = |option| has_option(request.headers(), option);
+        let keep = match version {
+            _ if !request.headers().contains_key(CONNECTION) => Keep::usual(version),
+            _ if says("close") => Keep::Close,
+            Version::HTTP_10 if says("keep-alive") => Keep::SaidAlive,
+            _ => Keep::usual(version),
         };
-        tokio::select! {
-            biased;
-            served = served.as_mut() => break served,
-            // The gate looks again whether the connection is to leave.
-            () = rung => {}
-        }
-    };
-    if let Err(error) = served {
-        tracing::debug!(%error, "a connection ended early");
+        Self { version, is_head: *request.method() == Method::HEAD, keep }
     }
 }
 
-pin_project! {
-    /// An answer, until its head may go out.
-    struct Answering<'r, F, B> {
-        #[pin]
-        answer: F,
-        head: Option<Response<B>>,
-        ending: Option<Ending>,
-        room: &'r Room,
+fn has_option(fields: &HeaderMap, option: &str) -> bool {
+    tokens::has_token(fields, &CONNECTION, option)
+}
+
+/// What becomes of a connection after an answer.
+enum After {
+    Next,
+    Close,
+    Tunnel,
+}
+
+/// One request, answered.
+async fn exchange<A: App>(
+    client: &mut Client,
+    app: &A,
+    connection: &Connection,
+    room: &Room,
+    asked: Asked,
+    request: Request<Content>,
+    refused: Option<Refusal>,
+) -> Result<After, Gone> {
+    // At once, not when it is first polled: a client that left already is known to the service all the same.
+    let mut answering = pin!(app.answer(request, connection.clone(), refused));
+    let answered = std::future::poll_fn(|cx| match answering.as_mut().poll(cx) {
+        Poll::Ready(answer) => Poll::Ready(Ok(answer)),
+        Poll::Pending => client.poll_meanwhile(cx).map(Err),
+    });
+    let (head, body) = answered.await?;
+    // What came before it goes out before it.
+    if let Some(interim) = connection.last_interim() {
+        client.outbox().put_text(&interim);
+    }
+    let status = head.status();
+    let framing = framing(status, asked, body.size_hint().exact());
+    let leaves = room.pressure() != Pressure::None || connection.refusal().is_some();
+    let keep = if leaves || framing == AnswerFraming::UntilClose { Keep::Close } else { asked.keep };
+    let head = head.end(&Hop { version: asked.version, framing, connection: keep }, || {
+        http_date::format(clock::wall())
+    });
+    client.outbox().put_head(head.text);
+    let mut body = pin!(body);
+    let mut giving = Giving { framing, trailers: head.trailers, has_more: framing != AnswerFraming::None };
+    std::future::poll_fn(|cx| giving.poll(cx, client, body.as_mut())).await?;
+    let has_ended = client.answered();
+    Ok(match status {
+        StatusCode::SWITCHING_PROTOCOLS => After::Tunnel,
+        _ if has_ended && keep != Keep::Close => After::Next,
+        _ => After::Close,
+    })
+}
+
+/// RFC 9112 6.3, from the side of who sends: `length` is that of the content, if it is known.
+fn framing(status: StatusCode, asked: Asked, length: Option<u64>) -> AnswerFraming {
+    let has_none = asked.is_head
+        || status.is_informational()
+        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    match length {
+        _ if has_none => AnswerFraming::None,
+        Some(length) => AnswerFraming::Length(length),
+        None if asked.version == Version::HTTP_10 => AnswerFraming::UntilClose,
+        None => AnswerFraming::Chunked,
     }
 }
 
-impl<F: Future<Output = Response<B>>, B> Future for Answering<'_, F, B> {
-    type Output = Result<Response<Answer<B>>, Infallible>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        if this.head.is_none() {
-            *this.head = Some(ready!(this.answer.poll(cx)));
-        }
-        let (Some(mut head), Some(ending)) = (this.head.take(), this.ending.take()) else {
-            // It has given its answer, and nobody asks again.
-            return Poll::Pending;
-        };
-        // What came before it goes out before it.
-        if ending.0.poll_interim_ended(cx).is_pending() {
-            (*this.head, *this.ending) = (Some(head), Some(ending));
-            return Poll::Pending;
-        }
-        if ending.is_last(this.room, head.status()) {
-            head.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        Poll::Ready(Ok(head.map(|body| Answer { body, ending })))
-    }
+/// An answer that is being given.
+struct Giving {
+    /// What is left, where the length is stated.
+    framing: AnswerFraming,
+    trailers: Vec<http::HeaderName>,
+    /// Content may come that was not put into the outbox.
+    has_more: bool,
 }
 
-pin_project! {
-    /// The content of an answer. Where it breaks off, the client is to see that.
-    struct Answer<B> {
-        #[pin]
-        body: B,
-        ending: Ending,
-    }
-}
-
-impl<B: Body<Data = Bytes>> Body for Answer<B> {
-    type Data = Bytes;
-    type Error = B::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
+impl Giving {
+    /// Ready when all of it is out. An error where it cannot be given whole, so that the connection is reset.
+    fn poll<B: Body<Data = Bytes>>(
+        &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let this = self.project();
-        let frame = this.body.poll_frame(cx);
-        if let Poll::Ready(Some(Err(_))) = &frame {
-            this.ending.broke_off();
+        client: &mut Client,
+        mut body: Pin<&mut B>,
+    ) -> Poll<Result<(), Gone>> {
+        loop {
+            let mut waits = false;
+            if self.has_more && !client.outbox().has_content() {
+                match self.poll_content(cx, client, body.as_mut()) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(gone)) => return Poll::Ready(Err(gone)),
+                    Poll::Pending => waits = true,
+                }
+            }
+            match client.poll_answer(cx, !self.has_more) {
+                Poll::Ready(Ok(())) if !self.has_more => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(())) if waits => {}
+                Poll::Ready(Ok(())) => continue,
+                Poll::Ready(Err(error)) => {
+                    tracing::debug!(%error, "an answer could not be written");
+                    return Poll::Ready(Err(Gone));
+                }
+                // Every other task comes first, and then this.
+                Poll::Pending if client.waits_its_turn() => return Poll::Pending,
+                Poll::Pending => {}
+            }
+            return client.poll_meanwhile(cx).map(Err);
         }
-        frame
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+    /// Puts the next piece of content into the outbox. What breaks off, or is not as long as it was said to be,
+    /// is never ended properly.
+    fn poll_content<B: Body<Data = Bytes>>(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Client,
+        mut body: Pin<&mut B>,
+    ) -> Poll<Result<(), Gone>> {
+        let frame = match ready!(body.as_mut().poll_frame(cx)) {
+            Some(Ok(frame)) => frame,
+            Some(Err(_)) => return Poll::Ready(Err(Gone)),
+            None => return Poll::Ready(self.end(client, None)),
+        };
+        match frame.into_data() {
+            Ok(data) => {
+                if !data.is_empty() {
+                    self.put(client, data)?;
+                }
+                // The last piece goes out with the end of the message, without being asked for once more.
+                if body.is_end_stream() { Poll::Ready(self.end(client, None)) } else { Poll::Ready(Ok(())) }
+            }
+            Err(frame) => Poll::Ready(self.end(client, frame.trailers_ref())),
+        }
     }
 
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+    fn put(&mut self, client: &mut Client, data: Bytes) -> Result<(), Gone> {
+        let outbox = client.outbox();
+        match &mut self.framing {
+            AnswerFraming::Length(left) => {
+                *left = left.checked_sub(data.len() as u64).ok_or(Gone)?;
+                outbox.put_content(data);
+            }
+            AnswerFraming::Chunked => {
+                fields::put_chunk_size(outbox.open_end(), data.len());
+                outbox.put_content(data);
+                outbox.put_text(b"\r\n");
+            }
+            AnswerFraming::UntilClose => outbox.put_content(data),
+            AnswerFraming::None => {}
+        }
+        Ok(())
     }
-}
 
-/// An answer that is being given; lives as long as its body.
-#[derive(Debug)]
-struct Ending(Connection);
-
-impl Ending {
-    /// Whether no further request is to come after this answer. A tunnel has none anyway.
-    fn is_last(&self, room: &Room, status: StatusCode) -> bool {
-        let leaves = room.pressure() != Pressure::None || self.0.refusal().is_some();
-        leaves && status != StatusCode::SWITCHING_PROTOCOLS
-    }
-
-    fn broke_off(&self) {
-        self.0.abort();
-    }
-}
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        self.0.end();
+    fn end(&mut self, client: &mut Client, trailers: Option<&HeaderMap>) -> Result<(), Gone> {
+        self.has_more = false;
+        match self.framing {
+            AnswerFraming::Chunked => {
+                fields::put_last_chunk(client.outbox().open_end(), trailers, &self.trailers);
+                Ok(())
+            }
+            AnswerFraming::Length(1..) => Err(Gone),
+            AnswerFraming::Length(0) | AnswerFraming::UntilClose | AnswerFraming::None => Ok(()),
+        }
     }
 }

@@ -4,13 +4,13 @@
 //! request means; the service is an argument. One single-threaded event loop per worker, each with its
 //! own listener on the shared port (SO_REUSEPORT), so that a connection lives and dies on one core.
 //!
-//! A connection's life: `worker` accepts it, `room` gives it a place, `connection` puts the HTTP
-//! engine on it, and `gate` stands between the engine and the socket, where every byte is read
-//! and every silence timed.
+//! A connection's life: `worker` accepts it, `room` gives it a place, `connection` has its requests answered
+//! one after another, and `client` is its socket, where every byte is read and every silence timed.
 
+mod client;
 mod connection;
-mod gate;
 mod listener;
+mod outbox;
 mod patience;
 mod room;
 #[cfg(test)]
@@ -21,12 +21,11 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
+use http::Request;
 
 pub use self::listener::Listeners;
 pub use self::worker::{Running, serve};
-use crate::wire::{Connection, Limits, Refusal};
+use crate::wire::{AnswerHead, Connection, Content, Limits, Refusal};
 
 /// Bounds and addresses of the public listeners.
 #[derive(Clone, Debug)]
@@ -62,11 +61,11 @@ pub trait App: Clone + Send + Sync + 'static {
     /// away first.
     ///
     /// Where the content of a request ends in an error, [`Connection::refusal`] says whether it was
-    /// refused, and with which status.
+    /// refused, and with which status. Whoever answers 101 has asked [`Connection::tunnel`] before.
     fn answer(
         &self,
-        request: Request<Incoming>,
+        request: Request<Content>,
         connection: Connection,
         refused: Option<Refusal>,
-    ) -> impl Future<Output = Response<Self::Body>> + Send;
+    ) -> impl Future<Output = (AnswerHead, Self::Body)> + Send;
 }

@@ -24,11 +24,6 @@ impl Patience {
         self.since = None;
     }
 
-    /// Whether something is waited for.
-    pub(super) const fn is_running(&self) -> bool {
-        self.since.is_some()
-    }
-
     /// Ready when this has been asked for `limit` without a rest.
     pub(super) fn poll_spent(&mut self, cx: &mut Context<'_>, limit: Duration) -> Poll<()> {
         let since = *self.since.get_or_insert_with(clock::monotonic);

@@ -130,8 +130,7 @@ impl Place {
     pub(super) const NONE: Self = Self { _permit: None };
 }
 
-/// One open connection, from accept to close; owned by its gate, which outlives the HTTP engine where
-/// the connection became a tunnel.
+/// One open connection, from accept to close; owned by whoever has its socket, also where it became a tunnel.
 #[derive(Debug)]
 pub(super) struct Open {
     room: Arc<Room>,

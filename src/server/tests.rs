@@ -9,15 +9,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Version};
+use http::{HeaderMap, Request, StatusCode, Version};
 use http_body_util::BodyExt;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper_util::rt::TokioIo;
+use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Semaphore, watch};
 
 use super::{App, Listeners, Running, Settings, serve};
-use crate::wire::{Connection, Limits, MAX_FIELDS, MAX_TARGET, Refusal};
+use crate::wire::{self, AnswerHead, Connection, Limits, MAX_FIELDS, MAX_TARGET, Refusal};
 
 /// Longer than anything here lasts that is to happen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -80,10 +79,10 @@ impl App for Shop {
 
     async fn answer(
         &self,
-        mut request: Request<Incoming>,
+        mut request: Request<wire::Content>,
         connection: Connection,
         refused: Option<Refusal>,
-    ) -> Response<Content> {
+    ) -> (AnswerHead, Content) {
         if let Some(refusal) = refused {
             return text(refusal.status(), refusal.to_string());
         }
@@ -94,8 +93,8 @@ impl App for Shop {
                 self.go.acquire().await.expect("open").forget();
                 text(StatusCode::OK, "waited".into())
             }
-            "/broken" => Response::new(Content::Broken(Some(Bytes::from_static(b"half")))),
-            "/endless" => Response::new(Content::Endless(Bytes::from(vec![b'x'; 64 * 1024]))),
+            "/broken" => with(Content::Broken(Some(Bytes::from_static(b"half")))),
+            "/endless" => with(Content::Endless(Bytes::from(vec![b'x'; 64 * 1024]))),
             "/echo" => match request.body_mut().collect().await {
                 Ok(content) => {
                     text(StatusCode::OK, String::from_utf8_lossy(&content.to_bytes()).into_owned())
@@ -106,12 +105,11 @@ impl App for Shop {
                 }
             },
             "/upgrade" => {
-                let upgrade = hyper::upgrade::on(&mut request);
-                if !connection.tunnel() {
+                let Some(upgrade) = connection.tunnel() else {
                     return text(StatusCode::BAD_REQUEST, "too early".into());
-                }
+                };
                 tokio::spawn(async move {
-                    let mut client = TokioIo::new(upgrade.await.expect("upgraded"));
+                    let mut client = upgrade.await.expect("upgraded");
                     let mut buffer = [0; 1024];
                     loop {
                         let read = client.read(&mut buffer).await.expect("read");
@@ -121,10 +119,10 @@ impl App for Shop {
                         client.write_all(&buffer[..read]).await.expect("write");
                     }
                 });
-                let mut response = text(StatusCode::SWITCHING_PROTOCOLS, String::new());
-                response.headers_mut().insert("connection", "upgrade".parse().expect("a value"));
-                response.headers_mut().insert("upgrade", "echo".parse().expect("a value"));
-                response
+                let mut fields = HeaderMap::new();
+                fields.insert("connection", "upgrade".parse().expect("a value"));
+                fields.insert("upgrade", "echo".parse().expect("a value"));
+                (AnswerHead::of(StatusCode::SWITCHING_PROTOCOLS, &fields, 0), Content::Text(None))
             }
             path => {
                 assert!(request.version() <= Version::HTTP_11);
@@ -134,10 +132,13 @@ impl App for Shop {
     }
 }
 
-fn text(status: StatusCode, text: String) -> Response<Content> {
-    let mut response = Response::new(Content::Text(Some(Bytes::from(text)).filter(|text| !text.is_empty())));
-    *response.status_mut() = status;
-    response
+fn text(status: StatusCode, text: String) -> (AnswerHead, Content) {
+    let text = Some(Bytes::from(text)).filter(|text| !text.is_empty());
+    (AnswerHead::new(status, 0), Content::Text(text))
+}
+
+fn with(content: Content) -> (AnswerHead, Content) {
+    (AnswerHead::new(StatusCode::OK, 0), content)
 }
 
 // === The server ===

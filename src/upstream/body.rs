@@ -20,6 +20,7 @@ use super::error::{BoxError, Source};
 use super::exchange::{Exchange, Upload};
 use super::pool::Lease;
 use crate::clock;
+use crate::wire::Content;
 
 /// The body of a request that is forwarded.
 ///
@@ -31,7 +32,7 @@ pub enum RequestBody {
     #[default]
     Empty,
     /// As it comes from a client's connection.
-    Incoming(Incoming),
+    Incoming(Content),
     /// Any other.
     Boxed(UnsyncBoxBody<Bytes, BoxError>),
 }

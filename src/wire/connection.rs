@@ -2,22 +2,21 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Context;
 
 use bytes::Bytes;
 
 use super::Refusal;
 use super::interim::{Interim, Relay};
+use super::upgrade::{Handover, Upgrade, upgrade};
 
-const NONE: u64 = u64::MAX;
 /// Bytes of a refused request that are kept for logs.
 const MAX_SHOWN: usize = 256;
 
-/// One client connection, shared by the gate that reads its bytes and the service that answers.
+/// One client connection, shared by the task that serves it and the service that answers.
 ///
-/// Gate and service run on one event loop; the atomics only make the handle sendable, and order
-/// nothing.
+/// Both run on one event loop; the atomics only make the handle sendable, and order nothing.
 #[derive(Clone, Debug)]
 pub struct Connection(Arc<State>);
 
@@ -27,17 +26,14 @@ struct State {
     local: SocketAddr,
     /// Requests handed to the service.
     begun: AtomicU64,
-    /// Answers that were given to their end, or given up.
-    ended: AtomicU64,
-    /// Which request the gate refused, counted from 0.
-    refused: AtomicU64,
-    /// Of which request the gate refused the content.
-    broken: AtomicU64,
+    /// Bytes have come behind the request that is being answered.
+    is_ahead: AtomicBool,
+    /// Why the content of the last request was refused; none comes after it.
     refusal: OnceLock<Refusal>,
     /// What was read of the request that was refused.
     read: OnceLock<Box<str>>,
-    tunnel: AtomicBool,
-    abort: AtomicBool,
+    /// To whom the connection is handed over once a 101 is out.
+    handover: Mutex<Option<Handover>>,
     relay: Relay,
 }
 
@@ -49,13 +45,10 @@ impl Connection {
             peer,
             local,
             begun: AtomicU64::new(0),
-            ended: AtomicU64::new(0),
-            refused: AtomicU64::new(NONE),
-            broken: AtomicU64::new(NONE),
+            is_ahead: AtomicBool::new(false),
             refusal: OnceLock::new(),
             read: OnceLock::new(),
-            tunnel: AtomicBool::new(false),
-            abort: AtomicBool::new(false),
+            handover: Mutex::new(None),
             relay: Relay::default(),
         }))
     }
@@ -72,35 +65,21 @@ impl Connection {
         self.0.local
     }
 
-    /// Counts a request that is handed to the service; `Some` when it stands for one that the gate
-    /// refused, and is to be told so. Requests come in order, one at a time, so nothing a client
-    /// sends can pass for a refused request, or for a good one in its place.
-    pub(crate) fn begin(&self) -> Option<Refusal> {
-        let number = self.0.begun.fetch_add(1, Relaxed);
-        if self.0.refused.load(Relaxed) == number { self.0.refusal.get().copied() } else { None }
+    /// Another request is handed to the service; `is_ahead`: bytes have come behind it.
+    pub(crate) fn begin(&self, is_ahead: bool) {
+        self.0.begun.fetch_add(1, Relaxed);
+        self.0.is_ahead.store(is_ahead, Relaxed);
     }
 
-    /// Counts an answer that was given to its end, or given up.
-    pub(crate) fn end(&self) {
-        self.0.ended.fetch_add(1, Relaxed);
+    /// Bytes have come behind the request that is being answered.
+    pub(crate) fn came_ahead(&self) {
+        self.0.is_ahead.store(true, Relaxed);
     }
 
-    /// How many answers were given to their end, or given up.
-    pub(crate) fn ended(&self) -> u64 {
-        self.0.ended.load(Relaxed)
-    }
-
-    /// Whether a request that was handed to the service is not answered to its end.
-    pub(crate) fn is_answering(&self) -> bool {
-        self.0.begun.load(Relaxed) > self.ended()
-    }
-
-    /// Why the content of the request that is being answered broke off, if the gate refused it.
-    /// What comes behind that request says nothing here.
+    /// Why the content of the request that is being answered broke off, if it was refused.
     #[must_use]
     pub fn refusal(&self) -> Option<Refusal> {
-        let is_current = self.0.broken.load(Relaxed).wrapping_add(1) == self.0.begun.load(Relaxed);
-        if is_current { self.0.refusal.get().copied() } else { None }
+        self.0.refusal.get().copied()
     }
 
     /// The way for interim responses to the client of the request that is being answered, which is
@@ -116,9 +95,9 @@ impl Connection {
         self.0.relay.take(cx)
     }
 
-    /// Ready when the gate has taken every interim response; no more are taken in for this request.
-    pub(crate) fn poll_interim_ended(&self, cx: &Context<'_>) -> Poll<()> {
-        self.0.relay.poll_end(cx)
+    /// Those that are still to be written before the final response; no more are taken in for this request.
+    pub(crate) fn last_interim(&self) -> Option<Bytes> {
+        self.0.relay.end()
     }
 
     pub(super) fn relay_state(&self) -> &Relay {
@@ -132,51 +111,41 @@ impl Connection {
         self.0.read.get().map_or("", |read| read)
     }
 
-    /// The gate refuses request `number`, counted from 0, of which it has `read` so much.
-    pub(crate) fn refuse(&self, number: u64, refusal: Refusal, read: &[u8]) {
+    /// A request was refused, of which so much was `read`.
+    pub(crate) fn refused(&self, read: &[u8]) {
+        let shown = read.get(..MAX_SHOWN).unwrap_or(read);
+        let line = shown.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
         // The first refusal is the last thing read.
-        if self.0.refusal.set(refusal).is_ok() {
-            let shown = read.get(..MAX_SHOWN).unwrap_or(read);
-            let line = shown.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
-            let _ = self.0.read.set(String::from_utf8_lossy(line).into());
-            self.0.refused.store(number, Relaxed);
-        }
+        let _ = self.0.read.set(String::from_utf8_lossy(line).into());
     }
 
-    /// The gate refuses the content of request `number`, counted from 0.
-    pub(crate) fn refuse_content(&self, number: u64, refusal: Refusal) {
-        if self.0.refusal.set(refusal).is_ok() {
-            self.0.broken.store(number, Relaxed);
-        }
+    /// The content of the request that is being answered was refused.
+    pub(crate) fn refuse_content(&self, refusal: Refusal) {
+        let _ = self.0.refusal.set(refusal);
     }
 
-    /// From here on the connection is a tunnel: a 101 that the client asked for is being sent.
+    /// The bytes of this connection, once a 101 is out that answers the request being answered.
     ///
-    /// `false`: it cannot be one, since bytes behind the request were refused already, and what would
-    /// be let through is not what the client sent. Answer 400 then, not 101.
+    /// `None`: it cannot be a tunnel, since bytes came behind the request before it was one, which nobody
+    /// can say how to read. Answer 400 then, not 101.
     #[must_use]
-    pub fn tunnel(&self) -> bool {
-        let may = self.0.refusal.get().is_none();
-        if may {
-            self.0.tunnel.store(true, Relaxed);
+    pub fn tunnel(&self) -> Option<Upgrade> {
+        if self.0.is_ahead.load(Relaxed) {
+            return None;
         }
-        may
+        let (handover, taken) = upgrade();
+        *self.handover() = Some(handover);
+        Some(taken)
     }
 
-    /// Whether the connection became a tunnel.
-    pub(crate) fn is_tunnel(&self) -> bool {
-        self.0.tunnel.load(Relaxed)
+    /// To whom the connection is to be handed over.
+    pub(crate) fn take_handover(&self) -> Option<Handover> {
+        self.handover().take()
     }
 
-    /// The connection is to be reset instead of closed: an answer broke off before its end, and a
-    /// client that reads until the close must see that (RFC 9112 8).
-    pub fn abort(&self) {
-        self.0.abort.store(true, Relaxed);
-    }
-
-    /// Whether the connection is to be reset.
-    pub(crate) fn is_aborted(&self) -> bool {
-        self.0.abort.load(Relaxed)
+    /// Nothing that can panic runs under the lock.
+    fn handover(&self) -> MutexGuard<'_, Option<Handover>> {
+        self.0.handover.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -190,33 +159,27 @@ mod tests {
     }
 
     #[test]
-    fn the_refused_request_is_known_by_its_number_alone() {
-        let connection = connection();
-        connection.refuse(1, Refusal::Host, b"GET / HTTP/1.1\r\nHost");
-        connection.refuse(0, Refusal::Framing, b"POST");
-        assert_eq!(connection.refused_line(), "GET / HTTP/1.1");
-        assert_eq!((connection.begin(), connection.refusal()), (None, None));
-        assert_eq!((connection.begin(), connection.refusal()), (Some(Refusal::Host), None));
-        assert_eq!((connection.begin(), connection.refusal()), (None, None));
+    fn what_is_shown_of_a_refused_request_is_its_first_line() {
+        let short = connection();
+        short.refused(b"GET / HTTP/1.1\r\nHost");
+        short.refused(b"POST");
+        assert_eq!(short.refused_line(), "GET / HTTP/1.1");
+        let long = connection();
+        long.refused(&[0xff; 1000]);
+        assert_eq!(long.refused_line().chars().count(), MAX_SHOWN);
     }
 
     #[test]
-    fn refused_content_is_its_own_requests_alone() {
-        let connection = connection();
-        connection.refuse_content(1, Refusal::Framing);
-        assert_eq!(connection.refusal(), None);
-        assert_eq!((connection.begin(), connection.refusal()), (None, None));
-        assert_eq!((connection.begin(), connection.refusal()), (None, Some(Refusal::Framing)));
-    }
-
-    #[test]
-    fn what_was_refused_never_becomes_a_tunnel() {
+    fn what_came_too_early_never_enters_a_tunnel() {
         let good = connection();
-        assert!(good.tunnel() && good.is_tunnel());
+        good.begin(false);
+        assert!(good.tunnel().is_some() && good.take_handover().is_some());
         let bad = connection();
-        bad.refuse(1, Refusal::RequestLine, &[0xff; 1000]);
-        assert_eq!(bad.refused_line().chars().count(), MAX_SHOWN);
-        assert!(!bad.tunnel() && !bad.is_tunnel());
+        bad.begin(true);
+        assert!(bad.tunnel().is_none() && bad.take_handover().is_none());
+        bad.begin(false);
+        bad.came_ahead();
+        assert!(bad.tunnel().is_none());
     }
 
     #[test]

@@ -32,6 +32,9 @@ pub(super) enum Framing {
 pub(super) struct Head {
     is_begun: bool,
     http_10: bool,
+    /// Length of the method, and of the target behind it and a blank.
+    method: usize,
+    target: usize,
     chunked: bool,
     fields: u16,
     length: Option<u64>,
@@ -105,6 +108,7 @@ impl Head {
             return Err(Refusal::TargetTooLong);
         }
         let (target, rest) = rest.split_at_checked(end).ok_or(Refusal::RequestLine)?;
+        (self.method, self.target) = (method.len(), target.len());
         let version = rest.strip_prefix(b" ").ok_or(Refusal::RequestLine)?;
         self.http_10 = match version {
             b"HTTP/1.1\r" => false,
@@ -165,6 +169,24 @@ impl Head {
         }
         self.chunked = true;
         Ok(())
+    }
+
+    /// Whether it is of HTTP/1.0.
+    pub(super) const fn is_http_10(&self) -> bool {
+        self.http_10
+    }
+
+    /// Method, target and field lines of `head`, which is whole.
+    pub(super) fn parts<'h>(&self, head: &'h [u8]) -> (&'h [u8], &'h [u8], &'h [u8]) {
+        /// Blank, version and line end behind a target.
+        const VERSION: usize = " HTTP/1.1\r\n".len();
+        let begin = self.method + 1;
+        let end = begin + self.target;
+        (
+            head.get(..self.method).unwrap_or_default(),
+            head.get(begin..end).unwrap_or_default(),
+            head.get(end + VERSION..).unwrap_or_default(),
+        )
     }
 
     fn end(&self, head: &[u8]) -> Result<Framing, Refusal> {

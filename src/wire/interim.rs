@@ -1,16 +1,15 @@
 //! Interim responses (RFC 9110 15.2) on their way to a client: from whoever hears of them, through the
-//! connection's outbox, to the gate that writes them.
+//! connection's outbox, to the task that writes them.
 //!
 //! Decides: that an interim response goes out before the final one of its request or not at all, and
 //! how much may wait. Never touches: which ones are passed on, and what stands in them.
 //!
-//! The engine knows nothing of this. The gate takes what waits where the engine has handed over every
-//! byte it has, so that an interim response never stands inside another message; and the service keeps
-//! a final response back until then.
+//! The connection takes what waits while no other message has begun, and all of it before a final
+//! response.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -33,10 +32,8 @@ struct Outbox {
     /// The request whose interim responses are taken in.
     request: Option<u64>,
     waiting: Vec<u8>,
-    /// The gate, to be told that something waits.
-    gate: Option<Waker>,
-    /// The service, to be told that nothing does any more.
-    service: Option<Waker>,
+    /// The connection, to be told that something waits.
+    connection: Option<Waker>,
 }
 
 /// The way for interim responses to the client of one request; good for nothing once it is answered.
@@ -75,10 +72,10 @@ impl Relay {
             return;
         }
         outbox.waiting.extend_from_slice(&head);
-        let gate = outbox.gate.take();
+        let connection = outbox.connection.take();
         drop(outbox);
-        if let Some(gate) = gate {
-            gate.wake();
+        if let Some(connection) = connection {
+            connection.wake();
         }
     }
 
@@ -89,31 +86,20 @@ impl Relay {
         }
         let mut outbox = self.lock();
         if outbox.waiting.is_empty() {
-            outbox.gate = Some(cx.waker().clone());
+            outbox.connection = Some(cx.waker().clone());
             return None;
         }
-        let taken = Bytes::from(std::mem::take(&mut outbox.waiting));
-        let service = outbox.service.take();
-        drop(outbox);
-        if let Some(service) = service {
-            service.wake();
-        }
-        Some(taken)
+        Some(Bytes::from(std::mem::take(&mut outbox.waiting)))
     }
 
-    /// Ready when nothing waits, and then takes nothing in any more: the final response may go out.
-    pub(super) fn poll_end(&self, cx: &Context<'_>) -> Poll<()> {
+    /// What is still to be written, all of it; nothing is taken in any more: the final response goes out.
+    pub(super) fn end(&self) -> Option<Bytes> {
         if !self.open.load(Relaxed) {
-            return Poll::Ready(());
+            return None;
         }
-        let mut outbox = self.lock();
-        if !outbox.waiting.is_empty() {
-            outbox.service = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
-        *outbox = Outbox::default();
         self.open.store(false, Relaxed);
-        Poll::Ready(())
+        let waiting = std::mem::take(&mut *self.lock()).waiting;
+        (!waiting.is_empty()).then(|| Bytes::from(waiting))
     }
 
     /// Nothing that can panic runs under the lock.
@@ -164,19 +150,19 @@ mod tests {
     #[test]
     fn rfc9110_15_2_before_the_final_response_or_not_at_all() {
         let connection = connection();
-        connection.begin();
+        connection.begin(false);
         assert_eq!(connection.interim(&cx()), None, "nobody has asked for any");
         let interim = connection.relay();
         assert_eq!(connection.interim(&cx()), None);
         hints(&interim);
         hints(&interim);
-        assert!(connection.poll_interim_ended(&cx()).is_pending(), "it waits for those that came before it");
         assert_eq!(connection.interim(&cx()).as_deref(), Some(&[HINTS, HINTS].concat()[..]));
-        assert!(connection.poll_interim_ended(&cx()).is_ready());
+        hints(&interim);
+        assert_eq!(connection.last_interim().as_deref(), Some(HINTS), "it goes after those before it");
+        assert_eq!(connection.last_interim(), None);
         hints(&interim);
         assert_eq!(connection.interim(&cx()), None, "too late");
-        connection.end();
-        connection.begin();
+        connection.begin(false);
         let next = connection.relay();
         hints(&interim);
         assert_eq!(connection.interim(&cx()), None, "another request's");
@@ -187,7 +173,7 @@ mod tests {
     #[test]
     fn what_waits_is_bounded() {
         let connection = connection();
-        connection.begin();
+        connection.begin(false);
         let interim = connection.relay();
         for _ in 0..MOST {
             hints(&interim);

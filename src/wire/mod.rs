@@ -1,10 +1,8 @@
 //! The wire (RFC 9112): which bytes of a connection are one message, and which are refused.
 //!
-//! The HTTP engine behind this is lenient in ways it does not tell: it accepts bare line feeds, a
-//! missing or doubled `Host`, `Content-Length` beside `Transfer-Encoding`. What two parsers could read
-//! in two ways is how requests are smuggled and caches poisoned, so every byte is read here first, on
-//! both sides, and only what has exactly one reading goes on. Bytes in, verdicts out; never touches
-//! sockets, timers, or what a message means.
+//! What two parsers could read in two ways is how requests are smuggled and caches poisoned, so every byte
+//! is read once, here, on both sides, and only what has exactly one reading goes on. Bytes in, verdicts and
+//! messages out; never touches sockets, timers, or what a message means.
 //!
 //! | wire rule | here | test |
 //! |---|---|---|
@@ -15,8 +13,10 @@
 //! | RFC 9112 6: one framing | `head`, `response` | `rfc9112_6_one_framing`, `rfc9112_6_3_one_length` |
 //! | RFC 9112 7.1: chunks | `chunked` | `rfc9112_7_1_chunks` |
 
+pub(crate) mod answer;
 mod chunked;
 mod connection;
+pub(crate) mod content;
 pub(crate) mod fields;
 pub(crate) mod framed;
 mod grammar;
@@ -24,11 +24,15 @@ mod head;
 mod interim;
 mod request;
 mod response;
+mod upgrade;
 
+pub use answer::AnswerHead;
 pub use connection::Connection;
+pub use content::{BrokenContent, Content};
 pub use head::{MAX_FIELDS, MAX_METHOD, MAX_TARGET};
 pub use interim::Interim;
-pub use request::{Limits, RequestScanner, Scan};
+pub use request::{Limits, ReadHead, RequestReader};
+pub use upgrade::{Duplex, NotUpgraded, Upgrade};
 pub use response::{Awaited, MAX_INTERIM, Progress, ResponseFault, ResponseScanner};
 
 use http::StatusCode;

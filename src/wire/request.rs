@@ -1,11 +1,15 @@
-//! The bytes of a client's connection, read in order: head, content, next head.
+//! The bytes of a client's connection, read as far as one head; the content behind it is
+//! [`Framed`](super::framed::Framed).
 //!
-//! Decides: where each message begins and ends, and whether it may go on. Nothing is copied and
-//! nothing allocated: the bytes of an unfinished head stay with the caller, who shows them again.
+//! Decides: where each head begins and ends, and whether it may go on. Nothing is copied while it is not
+//! whole: the bytes of an unfinished head stay with the caller, who shows them again.
 
-use super::Refusal;
-use super::chunked::{self, Chunked};
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Uri, Version};
+
+use super::framed::Framed;
 use super::head::{Framing, Head};
+use super::{Refusal, chunked, fields};
 
 /// Bounds on what one request may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,24 +20,13 @@ pub struct Limits {
     pub max_body: u64,
 }
 
-/// Reads the bytes of one connection.
+/// Reads one head after another.
 #[derive(Debug)]
-pub struct RequestScanner {
+pub struct RequestReader {
     limits: Limits,
-    at: At,
-    heads: u64,
-}
-
-#[derive(Debug)]
-enum At {
-    /// Between messages. One empty line is passed over here (RFC 9112 2.2), and one only.
-    Between { after_empty_line: bool },
-    /// In a head.
-    Head(Partial),
-    /// In content of known length: how much of it is left.
-    Length(u64),
-    /// In chunked content.
-    Chunked(Chunked),
+    partial: Partial,
+    /// One empty line before a head is passed over (RFC 9112 2.2), and one only.
+    after_empty_line: bool,
 }
 
 /// A head whose end has not come.
@@ -46,93 +39,94 @@ struct Partial {
     searched: usize,
 }
 
-/// What became of the bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scan {
-    /// All of them may go on.
-    Whole,
-    /// So many may go on; the rest begin a head whose end has not come. They are to be shown again,
-    /// from the first byte of that head, with what follows.
-    Partial(usize),
-    /// So many may go on; then comes what is refused. `in_content`: in the middle of a message
-    /// whose head has gone on already. Nothing is to be shown after this.
-    Refused {
-        /// Bytes that may go on.
-        pass: usize,
-        /// Why the rest may not.
-        refusal: Refusal,
-        /// Whether the head before has gone on.
-        in_content: bool,
-    },
+/// A head that is whole and may go on, where it stands in the bytes that were shown.
+#[derive(Clone, Debug)]
+pub struct ReadHead {
+    /// Its length: where content or the next message begins.
+    pub(crate) end: usize,
+    head: Head,
+    /// How the content behind it is framed; `None` where there is none.
+    pub(crate) content: Option<Framed>,
 }
 
-impl RequestScanner {
+impl RequestReader {
     /// At the beginning of a connection.
     #[must_use]
-    pub const fn new(limits: Limits) -> Self {
-        Self { limits, at: At::Between { after_empty_line: false }, heads: 0 }
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, partial: Partial::default(), after_empty_line: false }
     }
 
-    /// How many whole heads have gone on.
-    #[must_use]
-    pub const fn heads(&self) -> u64 {
-        self.heads
-    }
-
-    /// Whether the next bytes belong to the content of a message whose head has gone on.
-    #[must_use]
-    pub const fn is_in_content(&self) -> bool {
-        matches!(self.at, At::Length(_) | At::Chunked(_))
-    }
-
-    /// Reads `bytes`: what came since the last call, or, after [`Scan::Partial`], the held bytes
-    /// and what came since.
-    pub fn scan(&mut self, bytes: &[u8]) -> Scan {
-        let mut pass = 0;
-        while let Some(rest) = bytes.get(pass..).filter(|rest| !rest.is_empty()) {
-            match &mut self.at {
-                At::Between { after_empty_line } => match rest {
-                    [b'\r', b'\n', ..] if !*after_empty_line => {
-                        *after_empty_line = true;
-                        pass += 2;
-                    }
-                    // Whether an empty line begins here is not known yet.
-                    [b'\r'] if !*after_empty_line => return Scan::Partial(pass),
-                    _ => self.at = At::Head(Partial::default()),
-                },
-                At::Head(partial) => match partial.read(rest, self.limits) {
-                    Ok(Some(framing)) => {
-                        pass += partial.lines;
-                        self.heads += 1;
-                        self.at = match framing {
-                            Framing::Length(0) => At::Between { after_empty_line: false },
-                            Framing::Length(length) => At::Length(length),
-                            Framing::Chunked => At::Chunked(Chunked::new(self.limits.max_body)),
-                        };
-                    }
-                    Ok(None) => return Scan::Partial(pass),
-                    Err(refusal) => return Scan::Refused { pass, refusal, in_content: false },
-                },
-                At::Length(left) => {
-                    let step = usize::try_from(*left).unwrap_or(usize::MAX).min(rest.len());
-                    *left -= step as u64;
-                    pass += step;
-                    if *left == 0 {
-                        self.at = At::Between { after_empty_line: false };
-                    }
-                }
-                At::Chunked(chunked) => match chunked.read(rest) {
-                    Ok((step, ended)) => {
-                        pass += step;
-                        if ended {
-                            self.at = At::Between { after_empty_line: false };
-                        }
-                    }
-                    Err(fault) => return Scan::Refused { pass, refusal: fault.into(), in_content: true },
-                },
-            }
+    /// How many of `bytes`, which begin behind the message before, are no part of a head: the empty line that
+    /// is passed over. To be asked before they are read.
+    pub fn skip(&mut self, bytes: &[u8]) -> usize {
+        if !bytes.starts_with(b"\r\n") || self.after_empty_line || self.is_in_head() {
+            return 0;
         }
-        Scan::Whole
+        self.after_empty_line = true;
+        2
+    }
+
+    /// Reads on: `bytes` begin where a head does, and are shown again from there with what came since
+    /// until it is whole. `None` where it is not.
+    ///
+    /// # Errors
+    /// Why it is refused. Nothing is to be shown after that.
+    pub fn read(&mut self, bytes: &[u8]) -> Result<Option<ReadHead>, Refusal> {
+        match bytes {
+            [] => return Ok(None),
+            // Whether an empty line begins here is not known yet.
+            [b'\r'] if !self.after_empty_line => return Ok(None),
+            _ => {}
+        }
+        let Some(framing) = self.partial.read(bytes, self.limits)? else { return Ok(None) };
+        let Partial { head, lines, .. } = std::mem::take(&mut self.partial);
+        self.after_empty_line = false;
+        let content = match framing {
+            Framing::Length(0) => None,
+            Framing::Length(length) => Some(Framed::Length(length)),
+            Framing::Chunked => Some(Framed::chunked(self.limits.max_body)),
+        };
+        Ok(Some(ReadHead { end: lines, head, content }))
+    }
+
+    /// Whether the bytes shown so far begin a head whose end has not come.
+    #[must_use]
+    pub const fn is_in_head(&self) -> bool {
+        self.partial.searched > 0
+    }
+}
+
+impl ReadHead {
+    /// Method, target, version and fields. `bytes` are those in which it stands: one copy is made of it, in an
+    /// allocation of its own.
+    ///
+    /// # Errors
+    /// [`Refusal::Target`] or [`Refusal::FieldLine`] where a library takes for no target or field what
+    /// was found to be one; no such bytes are known.
+    pub fn request<B>(&self, bytes: &[u8], body: B) -> Result<Request<B>, Refusal> {
+        let head = bytes.get(..self.end).unwrap_or_default();
+        let head = Bytes::copy_from_slice(head);
+        let (method, target, lines) = self.head.parts(&head);
+        let mut request = Request::new(body);
+        *request.method_mut() = match method {
+            b"GET" => Method::GET,
+            method => Method::from_bytes(method).map_err(|_| Refusal::RequestLine)?,
+        };
+        let target = head.slice_ref(target);
+        *request.uri_mut() = Uri::from_maybe_shared(target).map_err(|_| Refusal::Target)?;
+        *request.version_mut() = self.version();
+        *request.headers_mut() = self.fields(&head.slice_ref(lines))?;
+        Ok(request)
+    }
+
+    /// The version of the message.
+    #[must_use]
+    pub const fn version(&self) -> Version {
+        if self.head.is_http_10() { Version::HTTP_10 } else { Version::HTTP_11 }
+    }
+
+    fn fields(&self, lines: &Bytes) -> Result<HeaderMap, Refusal> {
+        fields::map(lines).ok_or(Refusal::FieldLine)
     }
 }
 
@@ -181,6 +175,64 @@ mod tests {
     use super::*;
     use crate::wire::{MAX_FIELDS, MAX_METHOD, MAX_TARGET};
 
+    /// A connection that reads heads and content in turn, as the server does.
+    struct RequestScanner {
+        reader: RequestReader,
+        content: Option<Framed>,
+        heads: u64,
+    }
+
+    /// What became of the bytes.
+    #[derive(Debug, PartialEq, Eq)]
+    enum Scan {
+        /// All of them went on.
+        Whole,
+        /// So many went on; the rest are shown again with what follows.
+        Partial(usize),
+        /// So many went on; then came what is refused, in the content of a message or not.
+        Refused { pass: usize, refusal: Refusal, in_content: bool },
+    }
+
+    impl RequestScanner {
+        fn new(limits: Limits) -> Self {
+            Self { reader: RequestReader::new(limits), content: None, heads: 0 }
+        }
+
+        fn scan(&mut self, bytes: &[u8]) -> Scan {
+            let mut pass = 0;
+            loop {
+                if self.content.is_none() {
+                    pass += self.reader.skip(&bytes[pass..]);
+                }
+                let rest = &bytes[pass..];
+                if rest.is_empty() {
+                    return Scan::Whole;
+                }
+                match &mut self.content {
+                    None => match self.reader.read(rest) {
+                        Ok(None) => return Scan::Partial(pass),
+                        Ok(Some(head)) => {
+                            head.request(rest, ()).expect("what was read is a request");
+                            pass += head.end;
+                            self.heads += 1;
+                            self.content = head.content;
+                        }
+                        Err(refusal) => return Scan::Refused { pass, refusal, in_content: false },
+                    },
+                    Some(content) => match content.next(rest) {
+                        Ok(piece) => {
+                            pass += piece.framing + piece.content;
+                            if piece.ended {
+                                self.content = None;
+                            }
+                        }
+                        Err(fault) => return Scan::Refused { pass, refusal: fault.into(), in_content: true },
+                    },
+                }
+            }
+        }
+    }
+
     const LIMITS: Limits = Limits { max_head: 16 * 1024, max_body: 1000 };
 
     fn refusal(bytes: &[u8]) -> Option<Refusal> {
@@ -203,11 +255,11 @@ mod tests {
                 Scan::Partial(pass) => passed.extend(held.drain(..pass)),
                 Scan::Refused { pass, refusal, .. } => {
                     passed.extend(held.drain(..pass));
-                    return (passed, Some(refusal), scanner.heads());
+                    return (passed, Some(refusal), scanner.heads);
                 }
             }
         }
-        (passed, None, scanner.heads())
+        (passed, None, scanner.heads)
     }
 
     #[track_caller]
@@ -458,13 +510,14 @@ mod tests {
         let mut scanner = RequestScanner::new(LIMITS);
         let expected = Scan::Refused { pass: good.len(), refusal: Refusal::Host, in_content: false };
         assert_eq!(scanner.scan(&both), expected);
-        assert_eq!(scanner.heads(), 1);
+        assert_eq!(scanner.heads, 1);
     }
 
     #[test]
-    fn of_content_that_is_refused_nothing_goes_on_but_its_head() {
+    fn content_that_is_refused_breaks_off_behind_what_came_before_it() {
         let head = head("Transfer-Encoding: chunked");
-        let expected = Scan::Refused { pass: head.len(), refusal: Refusal::Framing, in_content: true };
+        let pass = head.len() + "1\r\na".len();
+        let expected = Scan::Refused { pass, refusal: Refusal::Framing, in_content: true };
         assert_eq!(RequestScanner::new(LIMITS).scan((head + "1\r\nab").as_bytes()), expected);
     }
 
@@ -473,7 +526,8 @@ mod tests {
         let mut scanner = RequestScanner::new(LIMITS);
         assert_eq!(scanner.scan(b"GET / HTTP/1.0\r\n\r\n\r"), Scan::Partial(18));
         assert_eq!(scanner.scan(b"\r\n"), Scan::Whole);
-        assert_eq!((scanner.heads(), scanner.is_in_content()), (1, false));
+        assert_eq!((scanner.heads, scanner.content.is_some()), (1, false));
+        assert!(!scanner.reader.is_in_head());
     }
 
     fn pieces() -> impl Strategy<Value = Vec<u8>> {

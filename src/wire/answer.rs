@@ -1,0 +1,240 @@
+//! The head of an answer, written as it goes to a client.
+//!
+//! Decides: what of a map of fields is the message's own and what belongs to the hop (RFC 9112 6, RFC 9110
+//! 7.6.1): framing and `Connection` are written by the connection alone. Never touches: which fields an answer
+//! has.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{StatusCode, Version};
+
+use super::fields;
+use super::grammar::is_value;
+
+/// Room for the head of a usual answer.
+const ROOM: usize = 640;
+
+/// The head of an answer: status line and field lines, not yet ended.
+#[derive(Debug)]
+pub struct AnswerHead {
+    status: StatusCode,
+    text: Vec<u8>,
+    is_dated: bool,
+    /// What `Content-Length` says of content that is not sent: in answers to HEAD, and in 304.
+    length: Option<HeaderValue>,
+    /// The trailer fields that it announces.
+    trailers: Vec<HeaderName>,
+}
+
+impl AnswerHead {
+    /// A head without fields, with room for `content` bytes behind it.
+    #[must_use]
+    pub fn new(status: StatusCode, content: usize) -> Self {
+        let mut text = Vec::with_capacity(ROOM + content);
+        fields::put_status_line(&mut text, status);
+        Self { status, text, is_dated: false, length: None, trailers: Vec::new() }
+    }
+
+    /// A head with these fields, less those that are the connection's to write.
+    #[must_use]
+    pub fn of(status: StatusCode, map: &HeaderMap, content: usize) -> Self {
+        let mut head = Self::new(status, content);
+        for (name, value) in map {
+            match *name {
+                header::CONTENT_LENGTH => head.length = Some(value.clone()),
+                header::TRANSFER_ENCODING => {}
+                // Of a 101 it is the answer to what was asked for (RFC 9110 7.8).
+                header::CONNECTION if status != StatusCode::SWITCHING_PROTOCOLS => {}
+                _ => head.line(name, value),
+            }
+        }
+        if map.contains_key(header::TRAILER) {
+            head.trailers = fields::announced(map);
+        }
+        head
+    }
+
+    /// Adds a field line, which is neither framing nor `Connection`.
+    pub fn line(&mut self, name: &HeaderName, value: &HeaderValue) {
+        self.is_dated |= *name == header::DATE;
+        fields::put(&mut self.text, name, value.as_bytes());
+    }
+
+    /// Adds a field line whose value is `text`; none where that is no field value.
+    pub fn text_line(&mut self, name: &HeaderName, text: &[u8]) {
+        if is_value(text) {
+            fields::put(&mut self.text, name, text);
+        }
+    }
+
+    /// Adds a field line whose value is a number.
+    pub fn number_line(&mut self, name: &HeaderName, number: u64) {
+        fields::put(&mut self.text, name, itoa::Buffer::new().format(number).as_bytes());
+    }
+
+    /// Adds field lines that were written before, each with its CR LF; whether `Date` is among them.
+    pub fn lines(&mut self, lines: &[u8], are_dated: bool) {
+        self.is_dated |= are_dated;
+        self.text.extend_from_slice(lines);
+    }
+
+    /// Says how long the content is that is not sent (RFC 9110 8.6).
+    pub fn unsent_length(&mut self, length: u64) {
+        self.length = Some(HeaderValue::from(length));
+    }
+
+    /// The same, as it was stated.
+    pub fn stated_length(&mut self, length: &HeaderValue) {
+        self.length = Some(length.clone());
+    }
+
+    /// The status.
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The text so far.
+    #[must_use]
+    pub fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// Ends it: `now` is what `Date` says where nothing did (RFC 9110 6.6.1).
+    pub(crate) fn end(self, hop: &Hop, now: impl FnOnce() -> HeaderValue) -> Ended {
+        let Self { status, mut text, is_dated, length, trailers } = self;
+        if hop.version == Version::HTTP_10
+            && let Some(minor) = text.get_mut("HTTP/1.".len())
+        {
+            *minor = b'0';
+        }
+        match (&hop.framing, &length) {
+            (AnswerFraming::Length(length), _) => {
+                let mut digits = itoa::Buffer::new();
+                put(&mut text, b"content-length: ", digits.format(*length).as_bytes());
+            }
+            (AnswerFraming::Chunked, _) => put(&mut text, b"transfer-encoding: chunked", b""),
+            // RFC 9110 8.6: not in a 1xx or 204.
+            (AnswerFraming::None, Some(length)) if !status.is_informational() && status != 204 => {
+                put(&mut text, b"content-length: ", length.as_bytes());
+            }
+            (AnswerFraming::None | AnswerFraming::UntilClose, _) => {}
+        }
+        match hop.connection {
+            _ if status == StatusCode::SWITCHING_PROTOCOLS => {}
+            Keep::Close => put(&mut text, b"connection: close", b""),
+            Keep::SaidAlive => put(&mut text, b"connection: keep-alive", b""),
+            Keep::Alive => {}
+        }
+        if !is_dated && !status.is_informational() {
+            put(&mut text, b"date: ", now().as_bytes());
+        }
+        text.extend_from_slice(b"\r\n");
+        Ended { text, trailers }
+    }
+}
+
+/// A head that is whole.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// All of it.
+    pub(crate) text: Vec<u8>,
+    /// The trailer fields that it announces.
+    pub(crate) trailers: Vec<HeaderName>,
+}
+
+/// What a connection adds to a head.
+#[derive(Debug)]
+pub(crate) struct Hop {
+    /// The version of the request.
+    pub(crate) version: Version,
+    pub(crate) framing: AnswerFraming,
+    pub(crate) connection: Keep,
+}
+
+/// How the content of an answer is framed (RFC 9112 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AnswerFraming {
+    /// None follows the head.
+    None,
+    /// By its length.
+    Length(u64),
+    /// In chunks.
+    Chunked,
+    /// By the end of the connection: HTTP/1.0 knows no chunks.
+    UntilClose,
+}
+
+/// What becomes of the connection after an answer (RFC 9112 9.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// It stays, as is usual in HTTP/1.1.
+    Alive,
+    /// It stays, and HTTP/1.0 must be told.
+    SaidAlive,
+    /// It ends.
+    Close,
+}
+
+impl Keep {
+    /// What holds where nothing is said.
+    pub(crate) const fn usual(version: Version) -> Self {
+        match version {
+            Version::HTTP_10 => Self::Close,
+            _ => Self::Alive,
+        }
+    }
+}
+
+fn put(text: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    text.extend_from_slice(name);
+    text.extend_from_slice(value);
+    text.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(status: u16, fields: &[(&'static str, &'static str)], hop: &Hop) -> String {
+        let mut map = HeaderMap::new();
+        for (name, value) in fields {
+            map.append(*name, HeaderValue::from_static(value));
+        }
+        let status = StatusCode::from_u16(status).expect("a status");
+        let head = AnswerHead::of(status, &map, 0).end(hop, || HeaderValue::from_static("today"));
+        String::from_utf8(head.text).expect("text")
+    }
+
+    #[test]
+    fn rfc9112_6_framing_is_the_connections() {
+        let hop = |framing, connection| Hop { version: Version::HTTP_11, framing, connection };
+        let stated = [("content-length", "7"), ("transfer-encoding", "gzip"), ("connection", "x"), ("a", "b")];
+        for (status, framing, connection, end) in [
+            (200, AnswerFraming::Length(5), Keep::Alive, "content-length: 5\r\ndate: today\r\n\r\n"),
+            (200, AnswerFraming::Chunked, Keep::Alive, "transfer-encoding: chunked\r\ndate: today\r\n\r\n"),
+            (200, AnswerFraming::UntilClose, Keep::Close, "connection: close\r\ndate: today\r\n\r\n"),
+            (200, AnswerFraming::None, Keep::SaidAlive, "content-length: 7\r\nconnection: keep-alive\r\ndate: today\r\n\r\n"),
+            (304, AnswerFraming::None, Keep::Alive, "content-length: 7\r\ndate: today\r\n\r\n"),
+            (204, AnswerFraming::None, Keep::Alive, "date: today\r\n\r\n"),
+        ] {
+            let text = written(status, &stated, &hop(framing, connection));
+            let lines = text.split_once("\r\n").expect("a status line").1;
+            assert_eq!(lines, format!("a: b\r\n{end}"), "{status} {framing:?}");
+        }
+        let dated = written(200, &[("date", "then")], &hop(AnswerFraming::Length(0), Keep::Alive));
+        assert_eq!(dated, "HTTP/1.1 200 OK\r\ndate: then\r\ncontent-length: 0\r\n\r\n");
+    }
+
+    #[test]
+    fn rfc9110_7_8_a_switch_keeps_its_connection_field() {
+        let hop = Hop { version: Version::HTTP_11, framing: AnswerFraming::None, connection: Keep::Close };
+        let text = written(101, &[("connection", "upgrade"), ("upgrade", "x")], &hop);
+        assert_eq!(text, "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n");
+    }
+
+    #[test]
+    fn http_1_0_is_answered_as_such() {
+        let hop = Hop { version: Version::HTTP_10, framing: AnswerFraming::UntilClose, connection: Keep::Close };
+        assert!(written(404, &[], &hop).starts_with("HTTP/1.0 404 Not Found\r\nconnection: close\r\n"));
+    }
+}
