@@ -9,12 +9,11 @@ use std::time::Duration;
 use criterion::Criterion;
 use forebay::config;
 use forebay::observe::access_log::{AccessLog, Format};
-use forebay::proxy::deliver::Delivery;
+use forebay::proxy::deliver::{Delivery, Reply};
 use forebay::proxy::{Instance, Proxy};
 use forebay::server::{self, App, Listeners, Running, Settings};
-use forebay::wire::{Connection, Limits, Refusal};
-use http::{Request, Response};
-use hyper::body::Incoming;
+use forebay::wire::{Connection, Content, Limits, Refusal};
+use http::Request;
 use tokio::sync::watch;
 
 const REQUEST: &[u8] = b"GET /hit HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: x\r\nAccept: */*\r\n\r\n";
@@ -27,10 +26,10 @@ impl App for Worker {
 
     fn answer(
         &self,
-        request: Request<Incoming>,
+        request: Request<Content>,
         connection: Connection,
         refused: Option<Refusal>,
-    ) -> impl Future<Output = Response<Self::Body>> + Send {
+    ) -> impl Future<Output = Reply> + Send {
         Arc::clone(&self.0).handle(request, connection, refused)
     }
 }

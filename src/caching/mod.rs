@@ -160,7 +160,7 @@
 //! | RFC 9213 2.2 MUST: the first valid field of the target list governs; `Cache-Control` and `Expires` are ignored | [`targeted::governing`], [`freshness::Word`] | `rfc9213_2_2_target_list`, `rfc_9111_4_2_1_and_rfc_9213_2_2_precedence` |
 //! | RFC 9213 2.2 MUST: `max-age`, `must-revalidate`, `no-store`, `no-cache`, `private` | [`targeted::targeted`] | `rfc9213_2_2_directives` |
 //! | RFC 9213 3 SHOULD: `CDN-Cache-Control` passes on | [`storability::client_fields`] | `rfc9111_5_2_directives_pass_through` |
-//! | RFC 9211 2: one member of ours, after those nearer the origin | [`outcome::CacheStatus::append_to`] | `rfc9211_2_our_member_comes_last`, `cache_status_is_appended_to_the_inner_caches` |
+//! | RFC 9211 2: one member of ours, after those nearer the origin | [`outcome::CacheStatus::to_text`] | `cache_status_is_appended_to_the_inner_caches` |
 //! | RFC 9211 2.1, 2.2 MUST NOT: `hit` and `fwd` together | [`outcome::CacheStatus::hit`], [`outcome::CacheStatus::forwarded`] | `rfc9211_2_members`, `members_are_structured_fields` |
 //! | RFC 9211 2.2: the most specific reason | [`outcome::Reason::fwd`] | `rfc9211_2_2_reasons` |
 //! | RFC 9211 2.3, 2.5, 2.6: `fwd-status`, `stored`, `collapsed` | [`outcome::Forwarded`] | `rfc9211_2_members` |

@@ -6,7 +6,7 @@
 //!
 //! | clause | function | test |
 //! |---|---|---|
-//! | RFC 9211 2: a list of caches, the one closest to the client last | [`CacheStatus::append_to`] | `rfc9211_2_our_member_comes_last` |
+//! | RFC 9211 2: a list of caches, the one closest to the client last | `proxy` writes [`CacheStatus::to_text`] behind theirs | `cache_status_is_appended_to_the_inner_caches` |
 //! | RFC 9211 2.1, 2.2: hit and fwd exclude each other | [`CacheStatus::hit`], [`CacheStatus::forwarded`] | `rfc9211_2_members` |
 //! | RFC 9211 2.2: the fwd reasons | [`Fwd`], [`Reason::fwd`] | `rfc9211_2_2_reasons` |
 //! | RFC 9211 2.3, 2.5, 2.6: fwd-status, stored, collapsed only with fwd | [`Forwarded`] | `rfc9211_2_members` |
@@ -15,7 +15,7 @@
 //! | RFC 9211 2.8: detail is a token | [`CacheStatus::detail`] | `every_code_is_a_token_of_its_own` |
 
 use http::StatusCode;
-use http::header::{CACHE_STATUS, Entry, HeaderMap, HeaderName, HeaderValue};
+use http::header::{HeaderName, HeaderValue};
 
 /// The field that says in one word how the cache answered.
 pub const X_CACHE: HeaderName = HeaderName::from_static("x-cache");
@@ -387,20 +387,6 @@ impl<'a> CacheStatus<'a> {
         }
         line
     }
-
-    /// Adds our member after those of the caches nearer to the origin, which stay as they are.
-    pub fn append_to(&self, headers: &mut HeaderMap) {
-        match headers.entry(CACHE_STATUS) {
-            // An empty list, of one cache that had nothing to say or of a head with room for ours.
-            Entry::Occupied(mut theirs) if theirs.get().is_empty() && theirs.iter().nth(1).is_none() => {
-                theirs.insert(self.to_value());
-            }
-            Entry::Occupied(mut theirs) => theirs.append(self.to_value()),
-            Entry::Vacant(room) => {
-                room.insert(self.to_value());
-            }
-        }
-    }
 }
 
 /// A member as text, on the stack. A parameter that does not fit is left out whole.
@@ -537,15 +523,6 @@ mod tests {
         {
             assert_eq!(reason.fwd(), None, "{reason:?}");
         }
-    }
-
-    #[test]
-    fn rfc9211_2_our_member_comes_last() {
-        let mut headers = HeaderMap::new();
-        headers.append(CACHE_STATUS, HeaderValue::from_static("Origin; hit, \"CDN Company\"; fwd=miss"));
-        CacheStatus::hit("forebay").append_to(&mut headers);
-        let lines: Vec<_> = headers.get_all(CACHE_STATUS).iter().collect();
-        assert_eq!(lines, ["Origin; hit, \"CDN Company\"; fwd=miss", "forebay; hit"]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod fields;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 
-pub use self::fields::{Fields, Iter, Template};
+pub use self::fields::{FieldText, Fields, Iter, Template};
 use super::stamp::{PurgeId, Stamp};
 use crate::semantics::UnixMillis;
 

@@ -165,12 +165,12 @@ impl<'a> Given<'a> {
 
 impl<'a> Given<'a> {
     /// The lines of a stored response that are to be told.
-    fn stored(&self, head: &'a StoredHead, is_told: fn(&HeaderName) -> bool) -> Fields<'a> {
+    fn stored(&self, head: &'a StoredHead, told: Told) -> Fields<'a> {
         let age = match self {
             Self::First(_) => None,
             Self::Again { age } => Some(*age),
         };
-        Fields::Stored { fields: &head.fields, is_told, age }
+        Fields::Stored { fields: &head.fields, told, age }
     }
 
     /// All of them as a map.
@@ -199,7 +199,7 @@ impl Proxy {
     ) -> Reply {
         let Reused { head, fields, source } = reused;
         let (status, fields, content) = if is_not_modified(asked, facts, head) {
-            (StatusCode::NOT_MODIFIED, fields.stored(head, is_in_304), Content::Empty)
+            (StatusCode::NOT_MODIFIED, fields.stored(head, Told::In304), Content::Empty)
         } else if facts.range || head.part.is_some() || !head.trailers.is_empty() {
             let mut headers = fields.map(head);
             let (status, content) = select(asked, facts, head, source, &mut headers);
@@ -208,7 +208,7 @@ impl Proxy {
         } else {
             let fields = match fields {
                 Given::First(own) => Fields::Map(own.clone()),
-                fields @ Given::Again { .. } => fields.stored(head, |_| true),
+                fields @ Given::Again { .. } => fields.stored(head, Told::All),
             };
             (head.status, fields, source.whole())
         };
@@ -275,7 +275,7 @@ impl Proxy {
         let is_kept = |name: &HeaderName| {
             (has_trailers || *name != TRAILER) && (x_cache.is_none() || *name != X_CACHE)
         };
-        let mut head = fields.write(status, content.at_hand(), is_kept);
+        let mut head = fields.write(status, is_kept);
         if let Some(member) = outcome.cache_status(&server.name) {
             // Behind those of the caches nearer to the origin (RFC 9211 2).
             head.text_line(&CACHE_STATUS, member.to_text().as_bytes());
@@ -320,15 +320,24 @@ pub(super) enum Fields<'a> {
         /// All of them.
         fields: &'a stored::Fields,
         /// Which are told.
-        is_told: fn(&HeaderName) -> bool,
+        told: Told,
         /// What `Age` says, in seconds.
         age: Option<u64>,
     },
 }
 
+/// Which fields of a stored response are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// All.
+    All,
+    /// Those that a 304 has.
+    In304,
+}
+
 impl Fields<'_> {
-    /// The head with those that `is_kept`, and room for so many bytes of content behind it.
-    fn write(self, status: StatusCode, room: usize, is_kept: impl Fn(&HeaderName) -> bool) -> AnswerHead {
+    /// The head with those that `is_kept`.
+    fn write(self, status: StatusCode, is_kept: impl Fn(&HeaderName) -> bool) -> AnswerHead {
         match self {
             Self::Map(mut map) => {
                 for name in [TRAILER, X_CACHE] {
@@ -336,17 +345,20 @@ impl Fields<'_> {
                         map.remove(name);
                     }
                 }
-                AnswerHead::of(status, &map, room)
+                AnswerHead::of(status, &map)
             }
-            Self::Stored { fields, is_told, age } => {
-                let mut head = AnswerHead::new(status, room);
-                for (name, value) in fields {
-                    if *name == CONTENT_LENGTH {
-                        // Of a response to HEAD: there is no content to count.
-                        head.stated_length(value);
-                    } else if is_told(name) && is_kept(name) {
-                        head.line(name, value);
-                    }
+            Self::Stored { fields, told, age } => {
+                let mut head = AnswerHead::new(status);
+                match fields.text().filter(|_| told == Told::All) {
+                    Some(text) => text.pieces().for_each(|piece| head.text(piece, text.is_dated())),
+                    None => fields.iter().for_each(|(name, value)| {
+                        if *name == CONTENT_LENGTH {
+                            // Of a response to HEAD: there is no content to count.
+                            head.stated_length(value);
+                        } else if (told == Told::All || is_in_304(name)) && is_kept(name) {
+                            head.line(name, value);
+                        }
+                    }),
                 }
                 if let Some(age) = age {
                     head.number_line(&AGE, age);

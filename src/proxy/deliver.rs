@@ -21,9 +21,6 @@ use crate::wire::AnswerHead;
 /// piece, and what the system holds for it. One piece alone counts as sent at once.
 pub const PIECE: usize = 128 * 1024;
 
-/// Up to so many bytes, content is sent as one with its head.
-const SMALL: usize = 4 * 1024;
-
 /// An answer: its head, and what follows it.
 pub type Reply = (AnswerHead, Delivery);
 
@@ -97,15 +94,6 @@ impl Content {
             Self::Passing(body) => body.size_hint().exact(),
             // A stated length leaves no room for trailers: chunked alone has them (RFC 9112 7.1.2).
             Self::Trailed(..) => None,
-        }
-    }
-
-    /// How many bytes can go out with the head at once: of a small content, all.
-    #[must_use]
-    pub fn at_hand(&self) -> usize {
-        match self {
-            Self::Whole(bytes) if bytes.len() <= SMALL => bytes.len(),
-            _ => 0,
         }
     }
 

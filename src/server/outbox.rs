@@ -3,6 +3,7 @@
 //! Decides: which bytes are sent in one piece. Never touches: what they mean, or how long they may wait.
 //! Bounded by whoever puts something in: the next piece of content is asked for when this is empty.
 
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -13,6 +14,11 @@ use tokio::io::AsyncWrite;
 /// Up to this many bytes, a head and its content cost less as one copy of both than as two pieces: the
 /// kernel's way for a plain send is shorter than the one for several pieces.
 const SMALL: usize = 4 * 1024;
+
+thread_local! {
+    /// What one write sends, for all connections of an event loop.
+    static JOINED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Text, then content, then text again.
 #[derive(Debug, Default)]
@@ -56,17 +62,13 @@ impl Outbox {
     }
 
     /// Where text goes that is to follow what is there.
-    pub(super) const fn open_end(&mut self) -> &mut Vec<u8> {
+    pub(super) fn open_end(&mut self) -> &mut Vec<u8> {
         if self.content.is_empty() { &mut self.text } else { &mut self.end }
     }
 
     /// Content, behind text alone.
     pub(super) fn put_content(&mut self, content: Bytes) {
-        if self.text.len() - self.written + content.len() <= SMALL {
-            self.text.extend_from_slice(&content);
-        } else {
-            self.content = content;
-        }
+        self.content = content;
     }
 
     /// Writes all of it.
@@ -78,8 +80,16 @@ impl Outbox {
         while !self.is_empty() {
             let text = self.text.get(self.written..).unwrap_or_default();
             let socket = Pin::new(&mut *socket);
-            let length = ready!(if self.content.is_empty() && self.end.is_empty() {
+            let length = ready!(if !self.has_content() {
                 socket.poll_write(cx, text)
+            } else if self.len() <= SMALL {
+                JOINED.with_borrow_mut(|joined| {
+                    joined.clear();
+                    for piece in [text, &self.content, &self.end] {
+                        joined.extend_from_slice(piece);
+                    }
+                    socket.poll_write(cx, joined)
+                })
             } else {
                 let pieces =
                     [IoSlice::new(text), IoSlice::new(&self.content), IoSlice::new(&self.end)];

@@ -122,7 +122,7 @@ impl App for Shop {
                 let mut fields = HeaderMap::new();
                 fields.insert("connection", "upgrade".parse().expect("a value"));
                 fields.insert("upgrade", "echo".parse().expect("a value"));
-                (AnswerHead::of(StatusCode::SWITCHING_PROTOCOLS, &fields, 0), Content::Text(None))
+                (AnswerHead::of(StatusCode::SWITCHING_PROTOCOLS, &fields), Content::Text(None))
             }
             path => {
                 assert!(request.version() <= Version::HTTP_11);
@@ -134,11 +134,11 @@ impl App for Shop {
 
 fn text(status: StatusCode, text: String) -> (AnswerHead, Content) {
     let text = Some(Bytes::from(text)).filter(|text| !text.is_empty());
-    (AnswerHead::new(status, 0), Content::Text(text))
+    (AnswerHead::new(status), Content::Text(text))
 }
 
 fn with(content: Content) -> (AnswerHead, Content) {
-    (AnswerHead::new(StatusCode::OK, 0), content)
+    (AnswerHead::new(StatusCode::OK), content)
 }
 
 // === The server ===

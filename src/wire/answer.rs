@@ -26,18 +26,18 @@ pub struct AnswerHead {
 }
 
 impl AnswerHead {
-    /// A head without fields, with room for `content` bytes behind it.
+    /// A head without fields.
     #[must_use]
-    pub fn new(status: StatusCode, content: usize) -> Self {
-        let mut text = Vec::with_capacity(ROOM + content);
+    pub fn new(status: StatusCode) -> Self {
+        let mut text = Vec::with_capacity(ROOM);
         fields::put_status_line(&mut text, status);
         Self { status, text, is_dated: false, length: None, trailers: Vec::new() }
     }
 
     /// A head with these fields, less those that are the connection's to write.
     #[must_use]
-    pub fn of(status: StatusCode, map: &HeaderMap, content: usize) -> Self {
-        let mut head = Self::new(status, content);
+    pub fn of(status: StatusCode, map: &HeaderMap) -> Self {
+        let mut head = Self::new(status);
         for (name, value) in map {
             match *name {
                 header::CONTENT_LENGTH => head.length = Some(value.clone()),
@@ -71,10 +71,10 @@ impl AnswerHead {
         fields::put(&mut self.text, name, itoa::Buffer::new().format(number).as_bytes());
     }
 
-    /// Adds field lines that were written before, each with its CR LF; whether `Date` is among them.
-    pub fn lines(&mut self, lines: &[u8], are_dated: bool) {
-        self.is_dated |= are_dated;
-        self.text.extend_from_slice(lines);
+    /// Adds a piece of field lines that were written before, each with its CR LF; whether `Date` is among them.
+    pub fn text(&mut self, piece: &[u8], is_dated: bool) {
+        self.is_dated |= is_dated;
+        self.text.extend_from_slice(piece);
     }
 
     /// Says how long the content is that is not sent (RFC 9110 8.6).
@@ -91,12 +91,6 @@ impl AnswerHead {
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         self.status
-    }
-
-    /// The text so far.
-    #[must_use]
-    pub fn text(&self) -> &[u8] {
-        &self.text
     }
 
     /// Ends it: `now` is what `Date` says where nothing did (RFC 9110 6.6.1).
@@ -201,7 +195,7 @@ mod tests {
             map.append(*name, HeaderValue::from_static(value));
         }
         let status = StatusCode::from_u16(status).expect("a status");
-        let head = AnswerHead::of(status, &map, 0).end(hop, || HeaderValue::from_static("today"));
+        let head = AnswerHead::of(status, &map).end(hop, || HeaderValue::from_static("today"));
         String::from_utf8(head.text).expect("text")
     }
 

@@ -12,8 +12,8 @@ use super::grammar::{token_length, trim};
 /// The fields of lines that were found good, each with its CR LF; an empty one, or the end, ends them.
 /// `None` where they are not good after all.
 pub(crate) fn map(lines: &Bytes) -> Option<HeaderMap> {
-    // Most heads have so many: no table is made twice.
-    let mut fields = HeaderMap::with_capacity(12);
+    // As many as there are: no table is made twice, and none is larger than need be.
+    let mut fields = HeaderMap::with_capacity(memchr::memchr_iter(b'\n', lines).count());
     let mut begin = 0;
     while let Some(rest) = lines.get(begin..).filter(|rest| !rest.is_empty()) {
         let length = memchr::memchr(b'\n', rest)?;
@@ -42,12 +42,9 @@ pub(crate) fn put_status_line(out: &mut Vec<u8>, status: StatusCode) {
 
 /// Writes a field line (RFC 9112 5).
 pub(crate) fn put(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
-    let name = name.as_str().as_bytes();
-    out.reserve(name.len() + value.len() + 4);
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
+    for piece in [name.as_str().as_bytes(), b": ", value, b"\r\n"] {
+        out.extend_from_slice(piece);
+    }
 }
 
 /// Writes every line of `fields`.

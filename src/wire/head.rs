@@ -15,7 +15,7 @@ use super::grammar::{
 pub const MAX_METHOD: usize = 32;
 /// The longest request target, in bytes.
 pub const MAX_TARGET: usize = 8 * 1024;
-/// The most field lines in a head: the HTTP engine's own bound, told apart here so that it is 431.
+/// The most field lines in a head.
 pub const MAX_FIELDS: u16 = 100;
 
 /// How the content of a request is framed.

@@ -9,8 +9,8 @@ use std::hash::{Hash, Hasher};
 use std::slice;
 use std::sync::Arc;
 
-use http::header::{AGE, CACHE_STATUS};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_LENGTH, DATE, TRAILER};
+use http::{HeaderName, HeaderValue};
 
 use crate::caching::outcome::X_CACHE;
 
@@ -28,31 +28,73 @@ enum Lines {
 #[derive(Clone, Debug)]
 pub struct Template {
     lines: Box<[(HeaderName, Option<HeaderValue>)]>,
-    /// The lines in their order, and after them what an answer adds: a copy of it is a head to be filled
-    /// in, for a fraction of what it costs to build one. `None` where several lines have one name.
-    head: Option<HeaderMap>,
+    /// The lines as they go out, but for the values that they leave open. `None` where nobody prepared them, or
+    /// one of them is not told as it stands.
+    text: Option<Text>,
+}
+
+/// Lines as text, with gaps for the values of each response.
+#[derive(Clone, Debug)]
+struct Text {
+    bytes: Box<[u8]>,
+    /// Where the gaps are.
+    gaps: Box<[usize]>,
+    is_dated: bool,
+}
+
+/// All lines of a response as text, each with its CR LF.
+#[derive(Clone, Debug)]
+pub struct FieldText<'a> {
+    text: &'a Text,
+    own: &'a [HeaderValue],
+}
+
+impl<'a> FieldText<'a> {
+    /// Its pieces, in order.
+    pub fn pieces(&self) -> impl Iterator<Item = &'a [u8]> {
+        let (text, own) = (self.text, self.own);
+        let begins = std::iter::once(0).chain(text.gaps.iter().copied());
+        let ends = text.gaps.iter().copied().chain([text.bytes.len()]);
+        let between = begins.zip(ends).map(|(begin, end)| text.bytes.get(begin..end).unwrap_or_default());
+        let values = own.iter().map(HeaderValue::as_bytes).chain([&[] as &[u8]]);
+        between.zip(values).flat_map(|(text, value)| [text, value])
+    }
+
+    /// Whether `Date` is among them.
+    #[must_use]
+    pub const fn is_dated(&self) -> bool {
+        self.text.is_dated
+    }
 }
 
 impl Template {
     /// Lines in order; `None` where each response has a value of its own.
     #[must_use]
     pub fn new(lines: Vec<(HeaderName, Option<HeaderValue>)>) -> Self {
-        Self { lines: lines.into_boxed_slice(), head: None }
+        Self { lines: lines.into_boxed_slice(), text: None }
     }
 
-    /// The same with a head to copy answers from, which is worth its bytes where many answers are.
+    /// The same with its text prepared, which is worth its bytes where many answers are made of it. Not where a
+    /// line depends on who asks: `Trailer`, `X-Cache`, `Content-Length`.
     #[must_use]
     pub fn prepared(mut self) -> Self {
-        const OPEN: HeaderValue = HeaderValue::from_static("");
-        let mut head = HeaderMap::with_capacity(self.lines.len() + 3);
+        let mut text = Text { bytes: Box::default(), gaps: Box::default(), is_dated: false };
+        let (mut bytes, mut gaps) = (Vec::new(), Vec::new());
         for (name, value) in &self.lines {
-            head.append(name.clone(), value.clone().unwrap_or(OPEN));
+            if [TRAILER, X_CACHE, CONTENT_LENGTH].contains(name) {
+                return self;
+            }
+            text.is_dated |= *name == DATE;
+            bytes.extend_from_slice(name.as_str().as_bytes());
+            bytes.extend_from_slice(b": ");
+            match value {
+                Some(value) => bytes.extend_from_slice(value.as_bytes()),
+                None => gaps.push(bytes.len()),
+            }
+            bytes.extend_from_slice(b"\r\n");
         }
-        let is_unique = head.keys_len() == self.lines.len();
-        for added in [AGE, CACHE_STATUS, X_CACHE] {
-            head.entry(added).or_insert(OPEN);
-        }
-        self.head = is_unique.then_some(head);
+        (text.bytes, text.gaps) = (bytes.into(), gaps.into());
+        self.text = Some(text);
         self
     }
 
@@ -62,10 +104,10 @@ impl Template {
         &self.lines
     }
 
-    /// How many lines its prepared head has; 0 where there is none.
+    /// Bytes that its prepared text takes, in two allocations: of the text and of its gaps. 0 where there is none.
     #[must_use]
-    pub fn prepared_lines(&self) -> usize {
-        self.head.as_ref().map_or(0, HeaderMap::len)
+    pub fn prepared_bytes(&self) -> (usize, usize) {
+        self.text.as_ref().map_or((0, 0), |text| (text.bytes.len(), size_of_val(&*text.gaps)))
     }
 }
 
@@ -125,32 +167,11 @@ impl Fields {
         })
     }
 
-    /// The lines as the head of an answer that says its `age`, with room for what is added to it.
-    ///
-    /// `Cache-Status` and `X-Cache` may be there with an empty value, to be set or taken out: an empty list
-    /// is one without members (RFC 9211 2).
+    /// All lines as text, where it was prepared.
     #[must_use]
-    pub fn to_answer(&self, age: HeaderValue) -> HeaderMap {
-        if let Lines::Packed { template, own } = &self.0
-            && let Some(head) = &template.head
-        {
-            let mut head = head.clone();
-            let mut own = own.iter();
-            // Names are unique here: values come in the order in which the names were put in.
-            for (value, (_, shared)) in head.values_mut().zip(&template.lines) {
-                if shared.is_none()
-                    && let Some(own) = own.next()
-                {
-                    value.clone_from(own);
-                }
-            }
-            head.insert(AGE, age);
-            return head;
-        }
-        let mut head = HeaderMap::with_capacity(self.len() + 4);
-        head.extend(self.iter().map(|(name, value)| (name.clone(), value.clone())));
-        head.insert(AGE, age);
-        head
+    pub fn text(&self) -> Option<FieldText<'_>> {
+        let Lines::Packed { template, own } = &self.0 else { return None };
+        template.text.as_ref().map(|text| FieldText { text, own })
     }
 
     /// The first value of a field.
@@ -291,36 +312,31 @@ mod tests {
     }
 
     #[test]
-    fn an_answers_head_is_the_same_from_either_form() {
+    fn prepared_text_says_what_the_lines_say() {
         let lines = [
             (CONTENT_TYPE, value("text/html")),
-            (AGE, value("7")),
             (DATE, value("today")),
             (ETAG, value("\"a\"")),
+            (SET_COOKIE, value("a")),
+            (SET_COOKIE, value("b")),
         ];
         for length in 0..=lines.len() {
-            for repeated in [false, true] {
-                let mut lines = lines[..length].to_vec();
-                if repeated {
-                    lines.extend([(SET_COOKIE, value("a")), (SET_COOKIE, value("b"))]);
-                }
-                let loose = Fields::from(lines.clone());
-                let template = Template::new(
-                    lines.iter().map(|(n, v)| (n.clone(), (*n == CONTENT_TYPE).then(|| v.clone()))).collect(),
-                );
-                let own = lines.iter().filter(|(n, _)| *n != CONTENT_TYPE).map(|(_, value)| value.clone());
-                let packed = Fields::packed(Arc::new(template.prepared()), own.collect()).expect("as many");
-                let mut answers = [loose, packed].map(|fields| fields.to_answer(value("9")));
-                for answer in &mut answers {
-                    assert_eq!(answer[AGE], "9");
-                    for added in [CACHE_STATUS, X_CACHE] {
-                        if answer.get(&added).is_some_and(HeaderValue::is_empty) {
-                            answer.remove(added);
-                        }
-                    }
-                }
-                assert_eq!(answers[0], answers[1]);
+            for shared in [&[][..], &[CONTENT_TYPE][..], &[DATE, SET_COOKIE][..]] {
+                let lines = &lines[..length];
+                let open = |(n, v): &(HeaderName, HeaderValue)| (n.clone(), shared.contains(n).then(|| v.clone()));
+                let template = Arc::new(Template::new(lines.iter().map(open).collect()).prepared());
+                let own = lines.iter().filter(|(n, _)| !shared.contains(n)).map(|(_, value)| value.clone());
+                let packed = Fields::packed(template, own.collect()).expect("as many");
+                let text = packed.text().expect("prepared");
+                let written: Vec<u8> = text.pieces().flatten().copied().collect();
+                let line = |(n, v): (&HeaderName, &HeaderValue)| format!("{n}: {}\r\n", v.to_str().expect("text"));
+                assert_eq!(String::from_utf8(written).expect("text"), packed.iter().map(line).collect::<String>());
+                assert_eq!(text.is_dated(), length > 1);
             }
+        }
+        for special in [TRAILER, X_CACHE, CONTENT_LENGTH] {
+            let template = Template::new(vec![(special, Some(value("1")))]).prepared();
+            assert!(Fields::packed(Arc::new(template), Box::default()).expect("none").text().is_none());
         }
     }
 

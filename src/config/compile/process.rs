@@ -30,7 +30,7 @@ pub(super) fn server(r: &mut Reading<'_>, root: &DeTable<'_>) -> Option<At<Serve
     let header_timeout = r.get(&s, "header_timeout", duration(MILLISECOND..=HOUR));
     let idle_timeout = r.get(&s, "idle_timeout", duration(MILLISECOND..=HOUR * 24));
     let drain_timeout = r.get(&s, "drain_timeout", duration(Duration::ZERO..=HOUR * 24));
-    // hyper's buffer is never smaller than 8 KiB.
+    // A target alone may take 8 KiB.
     let max_header_size = r.get(&s, "max_header_size", size(8 * KIB..=KIB * KIB));
     let max_request_body = r.get(&s, "max_request_body", size(0..=MOST));
     let x_cache = r.get(&s, "x_cache", boolean);

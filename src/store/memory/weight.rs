@@ -17,8 +17,6 @@ use crate::store::Record;
 const SHARED: usize = 32;
 /// The two counts of an `Arc`.
 const COUNTS: usize = 16;
-/// A line of a header map: hash, name, value, and its links to other lines of that name.
-const LINE: usize = 104;
 /// The cache's own: place, pointer, links, hash table slot, and what it remembers of entries that left,
 /// in tables that are on average three quarters full.
 const SLOT: usize = 80;
@@ -40,12 +38,9 @@ pub(super) fn template_weight(template: &Template) -> u64 {
     };
     let lines = template.lines();
     let texts: usize = lines.iter().map(text).sum();
-    let head = match template.prepared_lines() {
-        0 => 0,
-        // A map's table has room for a third more lines than it has, in a power of two.
-        prepared => allocated(LINE * prepared) + allocated(4 * (prepared * 4 / 3 + 1).next_power_of_two()),
-    };
-    (SLOT + allocated(size_of::<Template>() + COUNTS) + allocated(size_of_val(lines)) + texts + head) as u64
+    let (text, gaps) = template.prepared_bytes();
+    let prepared = allocated(text) + allocated(gaps);
+    (SLOT + allocated(size_of::<Template>() + COUNTS) + allocated(size_of_val(lines)) + texts + prepared) as u64
 }
 
 fn response_weight(stored: &StoredResponse) -> usize {
