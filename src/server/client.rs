@@ -188,9 +188,8 @@ impl Client {
             let bytes = bytes.get(self.reader.skip(bytes)..).unwrap_or_default();
             match self.reader.read(bytes) {
                 Ok(Some(head)) => {
-                    let request = self.begin(&head, bytes);
-                    self.hold(bytes.get(head.end..).unwrap_or_default());
-                    Poll::Ready(Ok(Some(request)))
+                    self.hold(bytes.get(head.length()..).unwrap_or_default());
+                    Poll::Ready(Ok(Some(self.begin(head))))
                 }
                 Ok(None) => {
                     self.held.extend_from_slice(bytes);
@@ -217,12 +216,9 @@ impl Client {
         match self.reader.read(&self.held) {
             Ok(Some(head)) => {
                 self.read_patience.rest();
-                let held = std::mem::take(&mut self.held);
-                let request = self.begin(&head, &held);
-                self.held = held;
-                self.take(head.end);
+                self.take(head.length());
                 self.has_news = !self.held.is_empty();
-                Some(request)
+                Some(self.begin(head))
             }
             // The same head: its time runs on.
             Ok(None) => None,
@@ -233,26 +229,25 @@ impl Client {
         }
     }
 
-    /// A request begins, whose head stands in `bytes`.
-    fn begin(&mut self, head: &ReadHead, bytes: &[u8]) -> Next {
-        let (body, upload) = match &head.content {
+    /// A request begins; what came behind its head is held.
+    fn begin(&mut self, mut head: ReadHead) -> Next {
+        let (framed, version) = (head.content.take(), head.version());
+        let (body, feed) = match &framed {
             None => (Content::NONE, None),
             Some(framed) => {
                 let (body, feed) = content(framed.left());
-                let upload = Upload { framed: framed.clone(), feed: Some(feed), expects_continue: false };
-                (body, Some(upload))
+                (body, Some(feed))
             }
         };
-        let request = match head.request(bytes, body) {
+        let request = match head.request(body) {
             Ok(request) => request,
-            Err(refusal) => return self.refuse(refusal, bytes),
+            Err(refusal) => return self.refuse(refusal, &[]),
         };
-        self.upload = upload;
-        if let Some(upload) = &mut self.upload {
-            upload.expects_continue =
-                head.version() == Version::HTTP_11 && expects_continue(request.headers());
-        }
-        self.connection.begin(bytes.len() > head.end && self.upload.is_none());
+        self.upload = framed.map(|framed| {
+            let expects_continue = version == Version::HTTP_11 && expects_continue(request.headers());
+            Upload { framed, feed, expects_continue }
+        });
+        self.connection.begin(self.upload.is_none() && !self.held.is_empty());
         self.is_new = false;
         self.is_answering = true;
         self.write_patience = Patience::default();

@@ -22,13 +22,17 @@ pub(crate) fn map(lines: &Bytes) -> Option<HeaderMap> {
             break;
         }
         let (name, value) = line.split_at_checked(token_length(line))?;
-        let name = HeaderName::from_bytes(name).ok()?;
-        let value = trim(value.strip_prefix(b":")?);
-        let value = HeaderValue::from_maybe_shared(lines.slice_ref(value)).ok()?;
-        fields.try_append(name, value).ok()?;
+        append(&mut fields, lines, name, trim(value.strip_prefix(b":")?))?;
         begin += length + 1;
     }
     Some(fields)
+}
+
+/// Adds a field whose `value` is a part of `bytes`. `None` where it is no field.
+pub(super) fn append(fields: &mut HeaderMap, bytes: &Bytes, name: &[u8], value: &[u8]) -> Option<()> {
+    let name = HeaderName::from_bytes(name).ok()?;
+    let value = HeaderValue::from_maybe_shared(bytes.slice_ref(value)).ok()?;
+    fields.try_append(name, value).ok().map(drop)
 }
 
 /// Writes a status line (RFC 9112 4), of HTTP/1.1 whatever the request was of (RFC 9110 2.5).

@@ -46,8 +46,15 @@ pub(super) struct Head {
 
 impl Head {
     /// Reads the line that ends before the LF at `end` of `head`, and begins at `start`; `Some` when it
-    /// was the head's last. `head` begins with the head's first byte.
-    pub(super) fn line(&mut self, head: &[u8], start: usize, end: usize) -> Result<Option<Framing>, Refusal> {
+    /// was the head's last. `head` begins with the head's first byte; `tell` is told name and value of a
+    /// field line.
+    pub(super) fn line(
+        &mut self,
+        head: &[u8],
+        start: usize,
+        end: usize,
+        tell: &mut impl FnMut(&[u8], &[u8]) -> Result<(), Refusal>,
+    ) -> Result<Option<Framing>, Refusal> {
         let line = head.get(start..end).unwrap_or_default();
         if !self.is_begun {
             self.request_line(line)?;
@@ -78,6 +85,7 @@ impl Head {
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.transfer_encoding(trim(value))?,
             _ => {}
         }
+        tell(name, trim(value))?;
         Ok(None)
     }
 
@@ -176,17 +184,11 @@ impl Head {
         self.http_10
     }
 
-    /// Method, target and field lines of `head`, which is whole.
-    pub(super) fn parts<'h>(&self, head: &'h [u8]) -> (&'h [u8], &'h [u8], &'h [u8]) {
-        /// Blank, version and line end behind a target.
-        const VERSION: usize = " HTTP/1.1\r\n".len();
+    /// Method and target of `head`, which is whole.
+    pub(super) fn parts<'h>(&self, head: &'h [u8]) -> (&'h [u8], &'h [u8]) {
         let begin = self.method + 1;
-        let end = begin + self.target;
-        (
-            head.get(..self.method).unwrap_or_default(),
-            head.get(begin..end).unwrap_or_default(),
-            head.get(end + VERSION..).unwrap_or_default(),
-        )
+        let target = head.get(begin..begin + self.target);
+        (head.get(..self.method).unwrap_or_default(), target.unwrap_or_default())
     }
 
     fn end(&self, head: &[u8]) -> Result<Framing, Refusal> {

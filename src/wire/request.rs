@@ -39,12 +39,13 @@ struct Partial {
     searched: usize,
 }
 
-/// A head that is whole and may go on, where it stands in the bytes that were shown.
-#[derive(Clone, Debug)]
+/// A head that is whole and may go on.
+#[derive(Debug)]
 pub struct ReadHead {
-    /// Its length: where content or the next message begins.
-    pub(crate) end: usize,
+    /// All of it, in an allocation of its own.
+    bytes: Bytes,
     head: Head,
+    fields: HeaderMap,
     /// How the content behind it is framed; `None` where there is none.
     pub(crate) content: Option<Framed>,
 }
@@ -78,15 +79,34 @@ impl RequestReader {
             [b'\r'] if !self.after_empty_line => return Ok(None),
             _ => {}
         }
-        let Some(framing) = self.partial.read(bytes, self.limits)? else { return Ok(None) };
-        let Partial { head, lines, .. } = std::mem::take(&mut self.partial);
+        let end = match memchr::memmem::find(bytes, b"\r\n\r\n") {
+            // Nearly always all of it comes at once: its lines are judged and taken down in one go.
+            Some(end) if !self.is_in_head() && end + 4 <= self.limits.max_head => end + 4,
+            _ => match self.partial.read(bytes, self.limits, |_, _| Ok(()))? {
+                Some(_) => std::mem::take(&mut self.partial).lines,
+                None => return Ok(None),
+            },
+        };
         self.after_empty_line = false;
+        self.whole(bytes.get(..end).unwrap_or_default())
+    }
+
+    /// What a whole head says.
+    fn whole(&self, head: &[u8]) -> Result<Option<ReadHead>, Refusal> {
+        let bytes = Bytes::copy_from_slice(head);
+        // As many as there are: no table is made twice, and none is larger than need be.
+        let mut fields = HeaderMap::with_capacity(memchr::memchr_iter(b'\n', head).count().saturating_sub(2));
+        let mut partial = Partial::default();
+        let framing = partial.read(&bytes, self.limits, |name, value| {
+            fields::append(&mut fields, &bytes, name, value).ok_or(Refusal::FieldLine)
+        })?;
+        let Some(framing) = framing else { return Ok(None) };
         let content = match framing {
             Framing::Length(0) => None,
             Framing::Length(length) => Some(Framed::Length(length)),
             Framing::Chunked => Some(Framed::chunked(self.limits.max_body)),
         };
-        Ok(Some(ReadHead { end: lines, head, content }))
+        Ok(Some(ReadHead { bytes, head: partial.head, fields, content }))
     }
 
     /// Whether the bytes shown so far begin a head whose end has not come.
@@ -97,25 +117,28 @@ impl RequestReader {
 }
 
 impl ReadHead {
-    /// Method, target, version and fields. `bytes` are those in which it stands: one copy is made of it, in an
-    /// allocation of its own.
+    /// Its length in bytes: where content or the next message begins.
+    #[must_use]
+    pub const fn length(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Method, target, version and fields, and a body.
     ///
     /// # Errors
-    /// [`Refusal::Target`] or [`Refusal::FieldLine`] where a library takes for no target or field what
-    /// was found to be one; no such bytes are known.
-    pub fn request<B>(&self, bytes: &[u8], body: B) -> Result<Request<B>, Refusal> {
-        let head = bytes.get(..self.end).unwrap_or_default();
-        let head = Bytes::copy_from_slice(head);
-        let (method, target, lines) = self.head.parts(&head);
+    /// [`Refusal::Target`] where a library takes for no target what was found to be one; no such bytes are
+    /// known.
+    pub fn request<B>(self, body: B) -> Result<Request<B>, Refusal> {
+        let (method, target) = self.head.parts(&self.bytes);
         let mut request = Request::new(body);
         *request.method_mut() = match method {
             b"GET" => Method::GET,
             method => Method::from_bytes(method).map_err(|_| Refusal::RequestLine)?,
         };
-        let target = head.slice_ref(target);
+        let target = self.bytes.slice_ref(target);
         *request.uri_mut() = Uri::from_maybe_shared(target).map_err(|_| Refusal::Target)?;
         *request.version_mut() = self.version();
-        *request.headers_mut() = self.fields(&head.slice_ref(lines))?;
+        *request.headers_mut() = self.fields;
         Ok(request)
     }
 
@@ -125,22 +148,24 @@ impl ReadHead {
         if self.head.is_http_10() { Version::HTTP_10 } else { Version::HTTP_11 }
     }
 
-    fn fields(&self, lines: &Bytes) -> Result<HeaderMap, Refusal> {
-        fields::map(lines).ok_or(Refusal::FieldLine)
-    }
 }
 
 impl Partial {
     /// Reads the lines of a head that have not been read, as far as they are whole; `bytes` begin with
-    /// its first byte. `Some` at the head's end.
+    /// its first byte, and `field` is told of each field. `Some` at the head's end.
     ///
     /// The verdict is the one that the earliest byte makes inevitable, so that it does not depend on
     /// how the bytes arrive.
-    fn read(&mut self, bytes: &[u8], limits: Limits) -> Result<Option<Framing>, Refusal> {
+    fn read(
+        &mut self,
+        bytes: &[u8],
+        limits: Limits,
+        mut field: impl FnMut(&[u8], &[u8]) -> Result<(), Refusal>,
+    ) -> Result<Option<Framing>, Refusal> {
         let allowed = bytes.get(..limits.max_head).unwrap_or(bytes);
         while let Some(length) = memchr::memchr(b'\n', allowed.get(self.searched..).unwrap_or_default()) {
             let end = self.searched + length;
-            let framing = self.head.line(allowed, self.lines, end)?;
+            let framing = self.head.line(allowed, self.lines, end, &mut field)?;
             self.lines = end + 1;
             self.searched = self.lines;
             match framing {
@@ -212,10 +237,10 @@ mod tests {
                     None => match self.reader.read(rest) {
                         Ok(None) => return Scan::Partial(pass),
                         Ok(Some(head)) => {
-                            head.request(rest, ()).expect("what was read is a request");
-                            pass += head.end;
+                            pass += head.length();
                             self.heads += 1;
-                            self.content = head.content;
+                            self.content = head.content.clone();
+                            head.request(()).expect("what was read is a request");
                         }
                         Err(refusal) => return Scan::Refused { pass, refusal, in_content: false },
                     },
