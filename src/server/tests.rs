@@ -38,6 +38,8 @@ enum Content {
     Broken(Option<Bytes>),
     /// The same piece for ever.
     Endless(Bytes),
+    /// These pieces, of a length that is stated or not, and trailers.
+    Pieces { pieces: Vec<&'static str>, stated: Option<u64>, trailers: Option<HeaderMap> },
 }
 
 #[derive(Debug)]
@@ -63,13 +65,18 @@ impl Body for Content {
             Self::Text(text) => text.take().map(|text| Ok(Frame::data(text))),
             Self::Broken(piece) => Some(piece.take().map(Frame::data).ok_or(BrokenOff)),
             Self::Endless(piece) => Some(Ok(Frame::data(piece.clone()))),
+            Self::Pieces { pieces, trailers, .. } if pieces.is_empty() => {
+                trailers.take().map(|trailers| Ok(Frame::trailers(trailers)))
+            }
+            Self::Pieces { pieces, .. } => Some(Ok(Frame::data(Bytes::from(pieces.remove(0))))),
         })
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Text(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
-            Self::Broken(_) | Self::Endless(_) => SizeHint::new(),
+            Self::Broken(_) | Self::Endless(_) | Self::Pieces { stated: None, .. } => SizeHint::new(),
+            Self::Pieces { stated: Some(length), .. } => SizeHint::with_exact(*length),
         }
     }
 }
@@ -95,6 +102,20 @@ impl App for Shop {
             }
             "/broken" => with(Content::Broken(Some(Bytes::from_static(b"half")))),
             "/endless" => with(Content::Endless(Bytes::from(vec![b'x'; 64 * 1024]))),
+            "/pieces" => {
+                let mut fields = HeaderMap::new();
+                fields.insert("trailer", "sum".parse().expect("a value"));
+                let mut trailers = HeaderMap::new();
+                trailers.insert("sum", "7".parse().expect("a value"));
+                trailers.insert("unannounced", "8".parse().expect("a value"));
+                let pieces = vec!["one", "", "two"];
+                let content = Content::Pieces { pieces, stated: None, trailers: Some(trailers) };
+                (AnswerHead::of(StatusCode::OK, &fields), content)
+            }
+            "/longer" => with(Content::Pieces { pieces: vec!["longer"], stated: Some(5), trailers: None }),
+            "/shorter" => with(Content::Pieces { pieces: vec!["short"], stated: Some(6), trailers: None }),
+            "/empty" => (AnswerHead::new(StatusCode::NO_CONTENT), Content::Text(None)),
+            "/unread" => text(StatusCode::OK, "unread".into()),
             "/echo" => match request.body_mut().collect().await {
                 Ok(content) => {
                     text(StatusCode::OK, String::from_utf8_lossy(&content.to_bytes()).into_owned())
@@ -514,6 +535,96 @@ fn http_1_0_connections_end_with_their_answer() {
     let head = client.head();
     assert!(head.starts_with("HTTP/1.0 200"), "{head}");
     assert_eq!(client.rest().0, b"/old");
+}
+
+#[test]
+fn rfc9112_9_3_http_1_0_connections_stay_where_that_is_asked_for() {
+    let server = Server::start(&settings());
+    let mut client = server.connect();
+    for n in 0..2 {
+        client.send(format!("GET /{n} HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n"));
+        let head = client.head();
+        assert!(head.contains("\r\nconnection: keep-alive\r\n"), "{head}");
+        while client.read.len() < 2 {
+            assert!(client.more());
+        }
+        assert_eq!(std::mem::take(&mut client.read), format!("/{n}").as_bytes());
+    }
+    // What is of unknown length can end with the connection alone.
+    client.send("GET /pieces HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    let head = client.head();
+    assert!(head.contains("\r\nconnection: close\r\n") && !head.contains("chunked"), "{head}");
+    assert_eq!(client.rest().0, b"onetwo");
+}
+
+#[test]
+fn rfc9112_7_1_content_of_unknown_length_is_chunked_with_the_trailers_that_were_announced() {
+    let server = Server::start(&settings());
+    let mut client = server.connect();
+    client.send(get("/pieces"));
+    let head = client.head();
+    assert!(head.contains("\r\ntransfer-encoding: chunked\r\n") && !head.contains("content-length"), "{head}");
+    let content = b"3\r\none\r\n3\r\ntwo\r\n0\r\nsum: 7\r\n\r\n";
+    while client.read.len() < content.len() {
+        assert!(client.more());
+    }
+    assert_eq!(std::mem::take(&mut client.read), content);
+    client.send(get("/next"));
+    assert_eq!(client.answer(), ok("/next"));
+}
+
+#[test]
+fn content_of_another_length_than_was_said_is_reset() {
+    let server = Server::start(&settings());
+    for (target, most) in [("/longer", &b""[..]), ("/shorter", b"short")] {
+        let mut client = server.connect();
+        client.send(get(target));
+        let rest = client.reset();
+        let content = rest.windows(4).position(|end| end == b"\r\n\r\n").map_or(&[][..], |at| &rest[at + 4..]);
+        assert!(most.starts_with(content), "{target}: {content:?}");
+    }
+}
+
+#[test]
+fn rfc9110_6_4_1_answers_without_content_have_none() {
+    let server = Server::start(&settings());
+    let mut client = server.connect();
+    client.send(get("/pieces").replace("GET", "HEAD") + &get("/empty") + &get("/next"));
+    let head = client.head();
+    assert!(!head.contains("content-length") && !head.contains("transfer-encoding"), "{head}");
+    let head = client.head();
+    assert!(head.starts_with("HTTP/1.1 204 No Content\r\n") && !head.contains("content-length"), "{head}");
+    assert_eq!(client.answer(), ok("/next"));
+}
+
+#[test]
+fn rfc9110_10_1_1_who_expects_a_100_has_one_once_its_content_is_wanted() {
+    let server = Server::start(&settings());
+    let expecting = post("Expect: 100-Continue\r\nContent-Length: 3", "");
+    let mut client = server.connect();
+    client.send(&expecting);
+    assert_eq!(client.head(), "HTTP/1.1 100 Continue\r\n\r\n");
+    client.send("abc");
+    assert_eq!(client.answer(), ok("abc"));
+    // Not where it is there already, not for content that nobody wants, not in HTTP/1.0.
+    client.send(expecting.clone() + "abc");
+    assert_eq!(client.answer(), ok("abc"));
+    client.send(expecting.replace("/echo", "/unread"));
+    assert_eq!(client.answer(), ok("unread"));
+    client.closed();
+    let mut old = server.connect();
+    old.send(expecting.replace("HTTP/1.1", "HTTP/1.0"));
+    old.send("abc");
+    assert!(old.head().starts_with("HTTP/1.0 200"));
+}
+
+#[test]
+fn content_that_nobody_wanted_is_passed_over_where_it_is_here() {
+    let server = Server::start(&settings());
+    let mut client = server.connect();
+    let unread = post("Transfer-Encoding: chunked", "3\r\nabc\r\n0\r\n\r\n").replace("/echo", "/unread");
+    client.send(unread + &get("/next"));
+    assert_eq!((client.answer(), client.answer()), (ok("unread"), ok("/next")));
 }
 
 #[test]
