@@ -228,7 +228,14 @@ impl Proxy {
         body: AnswerBody,
         outcome: Outcome,
     ) -> Reply {
-        self.finish(asked, Some(route), status, Fields::Map(headers), Content::Passing(Box::new(body)), outcome)
+        self.finish(
+            asked,
+            Some(route),
+            status,
+            Fields::Map(headers),
+            Content::Passing(Box::new(body)),
+            outcome,
+        )
     }
 
     /// Tells the client that both sides now speak another protocol.
@@ -239,7 +246,14 @@ impl Proxy {
         headers: HeaderMap,
         outcome: Outcome,
     ) -> Reply {
-        self.finish(asked, Some(route), StatusCode::SWITCHING_PROTOCOLS, Fields::Map(headers), Content::Empty, outcome)
+        self.finish(
+            asked,
+            Some(route),
+            StatusCode::SWITCHING_PROTOCOLS,
+            Fields::Map(headers),
+            Content::Empty,
+            outcome,
+        )
     }
 
     /// Tells the client that no response could be had.
@@ -272,9 +286,8 @@ impl Proxy {
         let x_cache = outcome.result.x_cache().filter(|_| server.x_cache);
         // A stated length leaves no room for trailers (RFC 9112 7.1.2).
         let has_trailers = content.length().is_none() && takes_trailers(asked);
-        let is_kept = |name: &HeaderName| {
-            (has_trailers || *name != TRAILER) && (x_cache.is_none() || *name != X_CACHE)
-        };
+        let is_kept =
+            |name: &HeaderName| (has_trailers || *name != TRAILER) && (x_cache.is_none() || *name != X_CACHE);
         let mut head = fields.write(status, is_kept);
         if let Some(member) = outcome.cache_status(&server.name) {
             // Behind those of the caches nearer to the origin (RFC 9211 2).

@@ -51,11 +51,7 @@ pub(super) struct Forwarding<'a> {
 
 impl Proxy {
     /// Forwards and streams the answer back.
-    pub(super) async fn forward(
-        self: &Arc<Self>,
-        asked: Asked,
-        forwarding: Forwarding<'_>,
-    ) -> Reply {
+    pub(super) async fn forward(self: &Arc<Self>, asked: Asked, forwarding: Forwarding<'_>) -> Reply {
         let Forwarding { route, reason, facts, body, connection } = forwarding;
         let mut outcome = Outcome::forwarded(CacheResult::Bypass, reason);
         let Ok(head) = self.upstream_head(&asked, asked.method().clone()) else {
@@ -347,9 +343,5 @@ struct Invalidated {
 
 /// The body of a client's request as it goes upstream.
 pub(super) fn request_body(content: Content) -> RequestBody {
-    if http_body::Body::is_end_stream(&content) {
-        RequestBody::Empty
-    } else {
-        RequestBody::Incoming(content)
-    }
+    if http_body::Body::is_end_stream(&content) { RequestBody::Empty } else { RequestBody::Incoming(content) }
 }

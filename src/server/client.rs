@@ -115,6 +115,7 @@ enum Awaits {
 
 /// What comes next on a connection.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is taken apart where it is returned")]
 pub(super) enum Next {
     /// A request, all of whose head is there.
     Request(Request<Content>),

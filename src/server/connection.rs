@@ -145,9 +145,8 @@ async fn exchange<A: App>(
     let framing = framing(status, asked, body.size_hint().exact());
     let leaves = room.pressure() != Pressure::None || connection.refusal().is_some();
     let keep = if leaves || framing == AnswerFraming::UntilClose { Keep::Close } else { asked.keep };
-    let head = head.end(&Hop { version: asked.version, framing, connection: keep }, || {
-        http_date::format(clock::wall())
-    });
+    let head = head
+        .end(&Hop { version: asked.version, framing, connection: keep }, || http_date::format(clock::wall()));
     client.outbox().put_head(head.text);
     let mut body = pin!(body);
     let mut giving = Giving { framing, trailers: head.trailers, has_more: framing != AnswerFraming::None };

@@ -91,8 +91,7 @@ impl Outbox {
                     socket.poll_write(cx, joined)
                 })
             } else {
-                let pieces =
-                    [IoSlice::new(text), IoSlice::new(&self.content), IoSlice::new(&self.end)];
+                let pieces = [IoSlice::new(text), IoSlice::new(&self.content), IoSlice::new(&self.end)];
                 let skip = usize::from(text.is_empty());
                 let count = 3 - usize::from(self.end.is_empty());
                 socket.poll_write_vectored(cx, pieces.get(skip..count).unwrap_or_default())

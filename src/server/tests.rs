@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, Version};
-use http_body_util::BodyExt;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Semaphore, watch};
 
@@ -563,7 +563,10 @@ fn rfc9112_7_1_content_of_unknown_length_is_chunked_with_the_trailers_that_were_
     let mut client = server.connect();
     client.send(get("/pieces"));
     let head = client.head();
-    assert!(head.contains("\r\ntransfer-encoding: chunked\r\n") && !head.contains("content-length"), "{head}");
+    assert!(
+        head.contains("\r\ntransfer-encoding: chunked\r\n") && !head.contains("content-length"),
+        "{head}"
+    );
     let content = b"3\r\none\r\n3\r\ntwo\r\n0\r\nsum: 7\r\n\r\n";
     while client.read.len() < content.len() {
         assert!(client.more());
@@ -580,7 +583,8 @@ fn content_of_another_length_than_was_said_is_reset() {
         let mut client = server.connect();
         client.send(get(target));
         let rest = client.reset();
-        let content = rest.windows(4).position(|end| end == b"\r\n\r\n").map_or(&[][..], |at| &rest[at + 4..]);
+        let content =
+            rest.windows(4).position(|end| end == b"\r\n\r\n").map_or(&[][..], |at| &rest[at + 4..]);
         assert!(most.starts_with(content), "{target}: {content:?}");
     }
 }

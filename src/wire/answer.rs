@@ -202,12 +202,18 @@ mod tests {
     #[test]
     fn rfc9112_6_framing_is_the_connections() {
         let hop = |framing, connection| Hop { version: Version::HTTP_11, framing, connection };
-        let stated = [("content-length", "7"), ("transfer-encoding", "gzip"), ("connection", "x"), ("a", "b")];
+        let stated =
+            [("content-length", "7"), ("transfer-encoding", "gzip"), ("connection", "x"), ("a", "b")];
         for (status, framing, connection, end) in [
             (200, AnswerFraming::Length(5), Keep::Alive, "content-length: 5\r\ndate: today\r\n\r\n"),
             (200, AnswerFraming::Chunked, Keep::Alive, "transfer-encoding: chunked\r\ndate: today\r\n\r\n"),
             (200, AnswerFraming::UntilClose, Keep::Close, "connection: close\r\ndate: today\r\n\r\n"),
-            (200, AnswerFraming::None, Keep::SaidAlive, "content-length: 7\r\nconnection: keep-alive\r\ndate: today\r\n\r\n"),
+            (
+                200,
+                AnswerFraming::None,
+                Keep::SaidAlive,
+                "content-length: 7\r\nconnection: keep-alive\r\ndate: today\r\n\r\n",
+            ),
             (304, AnswerFraming::None, Keep::Alive, "content-length: 7\r\ndate: today\r\n\r\n"),
             (204, AnswerFraming::None, Keep::Alive, "date: today\r\n\r\n"),
         ] {
@@ -228,7 +234,8 @@ mod tests {
 
     #[test]
     fn http_1_0_is_answered_as_such() {
-        let hop = Hop { version: Version::HTTP_10, framing: AnswerFraming::UntilClose, connection: Keep::Close };
+        let hop =
+            Hop { version: Version::HTTP_10, framing: AnswerFraming::UntilClose, connection: Keep::Close };
         assert!(written(404, &[], &hop).starts_with("HTTP/1.0 404 Not Found\r\nconnection: close\r\n"));
     }
 }

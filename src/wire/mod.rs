@@ -32,8 +32,8 @@ pub use content::{BrokenContent, Content};
 pub use head::{MAX_FIELDS, MAX_METHOD, MAX_TARGET};
 pub use interim::Interim;
 pub use request::{Limits, ReadHead, RequestReader};
-pub use upgrade::{Duplex, NotUpgraded, Upgrade};
 pub use response::{Awaited, MAX_INTERIM, Progress, ResponseFault, ResponseScanner};
+pub use upgrade::{Duplex, NotUpgraded, Upgrade};
 
 use http::StatusCode;
 

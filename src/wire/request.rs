@@ -147,7 +147,6 @@ impl ReadHead {
     pub const fn version(&self) -> Version {
         if self.head.is_http_10() { Version::HTTP_10 } else { Version::HTTP_11 }
     }
-
 }
 
 impl Partial {

@@ -323,14 +323,19 @@ mod tests {
         for length in 0..=lines.len() {
             for shared in [&[][..], &[CONTENT_TYPE][..], &[DATE, SET_COOKIE][..]] {
                 let lines = &lines[..length];
-                let open = |(n, v): &(HeaderName, HeaderValue)| (n.clone(), shared.contains(n).then(|| v.clone()));
+                let open =
+                    |(n, v): &(HeaderName, HeaderValue)| (n.clone(), shared.contains(n).then(|| v.clone()));
                 let template = Arc::new(Template::new(lines.iter().map(open).collect()).prepared());
                 let own = lines.iter().filter(|(n, _)| !shared.contains(n)).map(|(_, value)| value.clone());
                 let packed = Fields::packed(template, own.collect()).expect("as many");
                 let text = packed.text().expect("prepared");
                 let written: Vec<u8> = text.pieces().flatten().copied().collect();
-                let line = |(n, v): (&HeaderName, &HeaderValue)| format!("{n}: {}\r\n", v.to_str().expect("text"));
-                assert_eq!(String::from_utf8(written).expect("text"), packed.iter().map(line).collect::<String>());
+                let line =
+                    |(n, v): (&HeaderName, &HeaderValue)| format!("{n}: {}\r\n", v.to_str().expect("text"));
+                assert_eq!(
+                    String::from_utf8(written).expect("text"),
+                    packed.iter().map(line).collect::<String>()
+                );
                 assert_eq!(text.is_dated(), length > 1);
             }
         }

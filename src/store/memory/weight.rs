@@ -40,7 +40,8 @@ pub(super) fn template_weight(template: &Template) -> u64 {
     let texts: usize = lines.iter().map(text).sum();
     let (text, gaps) = template.prepared_bytes();
     let prepared = allocated(text) + allocated(gaps);
-    (SLOT + allocated(size_of::<Template>() + COUNTS) + allocated(size_of_val(lines)) + texts + prepared) as u64
+    (SLOT + allocated(size_of::<Template>() + COUNTS) + allocated(size_of_val(lines)) + texts + prepared)
+        as u64
 }
 
 fn response_weight(stored: &StoredResponse) -> usize {
