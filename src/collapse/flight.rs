@@ -8,7 +8,8 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::hash::{BuildHasher, Hasher};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
@@ -38,7 +39,63 @@ pub struct Flights<A, F> {
     shards: Vec<Mutex<Shard<A, F>>>,
 }
 
-type Shard<A, F> = HashMap<FlightKey, Arc<Flight<A, F>>>;
+type Shard<A, F> = HashMap<FlightKey, Arc<Flight<A, F>>, Seeds>;
+
+/// Hashes flight keys, of which most is a hash already: two multiplications, with seeds that nobody outside
+/// knows, so that nobody can choose which keys fall together.
+#[derive(Clone, Copy, Debug)]
+struct Seeds([u64; 4]);
+
+impl Default for Seeds {
+    fn default() -> Self {
+        static SEEDS: LazyLock<[u64; 4]> = LazyLock::new(|| {
+            let random = std::hash::RandomState::new();
+            [0_u64, 1, 2, 3].map(|n| random.hash_one(n))
+        });
+        Self(*SEEDS)
+    }
+}
+
+impl BuildHasher for Seeds {
+    type Hasher = Mixed;
+
+    fn build_hasher(&self) -> Mixed {
+        let Self([hash, low, high, rest]) = *self;
+        Mixed { hash, low, high, rest }
+    }
+}
+
+/// A key, mixed with the seeds.
+struct Mixed {
+    hash: u64,
+    low: u64,
+    high: u64,
+    rest: u64,
+}
+
+impl Hasher for Mixed {
+    fn write_u128(&mut self, n: u128) {
+        self.hash ^= folded(n as u64 ^ self.low, (n >> 64) as u64 ^ self.high);
+    }
+
+    fn write_u64(&mut self, n: u64) {
+        self.hash = folded(self.hash ^ n, self.rest | 1);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn finish(&self) -> u64 {
+        self.hash
+    }
+}
+
+/// Both halves of a product: every bit of it hangs on most bits of both factors.
+fn folded(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    product as u64 ^ (product >> 64) as u64
+}
 
 /// One fetch under way.
 #[derive(Debug)]
@@ -79,7 +136,7 @@ pub enum Joined<A: Clone, F: Clone> {
 
 impl<A: Clone, F: Clone> Default for Flights<A, F> {
     fn default() -> Self {
-        Self { shards: (0..SHARDS).map(|_| Mutex::new(HashMap::new())).collect() }
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
     }
 }
 
@@ -302,6 +359,18 @@ mod tests {
         assert!(flights.find(KEY, &text, |_, _| true).is_some());
         assert!(flights.find(KEY, &text, |stamp, _| stamp.0 > 1).is_none(), "a purge has overtaken it");
         assert!(flights.find(KEY, &Bytes::from_static(b"other"), |_, _| true).is_none());
+    }
+
+    #[test]
+    fn every_part_of_a_key_counts() {
+        let seeds = Seeds::default();
+        let mut hashes = std::collections::HashSet::new();
+        let bits = (0..128).map(|bit| (1_u128 << bit, 0)).chain((0..64).map(|bit| (0, 1_u64 << bit)));
+        let keys: Vec<FlightKey> = bits.chain([(0, 0)]).collect();
+        for key in &keys {
+            hashes.insert(seeds.hash_one(key));
+        }
+        assert_eq!(hashes.len(), keys.len());
     }
 
     #[test]

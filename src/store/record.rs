@@ -13,13 +13,15 @@
 //! |---|---|---|
 //! | 0 | 4 | `FB 46 42`, version. `FB` is never UTF-8: no text is taken for a record |
 //! | 4 | 4 | kind, flags (bit 0: the body is an LZ4 block), two zero bytes |
-//! | 8 | 8 | xxh3 of bytes 16 to the end of the meta block, seeded with bytes 0 to 7 |
+//! | 8 | 8 | xxh3 of bytes 16 to the end of the meta block, with bytes 0 to 7 mixed in |
 //! | 16 | 8 | xxh3 of the body as stored here |
 //! | 24 | 4 + 4 | length of the meta block; chunks that hold the body elsewhere |
 //! | 32 | 8 + 8 | length of the body; length of the body as stored here |
 //! | 48 | 16 | content id of the chunks |
 //! | 64 | | meta block: key text, variant, then what the kind says |
 //! | | | body, for a response that is not chunked |
+//!
+//! Names of fields are numbers where `names` has them, and else spelt after a zero.
 //!
 //! # A chunk
 //!
@@ -30,15 +32,16 @@
 
 mod field;
 mod lz4;
+mod names;
 
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use http::StatusCode;
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128_with_seed};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
 
-use self::field::{Reader, Writer};
+use self::field::{Reader, Writer, split_text};
 use super::{Record, StoreKey};
 use crate::caching::stamp::{PurgeId, Stamp};
 use crate::caching::stored::{InStore, Part, StoredBody, StoredHead, StoredResponse, Traits};
@@ -55,7 +58,7 @@ const MAX_META: usize = 1 << 20;
 const MAX_CHUNKS: u32 = 16 << 10;
 
 const MAGIC: [u8; 3] = *b"\xFBFB";
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// This process, among those that write records: stamps are exact to it alone.
 static WRITER: LazyLock<u32> = LazyLock::new(|| fastrand::u32(..));
@@ -241,17 +244,30 @@ pub fn decode(key: &StoreKey, bytes: &[u8]) -> Result<Record, Rejected> {
     if sealed(bytes, meta_end) != seal(bytes) || xxh3_64(stored) != fixed.body_sum {
         return Err(Rejected::Checksum);
     }
-    // The body beside the meta block, unless it has to be unpacked anyway.
+    let meta = past_key(key, meta)?;
+    // What is left of the meta block, and beside it the body, unless that has to be unpacked anyway.
     let packed = flags & LZ4 != 0;
-    let mut kept = Bytes::copy_from_slice(if packed { meta } else { &bytes[FIXED..] });
-    let mut meta = Reader(kept.split_to(meta_len));
-    let named = meta.text_is(&key.text).ok_or(Rejected::Malformed)?;
-    let variant = meta.u64().ok_or(Rejected::Malformed)?;
-    if !named || variant != key.variant.map_or(0, |variant| variant.0) {
-        return Err(Rejected::Key);
-    }
-    let body = if packed { unpacked(fixed.body_len, stored)? } else { kept };
-    fixed.decode(meta, body, seal(bytes).unwrap_or_default())
+    let body = if packed { Some(unpacked(fixed.body_len, stored)?) } else { None };
+    let kept = together(meta, if packed { &[] } else { stored });
+    fixed.decode(kept, meta.len(), body, seal(bytes).unwrap_or_default())
+}
+
+/// Both in one allocation of their own. It has room for a byte that is never there: bytes that fill their room
+/// are counted as shared only once they are, which each slice of them would find out anew.
+fn together(meta: &[u8], body: &[u8]) -> Bytes {
+    let mut both = Vec::with_capacity(meta.len() + body.len() + 1);
+    both.extend_from_slice(meta);
+    both.extend_from_slice(body);
+    Bytes::from(both)
+}
+
+/// The meta block after key text and variant, which are to be those of `key`.
+fn past_key<'m>(key: &StoreKey, meta: &'m [u8]) -> Result<&'m [u8], Rejected> {
+    let (text, rest) = split_text(meta).ok_or(Rejected::Malformed)?;
+    let (variant, rest) = rest.split_first_chunk().ok_or(Rejected::Malformed)?;
+    let is_asked =
+        *text == *key.text && u64::from_le_bytes(*variant) == key.variant.map_or(0, |variant| variant.0);
+    if is_asked { Ok(rest) } else { Err(Rejected::Key) }
 }
 
 /// One chunk of a body: its content, a slice of `bytes` unless it was compressed.
@@ -266,20 +282,21 @@ pub fn decode_chunk(of: &InStore, number: u32, bytes: Bytes) -> Result<Bytes, Re
     if sealed(&bytes, bytes.len()) != seal(&bytes) {
         return Err(Rejected::Checksum);
     }
-    let mut fixed = Reader(bytes.slice(SEALED_FROM.min(bytes.len())..));
-    let id = fixed.id().ok_or(Rejected::Length)?;
-    let counted = fixed.u32().ok_or(Rejected::Length)?;
-    let len = fixed.u32().ok_or(Rejected::Length)?;
-    if kind != BODY_CHUNK || id != of.id || counted != number {
+    let fixed = bytes.get(SEALED_FROM..CHUNK_FIXED).ok_or(Rejected::Length)?;
+    let content = bytes.slice(CHUNK_FIXED..);
+    let (id, fixed) = fixed.split_first_chunk::<16>().ok_or(Rejected::Length)?;
+    let (counted, len) = fixed.split_first_chunk().ok_or(Rejected::Length)?;
+    let len = len.first_chunk().copied().map(u32::from_le_bytes).ok_or(Rejected::Length)?;
+    if kind != BODY_CHUNK || *id != of.id || u32::from_le_bytes(*counted) != number {
         return Err(Rejected::Key);
     }
     if Some(u64::from(len)) != chunk_len(of.length, number) {
         return Err(Rejected::Malformed);
     }
     if flags & LZ4 != 0 {
-        return unpacked(u64::from(len), &fixed.0);
+        return unpacked(u64::from(len), &content);
     }
-    if fixed.0.len() as u64 == u64::from(len) { Ok(fixed.0) } else { Err(Rejected::Malformed) }
+    if content.len() as u64 == u64::from(len) { Ok(content) } else { Err(Rejected::Malformed) }
 }
 
 /// How many chunks hold a body of this length.
@@ -374,8 +391,7 @@ fn put_head(out: &mut Writer, head: &StoredHead) {
     out.u64(head.cost);
     out.u64(head.stamp.0);
     out.u32(*WRITER);
-    out.count(head.ids.len());
-    head.ids.iter().for_each(|id| out.u64(id.0));
+    out.u64s(head.ids.iter().map(|id| id.0));
     out.names(&head.vary);
     out.lines(head.fields.iter());
     out.lines(head.trailers.iter().map(|(name, value)| (name, value)));
@@ -437,10 +453,19 @@ impl Fixed {
         Self { kind, flags, body_sum, meta_len, chunks, body_len, stored_len, content_id }
     }
 
-    fn decode(&self, mut meta: Reader, body: Bytes, mark: u64) -> Result<Record, Rejected> {
+    /// `kept` is the meta block after the key, of `meta_len` bytes, and the body, unless there is an unpacked one.
+    fn decode(
+        &self,
+        kept: Bytes,
+        meta_len: usize,
+        unpacked: Option<Bytes>,
+        mark: u64,
+    ) -> Result<Record, Rejected> {
+        let mut meta = Reader::of(&kept, meta_len).ok_or(Rejected::Length)?;
         let decoded = match self.kind {
             RESPONSE => {
                 let head = take_head(&mut meta, self.body_len).ok_or(Rejected::Malformed)?;
+                let body = unpacked.unwrap_or_else(|| kept.slice(meta_len..));
                 if body.len() as u64 != self.body_len {
                     return Err(Rejected::Malformed);
                 }
@@ -469,14 +494,7 @@ impl Fixed {
         let stray = bodiless && (self.flags != 0 || self.stored_len != 0)
             || self.kind != CHUNKED && (self.chunks != 0 || self.content_id != [0; 16])
             || matches!(self.kind, INDEX | HIT_FOR_MISS) && self.body_len != 0;
-        if stray || !meta.0.is_empty() { Err(Rejected::Malformed) } else { Ok(decoded) }
-    }
-}
-
-impl Reader {
-    fn id(&mut self) -> Option<ContentId> {
-        let id = u128::from(self.u64()?) | u128::from(self.u64()?) << 64;
-        Some(id.to_le_bytes())
+        if stray || !meta.is_empty() { Err(Rejected::Malformed) } else { Ok(decoded) }
     }
 }
 
@@ -500,10 +518,12 @@ fn seal(bytes: &[u8]) -> Option<u64> {
     bytes.get(8..).and_then(|rest| rest.first_chunk()).copied().map(u64::from_le_bytes)
 }
 
-/// The checksum of bytes up to `end`; those before it are its seed.
+/// The checksum of bytes up to `end`. Those before it are mixed in, each with a share of its own: seeded with
+/// them, the hash would take half as long again.
 fn sealed(bytes: &[u8], end: usize) -> Option<u64> {
-    let seed = u64::from_le_bytes(*bytes.first_chunk()?);
-    Some(xxh3_64_with_seed(bytes.get(SEALED_FROM..end)?, seed))
+    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let first = u64::from_le_bytes(*bytes.first_chunk()?);
+    Some(xxh3_64(bytes.get(SEALED_FROM..end)?) ^ first.wrapping_mul(ODD))
 }
 
 fn put_seal(out: &mut [u8]) {
@@ -519,7 +539,7 @@ fn unpacked(len: u64, stored: &[u8]) -> Result<Bytes, Rejected> {
     lz4::unpack(stored, len).ok_or(Rejected::Compression)
 }
 
-fn take_head(meta: &mut Reader, body_len: u64) -> Option<StoredHead> {
+fn take_head(meta: &mut Reader<'_>, body_len: u64) -> Option<StoredHead> {
     let status = StatusCode::from_u16(meta.u16()?).ok()?;
     let traits = Traits(meta.u32()?);
     let received = UnixMillis(meta.u64()?);
@@ -532,8 +552,7 @@ fn take_head(meta: &mut Reader, body_len: u64) -> Option<StoredHead> {
     let stamp = Stamp(meta.u64()?);
     // What another process counted for itself means nothing here.
     let stamp = if meta.u32()? == *WRITER { stamp } else { stamp.shared() };
-    let count = meta.count(8)?;
-    let ids = meta.all(count, |meta| meta.u64().map(PurgeId))?;
+    let ids = meta.u64s()?.into_iter().map(PurgeId).collect();
     let vary = meta.names(MAX_NAMES)?;
     let fields = meta.lines()?.into();
     let trailers = meta.lines()?;
@@ -562,13 +581,13 @@ fn take_head(meta: &mut Reader, body_len: u64) -> Option<StoredHead> {
 }
 
 /// A part that its body fills exactly.
-fn take_part(meta: &mut Reader, body_len: u64) -> Option<Part> {
+fn take_part(meta: &mut Reader<'_>, body_len: u64) -> Option<Part> {
     let part = Part { first: meta.u64()?, last: meta.u64()?, complete: meta.u64()? };
     let sound = part.last < part.complete && part.last.checked_sub(part.first)?.checked_add(1)? == body_len;
     sound.then_some(part)
 }
 
-fn take_index(meta: &mut Reader) -> Option<VaryIndex> {
+fn take_index(meta: &mut Reader<'_>) -> Option<VaryIndex> {
     let count = meta.count(4).filter(|count| *count <= MAX_SETS)?;
     let sets = meta.all(count, |meta| meta.names(MAX_NAMES))?;
     let count = meta.count(26).filter(|count| *count <= MAX_VARIANTS)?;
@@ -576,7 +595,7 @@ fn take_index(meta: &mut Reader) -> Option<VaryIndex> {
     Some(VaryIndex { sets, variants })
 }
 
-fn take_variant(meta: &mut Reader, sets: usize) -> Option<Variant> {
+fn take_variant(meta: &mut Reader<'_>, sets: usize) -> Option<Variant> {
     let set = meta.u8().filter(|set| usize::from(*set) < sets)?;
     let hash = VariantHash(meta.u64().filter(|hash| *hash != 0)?);
     let received = UnixMillis(meta.u64()?);

@@ -1,10 +1,13 @@
-//! The parts that records are made of: little-endian integers, and byte strings after their length.
+//! The parts that records are made of: little-endian integers, byte strings after their length, and names
+//! of fields.
 //!
 //! Decides: nothing about meaning. Reading is total: whatever is not there is `None`, and no length
 //! read from outside is ever allocated or indexed with before it was held against what is there.
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
+
+use super::names;
 
 /// Parts that room is made for at once.
 const USUAL: usize = 32;
@@ -39,9 +42,25 @@ impl Writer {
         self.0.extend_from_slice(bytes);
     }
 
+    /// Numbers after how many they are.
+    pub(super) fn u64s(&mut self, numbers: impl ExactSizeIterator<Item = u64>) {
+        self.count(numbers.len());
+        numbers.for_each(|number| self.u64(number));
+    }
+
+    pub(super) fn name(&mut self, name: &HeaderName) {
+        match names::number(name) {
+            Some(number) => self.u8(number),
+            None => {
+                self.u8(names::SPELT);
+                self.text(name.as_str().as_bytes());
+            }
+        }
+    }
+
     pub(super) fn names(&mut self, names: &[HeaderName]) {
         self.count(names.len());
-        names.iter().for_each(|name| self.text(name.as_str().as_bytes()));
+        names.iter().for_each(|name| self.name(name));
     }
 
     pub(super) fn lines<'a>(
@@ -50,17 +69,31 @@ impl Writer {
     ) {
         self.count(lines.len());
         for (name, value) in lines {
-            self.text(name.as_str().as_bytes());
+            self.name(name);
             self.text(value.as_bytes());
         }
     }
 }
 
-/// Takes parts off the front. What it hands out shares the allocation it reads from; numbers and names
-/// are read where they lie.
-pub(super) struct Reader(pub(super) Bytes);
+/// Takes parts off the front of bytes. Numbers and names are read where they lie; what else it hands out
+/// shares the allocation that it lies in.
+pub(super) struct Reader<'b> {
+    /// Lies in `kept`.
+    left: &'b [u8],
+    kept: &'b Bytes,
+}
 
-impl Reader {
+impl<'b> Reader<'b> {
+    /// Of the first `len` of these bytes; `None` where there are fewer.
+    pub(super) fn of(kept: &'b Bytes, len: usize) -> Option<Self> {
+        Some(Self { left: kept.get(..len)?, kept })
+    }
+
+    /// Whether everything was taken.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.left.is_empty()
+    }
+
     pub(super) fn u8(&mut self) -> Option<u8> {
         self.array::<1>().map(|[n]| n)
     }
@@ -77,33 +110,40 @@ impl Reader {
         self.array().map(u64::from_le_bytes)
     }
 
+    /// So many numbers after how many they are.
+    pub(super) fn u64s(&mut self) -> Option<Vec<u64>> {
+        let count = self.count(8)?;
+        let (numbers, rest) = self.left.split_at_checked(count.checked_mul(8)?)?;
+        self.left = rest;
+        let (numbers, _) = numbers.as_chunks();
+        Some(numbers.iter().map(|number| u64::from_le_bytes(*number)).collect())
+    }
+
     /// How many parts follow, each of `least` bytes or more.
     pub(super) fn count(&mut self, least: usize) -> Option<usize> {
         let count = usize::try_from(self.u32()?).ok()?;
-        (count.checked_mul(least)? <= self.0.len()).then_some(count)
+        (count.checked_mul(least)? <= self.left.len()).then_some(count)
     }
 
     pub(super) fn text(&mut self) -> Option<Bytes> {
-        let len = self.count(1)?;
-        Some(self.0.split_to(len))
-    }
-
-    /// Whether the next text is this one; `None` when there is none.
-    pub(super) fn text_is(&mut self, expected: &[u8]) -> Option<bool> {
-        self.read_text(|text| Some(text == expected))
+        let text = self.borrowed()?;
+        Some(self.kept.slice_ref(text))
     }
 
     pub(super) fn name(&mut self) -> Option<HeaderName> {
-        self.read_text(|text| HeaderName::from_bytes(text).ok())
+        match self.u8()? {
+            names::SPELT => HeaderName::from_bytes(self.borrowed()?).ok(),
+            number => names::name(number),
+        }
     }
 
     pub(super) fn names(&mut self, most: usize) -> Option<Vec<HeaderName>> {
-        let count = self.count(4).filter(|count| *count <= most)?;
+        let count = self.count(1).filter(|count| *count <= most)?;
         self.all(count, Self::name)
     }
 
     pub(super) fn lines(&mut self) -> Option<Vec<(HeaderName, HeaderValue)>> {
-        let count = self.count(8)?;
+        let count = self.count(5)?;
         self.all(count, |line| Some((line.name()?, HeaderValue::from_maybe_shared(line.text()?).ok()?)))
     }
 
@@ -121,16 +161,21 @@ impl Reader {
         Some(parts)
     }
 
-    fn read_text<T>(&mut self, read: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
-        let len = self.count(1)?;
-        let value = read(self.0.get(..len)?)?;
-        self.0.advance(len);
-        Some(value)
+    fn borrowed(&mut self) -> Option<&'b [u8]> {
+        let (text, rest) = split_text(self.left)?;
+        self.left = rest;
+        Some(text)
     }
 
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let array = *self.0.first_chunk::<N>()?;
-        self.0.advance(N);
-        Some(array)
+        let (array, rest) = self.left.split_first_chunk()?;
+        self.left = rest;
+        Some(*array)
     }
+}
+
+/// A byte string after its length, and what follows it.
+pub(super) fn split_text(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (len, rest) = bytes.split_first_chunk()?;
+    rest.split_at_checked(usize::try_from(u32::from_le_bytes(*len)).ok()?)
 }

@@ -8,7 +8,7 @@
 //! write that nobody reads: both are seen here, and answered by a new client.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use fred::clients::{Client, WithOptions};
 use fred::error::Error;
 use fred::interfaces::{ClientLike, ClusterInterface, EventInterface, FredResult, KeysInterface};
 use fred::types::{ConnectHandle, Expiration, Key, Value};
-use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::sleep;
 
@@ -95,7 +95,7 @@ struct Shared {
     context: Arc<Context>,
     role: Role,
     breaker: Breaker,
-    permits: Semaphore,
+    under_way: UnderWay,
     /// Where records are read while it is up; the library's connection does the rest.
     pipe: Option<Pipe>,
     link: ArcSwapOption<Link>,
@@ -127,7 +127,7 @@ impl Line {
             context,
             role,
             breaker: Breaker::unproven(clock::monotonic()),
-            permits: Semaphore::new(IN_FLIGHT),
+            under_way: UnderWay::default(),
             pipe,
             link: ArcSwapOption::empty(),
             latency: AtomicU64::new(0),
@@ -184,7 +184,8 @@ impl Line {
         A: Future<Output = FredResult<T>>,
     {
         let sending = self.begin()?;
-        let link = Arc::clone(&sending.link);
+        let link = self.link()?;
+        self.shared.context.counters.sent();
         self.pulse.feel();
         // The library's futures are of many kilobytes, which whatever waits for them would carry and copy.
         let result = in_place(|| call(link)).await;
@@ -194,10 +195,17 @@ impl Line {
     /// Reads a value, of which no more than [`LONGEST_VALUE`] bytes whoever wrote it: `GET` would buffer
     /// half a gibibyte. Both take the same time, here and in Redis, measured from 1 KiB to 200 KiB. What
     /// holds for [`Self::run`] holds here.
-    pub(super) async fn read(&self, command: &'static str, name: Key) -> Result<Bytes, Failure> {
+    ///
+    /// `put_name` appends the name of the key: where the pipe reads, nothing else is made of it.
+    pub(super) async fn read(
+        &self,
+        command: &'static str,
+        put_name: impl Fn(&mut Vec<u8>),
+    ) -> Result<Bytes, Failure> {
         let sending = self.begin()?;
+        self.shared.context.counters.sent();
         let until = sending.begun + self.shared.context.settings.read_timeout;
-        let asked = self.shared.pipe.as_ref().and_then(|pipe| pipe.ask(&name, until));
+        let asked = self.shared.pipe.as_ref().and_then(|pipe| pipe.ask(&put_name, until));
         let answer = match asked {
             Some(asked) => asked.await.ok(),
             None => None,
@@ -205,8 +213,10 @@ impl Line {
         let result = match answer {
             Some(answer) => answer,
             None => {
+                let (link, mut name) = (self.link()?, Vec::new());
+                put_name(&mut name);
                 self.pulse.feel();
-                in_place(|| sending.link.read.getrange(name, 0, LONGEST_VALUE - 1)).await
+                in_place(|| link.read.getrange(name.as_slice(), 0, LONGEST_VALUE - 1)).await
             }
         };
         self.end(command, &sending, result)
@@ -217,14 +227,15 @@ impl Line {
         if !shared.breaker.lets_through() {
             return Err(Failure::NotAsked);
         }
-        let counters = &shared.context.counters;
-        let Ok(permit) = shared.permits.try_acquire() else {
-            counters.failed(Failure::Saturated);
+        let Some(place) = shared.under_way.take() else {
+            shared.context.counters.failed(Failure::Saturated);
             return Err(Failure::Saturated);
         };
-        let Some(link) = shared.link.load_full() else { return Err(Failure::NotAsked) };
-        counters.sent();
-        Ok(Sending { link, begun: clock::monotonic(), _permit: permit })
+        Ok(Sending { begun: clock::monotonic(), _place: place })
+    }
+
+    fn link(&self) -> Result<Arc<Link>, Failure> {
+        self.shared.link.load_full().ok_or(Failure::NotAsked)
     }
 
     fn end<T>(
@@ -259,9 +270,30 @@ impl Line {
 
 /// A command under way.
 struct Sending<'l> {
-    link: Arc<Link>,
     begun: Instant,
-    _permit: SemaphorePermit<'l>,
+    _place: Place<'l>,
+}
+
+/// How many commands are under way: at most [`IN_FLIGHT`]. Nobody waits for a place, so it need not know who.
+#[derive(Debug, Default)]
+struct UnderWay(AtomicUsize);
+
+/// One of them, until it is dropped.
+#[derive(Debug)]
+struct Place<'u>(&'u UnderWay);
+
+impl UnderWay {
+    fn take(&self) -> Option<Place<'_>> {
+        let before = self.0.fetch_add(1, Ordering::Relaxed);
+        let place = Place(self);
+        (before < IN_FLIGHT).then_some(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 // === The supervisor ===
@@ -558,5 +590,23 @@ impl Shared {
         // `connect`, not `init`: it goes on trying when Redis is down at the start.
         let task = link.client.connect();
         Ok(Running { link, task })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_under_way_are_bounded_and_end() {
+        let under_way = UnderWay::default();
+        let mut places: Vec<_> = (0..IN_FLIGHT).map(|_| under_way.take().expect("room")).collect();
+        for _ in 0..3 {
+            assert!(under_way.take().is_none());
+        }
+        places.pop();
+        assert!(under_way.take().is_some());
+        drop(places);
+        assert_eq!(under_way.0.load(Ordering::Relaxed), 0);
     }
 }

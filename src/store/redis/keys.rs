@@ -38,15 +38,23 @@ impl Names {
 
     /// Where a record lives.
     pub(super) fn record(&self, key: &StoreKey) -> Key {
-        let mut name = self.slot(key);
+        let mut name = Vec::with_capacity(self.prefix.len() + ROOM);
+        self.put_record(key, &mut name);
+        name.as_slice().into()
+    }
+
+    /// The same at the end of other bytes: readings of records make nothing else of it.
+    pub(super) fn put_record(&self, key: &StoreKey, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.prefix.as_bytes());
+        out.extend_from_slice(b":{");
+        out.extend_from_slice(hex(key.primary.to_be_bytes()).as_flattened());
         match key.variant {
-            None => name.push_str(":o"),
+            None => out.extend_from_slice(b"}:o"),
             Some(VariantHash(variant)) => {
-                name.push_str(":v:");
-                push_hex(&mut name, &variant.to_be_bytes());
+                out.extend_from_slice(b"}:v:");
+                out.extend_from_slice(hex(variant.to_be_bytes()).as_flattened());
             }
         }
-        name.into()
     }
 
     /// Where the lock of a record lives.
@@ -123,13 +131,13 @@ impl Names {
 }
 
 fn push_hex<const N: usize>(name: &mut String, bytes: &[u8; N]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    // Two digits each; none of ours is longer.
-    let mut digits = [0_u8; 32];
-    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
-        pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-    }
-    name.push_str(digits.get(..2 * N).and_then(|digits| str::from_utf8(digits).ok()).unwrap_or_default());
+    name.push_str(str::from_utf8(hex(*bytes).as_flattened()).unwrap_or_default());
+}
+
+/// Two digits for each byte. Without branches or look-ups: many at once.
+fn hex<const N: usize>(bytes: [u8; N]) -> [[u8; 2]; N] {
+    let digit = |half: u8| half + b'0' + if half > 9 { b'a' - b'0' - 10 } else { 0 };
+    bytes.map(|byte| [digit(byte >> 4), digit(byte & 15)])
 }
 
 #[cfg(test)]

@@ -181,13 +181,13 @@ impl RedisStore {
     /// The record under a key that is not useless by `now`; verified, its bytes its own. A long body stays
     /// where it is ([`LongReader`] reads it). `None`: there is none, it was refused, or Redis did not say.
     pub async fn get(&self, key: &StoreKey, now: UnixMillis) -> Option<Record> {
-        let name = self.context.names.record(key);
-        let value = match read_value(&self.hot, "get", name.clone()).await {
+        let names = &self.context.names;
+        let value = match read_value(&self.hot, "get", |out| names.put_record(key, out)).await {
             Ok(value) => value?,
             Err(failure) => {
                 self.unanswered.fetch_add(1, Ordering::Relaxed);
                 if failure == Failure::Protocol {
-                    self.hot.doubt(name);
+                    self.hot.doubt(names.record(key));
                 }
                 return None;
             }
@@ -196,7 +196,7 @@ impl RedisStore {
             Ok(record) => record,
             Err(rejected) => {
                 self.context.counters.rejected(rejected.label());
-                self.hot.doubt(name);
+                self.hot.doubt(names.record(key));
                 return None;
             }
         };
@@ -396,8 +396,12 @@ impl RedisStore {
 }
 
 /// Reads a value. No value of ours is empty, so an empty one is none.
-async fn read_value(line: &Line, command: &'static str, name: Key) -> Result<Option<Bytes>, Failure> {
-    let value = line.read(command, name).await?;
+async fn read_value(
+    line: &Line,
+    command: &'static str,
+    put_name: impl Fn(&mut Vec<u8>),
+) -> Result<Option<Bytes>, Failure> {
+    let value = line.read(command, put_name).await?;
     Ok(Some(value).filter(|value| !value.is_empty()))
 }
 

@@ -125,10 +125,15 @@ impl Pipe {
     /// Asks for the value of a key, the first [`super::LONGEST_VALUE`] bytes of it; no value and an empty one are the
     /// same. The answer is the channel's, or the error of a time-out by `until`; a channel that closes without
     /// either says that the connection was lost. `None`: there is none now.
-    pub(super) fn ask(&self, name: &Key, until: Instant) -> Option<oneshot::Receiver<FredResult<Bytes>>> {
+    ///
+    /// `put_name` appends the name of the key.
+    pub(super) fn ask(
+        &self,
+        put_name: impl FnOnce(&mut Vec<u8>),
+        until: Instant,
+    ) -> Option<oneshot::Receiver<FredResult<Bytes>>> {
         let (sender, receiver) = oneshot::channel();
-        let is_asked =
-            self.shared.ask(until, Answer::To(sender), |out| reply::put_read(out, name.as_bytes()));
+        let is_asked = self.shared.ask(until, Answer::To(sender), |out| reply::put_read(out, put_name));
         is_asked.then_some(receiver)
     }
 

@@ -165,7 +165,7 @@ async fn read_one(
     let (line, counters) = (store.bulk(), &store.context.counters);
     let name = store.context.names.chunk(key, &body.id, number);
     let turn = store.chunks_in_flight.acquire().await;
-    let read = read_value(line, chunks::GET, name.clone()).await;
+    let read = read_value(line, chunks::GET, |out| out.extend_from_slice(name.as_bytes())).await;
     drop(turn);
     let refused = match read {
         Ok(None) => {

@@ -100,7 +100,8 @@ impl Dial {
             reply::put(&mut words, &[b"SELECT", database.to_string().as_bytes()]);
             oks += 1;
         }
-        reply::put_read(&mut words, Names::new(prefix).probe().as_bytes());
+        let probe = Names::new(prefix).probe();
+        reply::put_read(&mut words, |out| out.extend_from_slice(probe.as_bytes()));
         stream.write_all(&words).await?;
         stream.flush().await?;
         let mut input = BytesMut::new();

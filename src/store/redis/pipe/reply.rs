@@ -78,8 +78,9 @@ pub(super) fn missing(input: &[u8]) -> usize {
     (line.len() + END.len() + length + END.len()).saturating_sub(input.len())
 }
 
-/// `GETRANGE name 0 …`: of values longer than any of ours, whoever wrote them, only so much.
-pub(super) fn put_read(out: &mut Vec<u8>, name: &[u8]) {
+/// `GETRANGE name 0 …`: of values longer than any of ours, whoever wrote them, only so much. `put_name` appends
+/// the name.
+pub(super) fn put_read(out: &mut Vec<u8>, put_name: impl FnOnce(&mut Vec<u8>)) {
     static RANGE: LazyLock<Vec<u8>> = LazyLock::new(|| {
         let mut range = Vec::new();
         put_word(&mut range, b"0");
@@ -87,8 +88,28 @@ pub(super) fn put_read(out: &mut Vec<u8>, name: &[u8]) {
         range
     });
     out.extend_from_slice(b"*4\r\n$8\r\nGETRANGE\r\n");
-    put_word(out, name);
+    put_written(out, put_name);
     out.extend_from_slice(&RANGE);
+}
+
+/// A string that is written where it is to stand. Nearly all lengths are of two digits, for
+/// which there is room before; Redis takes none with a zero before it.
+fn put_written(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    out.extend_from_slice(b"$00\r\n");
+    let begin = out.len();
+    write(out);
+    let length = out.len() - begin;
+    match out.get_mut(begin - 4..begin - 2) {
+        Some([tens, ones]) if (10..100).contains(&length) => {
+            (*tens, *ones) = (b'0' + (length / 10) as u8, b'0' + (length % 10) as u8);
+            out.extend_from_slice(END);
+        }
+        _ => {
+            let word = out.split_off(begin);
+            out.truncate(begin - b"$00\r\n".len());
+            put_word(out, &word);
+        }
+    }
 }
 
 /// A script that answers `proof`; it names a key because users may be confined to some.
@@ -208,11 +229,19 @@ mod tests {
     #[test]
     fn questions() {
         let mut out = Vec::new();
-        put_read(&mut out, b"k\r\n");
+        put_read(&mut out, |out| out.extend_from_slice(b"k\r\n"));
         let last = (LONGEST_VALUE - 1).to_string();
         let expected =
             format!("*4\r\n$8\r\nGETRANGE\r\n$3\r\nk\r\n\r\n$1\r\n0\r\n${}\r\n{last}\r\n", last.len());
         assert_eq!(String::from_utf8(out).unwrap(), expected);
+        for (length, digits) in
+            [(0, "0"), (9, "9"), (10, "10"), (54, "54"), (99, "99"), (100, "100"), (1234, "1234")]
+        {
+            let (mut out, name) = (Vec::new(), "n".repeat(length));
+            put_read(&mut out, |out| out.extend_from_slice(name.as_bytes()));
+            let expected = format!("*4\r\n$8\r\nGETRANGE\r\n${digits}\r\n{name}\r\n$1\r\n0\r\n");
+            assert!(out.starts_with(expected.as_bytes()), "{}", out.escape_ascii());
+        }
         let mut out = Vec::new();
         put(&mut out, &[b"", &[b'x'; 100]]);
         assert!(out.starts_with(b"*2\r\n$0\r\n\r\n$100\r\nx"), "{}", out.escape_ascii());

@@ -20,12 +20,17 @@ async fn up(server: &RedisServer, change: impl FnOnce(&mut Settings)) -> Pipe {
     pipe
 }
 
+fn named(name: &str) -> impl FnOnce(&mut Vec<u8>) {
+    let name = key(name);
+    move |out| out.extend_from_slice(name.as_bytes())
+}
+
 fn key(name: &str) -> Key {
     Key::from(name)
 }
 
 fn ask(pipe: &Pipe, name: &str, patience: Duration) -> oneshot::Receiver<FredResult<Bytes>> {
-    pipe.ask(&key(name), clock::monotonic() + patience).expect("it is connected")
+    pipe.ask(named(name), clock::monotonic() + patience).expect("it is connected")
 }
 
 async fn read(pipe: &Pipe, name: &str) -> Result<String, String> {
@@ -182,7 +187,7 @@ async fn a_server_that_ends_is_found_again() {
     let asked = ask(&pipe, "a", LONG);
     server.kill();
     assert!(asked.await.is_err());
-    assert!(pipe.ask(&key("a"), clock::monotonic() + LONG).is_none());
+    assert!(pipe.ask(named("a"), clock::monotonic() + LONG).is_none());
     server.start();
     until("it is connected again", || pipe.is_up()).await;
     assert_eq!(read(&pipe, "a").await, Ok(String::new()));
@@ -332,6 +337,6 @@ async fn whoever_is_no_server_is_not_asked() {
 async fn there_is_a_bound_on_questions() {
     let pipe = scripted(|_, _| Vec::new()).await;
     let asked: Vec<_> = (0..MOST).map(|_| ask(&pipe, "a", LONG)).collect();
-    assert!(pipe.ask(&key("a"), clock::monotonic() + LONG).is_none());
+    assert!(pipe.ask(named("a"), clock::monotonic() + LONG).is_none());
     drop(asked);
 }
