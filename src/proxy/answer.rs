@@ -363,7 +363,7 @@ impl Fields<'_> {
             Self::Stored { fields, told, age } => {
                 let mut head = AnswerHead::new(status);
                 match fields.text().filter(|_| told == Told::All) {
-                    Some(text) => text.pieces().for_each(|piece| head.text(piece, text.is_dated())),
+                    Some(text) => text.write(|piece| head.text(piece, text.is_dated())),
                     None => fields.iter().for_each(|(name, value)| {
                         if *name == CONTENT_LENGTH {
                             // Of a response to HEAD: there is no content to count.

@@ -79,28 +79,32 @@ impl RequestReader {
             [b'\r'] if !self.after_empty_line => return Ok(None),
             _ => {}
         }
-        let end = match memchr::memmem::find(bytes, b"\r\n\r\n") {
-            // Nearly always all of it comes at once: its lines are judged and taken down in one go.
-            Some(end) if !self.is_in_head() && end + 4 <= self.limits.max_head => end + 4,
-            _ => match self.partial.read(bytes, self.limits, |_, _| Ok(()))? {
-                Some(_) => std::mem::take(&mut self.partial).lines,
+        let is_all = bytes.ends_with(b"\r\n\r\n") && bytes.len() <= self.limits.max_head;
+        let head = if is_all && !self.is_in_head() {
+            // Nearly always all of it comes at once, and nothing else: its lines are judged and taken down in one go.
+            bytes
+        } else {
+            match self.partial.read(bytes, self.limits, |_, _| Ok(()))? {
+                Some(_) => bytes.get(..std::mem::take(&mut self.partial).lines).unwrap_or_default(),
                 None => return Ok(None),
-            },
+            }
         };
         self.after_empty_line = false;
-        self.whole(bytes.get(..end).unwrap_or_default())
+        self.whole(head)
     }
 
-    /// What a whole head says.
-    fn whole(&self, head: &[u8]) -> Result<Option<ReadHead>, Refusal> {
-        let bytes = Bytes::copy_from_slice(head);
+    /// What the head says at the beginning of `bytes`, which do not end before it does.
+    fn whole(&self, bytes: &[u8]) -> Result<Option<ReadHead>, Refusal> {
+        let mut bytes = Bytes::copy_from_slice(bytes);
         // As many as there are: no table is made twice, and none is larger than need be.
-        let mut fields = HeaderMap::with_capacity(memchr::memchr_iter(b'\n', head).count().saturating_sub(2));
+        let mut fields =
+            HeaderMap::with_capacity(memchr::memchr_iter(b'\n', &bytes).count().saturating_sub(2));
         let mut partial = Partial::default();
         let framing = partial.read(&bytes, self.limits, |name, value| {
             fields::append(&mut fields, &bytes, name, value).ok_or(Refusal::FieldLine)
         })?;
         let Some(framing) = framing else { return Ok(None) };
+        bytes.truncate(partial.lines);
         let content = match framing {
             Framing::Length(0) => None,
             Framing::Length(length) => Some(Framed::Length(length)),

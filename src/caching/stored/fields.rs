@@ -50,14 +50,16 @@ pub struct FieldText<'a> {
 }
 
 impl<'a> FieldText<'a> {
-    /// Its pieces, in order.
-    pub fn pieces(&self) -> impl Iterator<Item = &'a [u8]> {
-        let (text, own) = (self.text, self.own);
-        let begins = std::iter::once(0).chain(text.gaps.iter().copied());
-        let ends = text.gaps.iter().copied().chain([text.bytes.len()]);
-        let between = begins.zip(ends).map(|(begin, end)| text.bytes.get(begin..end).unwrap_or_default());
-        let values = own.iter().map(HeaderValue::as_bytes).chain([&[] as &[u8]]);
-        between.zip(values).flat_map(|(text, value)| [text, value])
+    /// Hands its pieces to `put`, in order.
+    pub fn write(&self, mut put: impl FnMut(&[u8])) {
+        let Text { bytes, gaps, .. } = self.text;
+        let mut begin = 0;
+        for (gap, value) in gaps.iter().zip(self.own) {
+            put(bytes.get(begin..*gap).unwrap_or_default());
+            put(value.as_bytes());
+            begin = *gap;
+        }
+        put(bytes.get(begin..).unwrap_or_default());
     }
 
     /// Whether `Date` is among them.
@@ -329,7 +331,8 @@ mod tests {
                 let own = lines.iter().filter(|(n, _)| !shared.contains(n)).map(|(_, value)| value.clone());
                 let packed = Fields::packed(template, own.collect()).expect("as many");
                 let text = packed.text().expect("prepared");
-                let written: Vec<u8> = text.pieces().flatten().copied().collect();
+                let mut written = Vec::new();
+                text.write(|piece| written.extend_from_slice(piece));
                 let line =
                     |(n, v): (&HeaderName, &HeaderValue)| format!("{n}: {}\r\n", v.to_str().expect("text"));
                 assert_eq!(
