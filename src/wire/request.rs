@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Uri, Version};
 
 use super::framed::Framed;
-use super::head::{Framing, Head};
+use super::head::{Framing, Head, MAX_FIELDS};
 use super::{Refusal, chunked, fields};
 
 /// Bounds on what one request may be.
@@ -79,32 +79,29 @@ impl RequestReader {
             [b'\r'] if !self.after_empty_line => return Ok(None),
             _ => {}
         }
-        let is_all = bytes.ends_with(b"\r\n\r\n") && bytes.len() <= self.limits.max_head;
-        let head = if is_all && !self.is_in_head() {
-            // Nearly always all of it comes at once, and nothing else: its lines are judged and taken down in one go.
-            bytes
-        } else {
-            match self.partial.read(bytes, self.limits, |_, _| Ok(()))? {
-                Some(_) => bytes.get(..std::mem::take(&mut self.partial).lines).unwrap_or_default(),
+        let end = match end_of_head(bytes) {
+            // Nearly always all of it comes at once: its lines are judged and taken down in one go.
+            Some(end) if !self.is_in_head() && end <= self.limits.max_head => end,
+            _ => match self.partial.read(bytes, self.limits, |_, _| Ok(()))? {
+                Some(_) => std::mem::take(&mut self.partial).lines,
                 None => return Ok(None),
-            }
+            },
         };
         self.after_empty_line = false;
-        self.whole(head)
+        self.whole(bytes.get(..end).unwrap_or_default())
     }
 
-    /// What the head says at the beginning of `bytes`, which do not end before it does.
-    fn whole(&self, bytes: &[u8]) -> Result<Option<ReadHead>, Refusal> {
-        let mut bytes = Bytes::copy_from_slice(bytes);
+    /// What a whole head says.
+    fn whole(&self, head: &[u8]) -> Result<Option<ReadHead>, Refusal> {
+        let bytes = Bytes::copy_from_slice(head);
         // As many as there are: no table is made twice, and none is larger than need be.
-        let mut fields =
-            HeaderMap::with_capacity(memchr::memchr_iter(b'\n', &bytes).count().saturating_sub(2));
+        let lines = memchr::memchr_iter(b'\n', head).count();
+        let mut fields = HeaderMap::with_capacity(lines.saturating_sub(2).min(usize::from(MAX_FIELDS)));
         let mut partial = Partial::default();
         let framing = partial.read(&bytes, self.limits, |name, value| {
             fields::append(&mut fields, &bytes, name, value).ok_or(Refusal::FieldLine)
         })?;
         let Some(framing) = framing else { return Ok(None) };
-        bytes.truncate(partial.lines);
         let content = match framing {
             Framing::Length(0) => None,
             Framing::Length(length) => Some(Framed::Length(length)),
@@ -118,6 +115,12 @@ impl RequestReader {
     pub const fn is_in_head(&self) -> bool {
         self.partial.searched > 0
     }
+}
+
+/// Where the first head in `bytes` ends, if its end is there and its lines end as they should.
+fn end_of_head(bytes: &[u8]) -> Option<usize> {
+    let is_last = |at: &usize| bytes.get(at + 1..).is_some_and(|rest| rest.starts_with(b"\r\n"));
+    memchr::memchr_iter(b'\n', bytes).find(is_last).map(|at| at + 3)
 }
 
 impl ReadHead {
@@ -201,7 +204,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::wire::{MAX_FIELDS, MAX_METHOD, MAX_TARGET};
+    use crate::wire::{MAX_METHOD, MAX_TARGET};
 
     /// A connection that reads heads and content in turn, as the server does.
     struct RequestScanner {
