@@ -29,7 +29,8 @@ pub use connection::Connection;
 pub use head::{MAX_FIELDS, MAX_METHOD, MAX_TARGET};
 pub use interim::Interim;
 pub use request::{Limits, RequestScanner, Scan};
-pub use response::{Awaited, MAX_INTERIM, Progress, ResponseFault, ResponseScanner};
+pub use response::{Awaited, MAX_INTERIM, ResponseFault};
+pub(crate) use response::{Next, ResponseHead, ResponseScanner, Then};
 
 use http::StatusCode;
 
