@@ -195,8 +195,170 @@ fn parts(head: &ResponseHead, bytes: &[u8]) -> Result<Parts, UpstreamError> {
 /// What the buffer holds from `begin` on: a copy, or the buffer itself where little else is in it.
 fn taken(buffer: &mut Vec<u8>, begin: usize) -> Bytes {
     let content = buffer.get(begin..).unwrap_or_default();
-    if content.len() < buffer.capacity() / 4 * 3 {
+    if content.len() < buffer.capacity() / 8 * 7 {
         return Bytes::copy_from_slice(content);
     }
     Bytes::from(std::mem::take(buffer)).slice(begin..)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MAX_HEAD: usize = 4096;
+
+    /// All that was handed on of an answer.
+    #[derive(Debug, Default, PartialEq)]
+    struct Heard {
+        interim: Vec<(u16, HeaderMap)>,
+        head: Option<(u16, HeaderMap)>,
+        content: Vec<u8>,
+        trailers: Option<HeaderMap>,
+        ended: bool,
+        poisoned: bool,
+    }
+
+    /// What a connection hands on of `bytes` that arrive in pieces; the beginning of it, and no more,
+    /// where they are refused.
+    fn heard(awaited: Awaited, bytes: &[u8], cuts: &[usize]) -> (Heard, bool) {
+        let mut receiver = Receiver::new(MAX_HEAD);
+        receiver.begin(awaited);
+        let mut heard = Heard::default();
+        let interim = RefCell::new(Vec::new());
+        let (mut start, mut refused) = (0, false);
+        for end in cuts.iter().copied().chain([bytes.len()]) {
+            // After the end of its answer a connection is read no more.
+            if start == end || heard.ended {
+                continue;
+            }
+            let mut buffer = receiver.buffer();
+            buffer.extend_from_slice(&bytes[start..end]);
+            start = end;
+            let told = |head: &Parts| {
+                interim.borrow_mut().push((head.status.as_u16(), head.headers.clone()));
+            };
+            let Ok(received) = receiver.read(buffer, told) else {
+                refused = true;
+                break;
+            };
+            if let Some(head) = received.head {
+                assert!(heard.head.replace((head.status.as_u16(), head.headers)).is_none());
+            }
+            heard.content.extend_from_slice(&received.content);
+            heard.trailers = received.trailers;
+            heard.ended = received.ended;
+        }
+        heard.interim = interim.into_inner();
+        heard.poisoned = receiver.is_poisoned();
+        (heard, refused)
+    }
+
+    /// The same by the scanner's word alone, over all bytes at once.
+    fn said(awaited: Awaited, bytes: &[u8]) -> (Heard, bool) {
+        let mut scanner = ResponseScanner::new(MAX_HEAD);
+        scanner.begin(awaited);
+        let mut said = Heard::default();
+        let mut read = 0;
+        while read < bytes.len() {
+            let rest = &bytes[read..];
+            match scanner.next(rest) {
+                Ok(Next::Head(head)) => {
+                    let lines = Bytes::copy_from_slice(&rest[head.fields.clone()]);
+                    let told = (head.status.as_u16(), fields::map(&lines).expect("good lines"));
+                    if head.then == Then::Head {
+                        said.interim.push(told)
+                    } else {
+                        said.head = Some(told)
+                    }
+                    read += head.fields.end;
+                }
+                Ok(Next::Content(piece)) => {
+                    let begin = read + piece.framing;
+                    read = begin + piece.content;
+                    said.content.extend_from_slice(&bytes[begin..read]);
+                }
+                Ok(Next::Tunnel) => {
+                    said.content.extend_from_slice(rest);
+                    read = bytes.len();
+                }
+                Ok(Next::Partial) => break,
+                Ok(Next::Excess) => {
+                    said.poisoned = true;
+                    break;
+                }
+                Err(_) => return (said, true),
+            }
+        }
+        said.trailers = scanner.trailers();
+        said.ended = scanner.is_idle();
+        (said, false)
+    }
+
+    fn answers() -> impl Strategy<Value = Vec<u8>> {
+        let part = prop_oneof![
+            Just("HTTP/1.1 200 OK\r\n"),
+            Just("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"),
+            Just("HTTP/1.1 101 Switching Protocols\r\n\r\n"),
+            Just("HTTP/1.0 304 Not Modified\r\n\r\n"),
+            Just("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nA: b\r\n\r\n"),
+            Just("HTTP/1.1 200 OK\r\nContent-Length: 4\r\nA: b\r\n\r\n"),
+            Just("Content-Length: 4\r\n"),
+            Just("Transfer-Encoding: chunked\r\n"),
+            Just("2\r\nxy\r\n"),
+            Just("003;a=b\r\n\0\r\n\r\n"),
+            Just("0\r\n\r\n"),
+            Just("0\r\nSum: 1\r\n\r\n"),
+            Just("\r\n"),
+            Just("abcd"),
+            Just("\n"),
+        ];
+        proptest::collection::vec(part, 0..9).prop_map(|parts| parts.concat().into_bytes())
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_is_the_scanners_verdict_however_it_arrives(
+            bytes in answers(),
+            head in any::<bool>(),
+            upgrade in any::<bool>(),
+            at in proptest::collection::vec(any::<prop::sample::Index>(), 0..9),
+        ) {
+            let mut cuts: Vec<usize> = at.iter().map(|index| index.index(bytes.len() + 1)).collect();
+            cuts.sort_unstable();
+            let every: Vec<usize> = (1..bytes.len()).collect();
+            let awaited = Awaited { head, upgrade };
+            let (said, refused) = said(awaited, &bytes);
+            for cuts in [&[][..], &cuts, &every] {
+                let (mut heard, heard_refused) = heard(awaited, &bytes, cuts);
+                prop_assert_eq!(heard_refused, refused);
+                if refused {
+                    // What came before may have gone on, as far as it came before.
+                    prop_assert!(said.content.starts_with(&heard.content));
+                    prop_assert!(heard.head.is_none() || heard.head == said.head);
+                    prop_assert!(!heard.ended);
+                    continue;
+                }
+                // Bytes behind the end may come after the connection was last read.
+                heard.poisoned = said.poisoned;
+                prop_assert_eq!(&heard, &said);
+            }
+            prop_assert!(!said.poisoned || heard(awaited, &bytes, &[]).0.poisoned);
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_as_large_as_what_it_holds() {
+        for (length, copied) in [(1, true), (SIZE / 2, true), (SIZE, false)] {
+            let mut full = buffer();
+            full.resize(length, b'x');
+            let content = taken(&mut full, 0);
+            assert_eq!((content.len(), full.capacity() == SIZE), (length, copied));
+        }
+        let empty = buffer();
+        assert_eq!((empty.len(), empty.capacity()), (0, SIZE));
+    }
 }

@@ -15,11 +15,11 @@ use super::pool::Lease;
 /// The way out of HTTP. It holds its slot, as [`TunnelIo`] does until it is dropped: a tunnel is a
 /// request in flight. Dropped unopened, it closes the connection.
 #[derive(Debug)]
-pub struct Tunnel(TunnelIo);
+pub struct Tunnel(Box<TunnelIo>);
 
 impl Tunnel {
-    pub(super) const fn new(lease: Lease, early: Bytes) -> Self {
-        Self(TunnelIo { lease, early })
+    pub(super) fn new(lease: Lease, early: Bytes) -> Self {
+        Self(Box::new(TunnelIo { lease, early }))
     }
 
     /// The raw connection, what came after the 101 included.
@@ -29,7 +29,7 @@ impl Tunnel {
     /// None so far: that the connection broke meanwhile shows when it is read.
     #[expect(clippy::unused_async, reason = "both ends of a tunnel are opened in the same way")]
     pub async fn open(self) -> Result<TunnelIo, UpstreamError> {
-        Ok(self.0)
+        Ok(*self.0)
     }
 }
 

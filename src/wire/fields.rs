@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{StatusCode, header};
 
-use super::grammar::{token_length, trim};
+use super::grammar::trim;
 
 /// The fields of lines that were found good, each with its CR LF; an empty one, or the end, ends them.
 /// `None` where they are not good after all.
@@ -21,9 +21,10 @@ pub(crate) fn map(lines: &Bytes) -> Option<HeaderMap> {
         if line.is_empty() {
             break;
         }
-        let (name, value) = line.split_at_checked(token_length(line))?;
-        let name = HeaderName::from_bytes(name).ok()?;
-        let value = trim(value.strip_prefix(b":")?);
+        // What is no name is found out when it is made one.
+        let colon = line.iter().position(|byte| *byte == b':')?;
+        let name = HeaderName::from_bytes(line.get(..colon)?).ok()?;
+        let value = trim(line.get(colon + 1..)?);
         let value = HeaderValue::from_maybe_shared(lines.slice_ref(value)).ok()?;
         fields.try_append(name, value).ok()?;
         begin += length + 1;
