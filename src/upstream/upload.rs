@@ -144,6 +144,9 @@ impl Upload {
     ) -> Poll<Result<(), UpstreamError>> {
         while !self.is_whole() && self.cut.is_none() {
             self.gather(cx)?;
+            if self.stage == Stage::WithClient && !self.is_written() {
+                self.stage = Stage::WithOrigin(clock::monotonic());
+            }
             let done = if self.is_written() {
                 ready!(Pin::new(&mut *connection).poll_flush(cx)).map(|()| None)
             } else {

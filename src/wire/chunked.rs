@@ -15,7 +15,7 @@ const MAX_TRAILERS: u16 = 8 * 1024;
 
 /// Why chunked content is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// It cannot be read.
     Malformed,
     /// A trailer line cannot be read.
@@ -28,7 +28,7 @@ pub(super) enum Fault {
 
 /// Where in a chunked message the reader stands.
 #[derive(Clone, Debug)]
-pub(super) struct Chunked {
+pub(crate) struct Chunked {
     at: At,
     digits: u8,
     extensions: u16,
