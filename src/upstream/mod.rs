@@ -15,6 +15,13 @@
 //! - A request's body that fails breaks the message off; it is never ended properly.
 //! - An answer's body ends only where the origin ended it.
 //!
+//! # Who drives it
+//!
+//! No task belongs to a connection. An exchange owns it, and is driven by the task that waits: for the
+//! answer's head in [`Upstream::send`], for its content in [`AnswerBody`]. Both directions go on at once, so
+//! an upload that its answer has overtaken goes on as long as that answer is read, and no longer. Every
+//! byte of an answer is read once, by [`crate::wire`].
+//!
 //! # Time
 //!
 //! `connect_timeout` covers name, TCP and TLS of one connect, and separately the wait in the queue.

@@ -31,6 +31,8 @@ use crate::wire::fields;
 const GATHERED: usize = 16 << 10;
 /// Frames up to so many bytes are copied to be joined.
 const SMALL: usize = 4 << 10;
+/// Writes in a row, however much the connection takes: then the answer is looked at.
+const TURNS: u32 = 16;
 /// What most heads take.
 const HEAD: usize = 1 << 10;
 
@@ -97,14 +99,12 @@ pub(super) fn frame(head: &mut Parts, body: &RequestBody) {
 impl Upload {
     /// The request of `head`, which [`frame`] was applied to, and `body`; begun at `now`.
     pub(super) fn new(head: &Parts, body: RequestBody, now: Instant) -> Self {
-        let coding = if body.is_empty() {
-            Coding::Ended
-        } else {
-            body.size_hint()
-                .exact()
-                .map_or_else(|| Coding::Chunked(fields::announced(&head.headers)), Coding::Length)
-        };
         let body = if body.is_empty() { RequestBody::Empty } else { body };
+        let coding = match body.size_hint().exact() {
+            Some(0) => Coding::Ended,
+            Some(length) => Coding::Length(length),
+            None => Coding::Chunked(fields::announced(&head.headers)),
+        };
         let mut pieces = Vec::with_capacity(HEAD);
         put_request_line(&mut pieces, head);
         fields::put_all(&mut pieces, &head.headers);
@@ -142,7 +142,14 @@ impl Upload {
         cx: &mut Context<'_>,
         connection: &mut C,
     ) -> Poll<Result<(), UpstreamError>> {
-        while !self.is_whole() && self.cut.is_none() {
+        for turn in 0.. {
+            if self.is_whole() || self.cut.is_some() {
+                break;
+            }
+            if turn == TURNS {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             self.gather(cx)?;
             if self.stage == Stage::WithClient && !self.is_written() {
                 self.stage = Stage::WithOrigin(clock::monotonic());
@@ -154,13 +161,14 @@ impl Upload {
             };
             match done {
                 Ok(Some(count)) => self.wrote(count),
-                Ok(None) => match (self.stage, &self.coding) {
-                    (Stage::WithOrigin(at), Coding::Ended) => self.stage = Stage::Ended(at),
-                    _ => {
-                        self.stage = Stage::WithClient;
-                        return Poll::Pending;
-                    }
-                },
+                Ok(None) if matches!(self.coding, Coding::Ended) => {
+                    let at = self.waiting_for_origin_since();
+                    self.stage = Stage::Ended(at.unwrap_or_else(clock::monotonic));
+                }
+                Ok(None) => {
+                    self.stage = Stage::WithClient;
+                    return Poll::Pending;
+                }
                 Err(error) => self.cut = Some(error),
             }
         }
