@@ -80,13 +80,15 @@ impl RequestBody {
 /// The body of an answer, trailers included.
 ///
 /// It ends only where the origin ended it; everything else is an error. Dropped before its end, it
-/// takes the connection with it: nothing is read to the end for the connection's sake.
+/// takes the connection with it: nothing is read to the end for the connection's sake. What came before an
+/// error was found goes out before it: between the two, whoever passes the answer on is left to wait once.
 #[derive(Debug)]
 pub struct AnswerBody {
     /// What came and was not asked for yet: content, then trailers.
     content: Bytes,
     trailers: Option<Box<HeaderMap>>,
     rest: Rest,
+    last: Last,
     /// Bytes still owed, where the head stated a length.
     owed: Option<u64>,
     /// How long the origin may pause.
@@ -106,6 +108,15 @@ enum Rest {
     Broken(UpstreamError),
 }
 
+/// What was last handed to the reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Last {
+    /// The head, or a frame: it may not have gone out yet.
+    Part,
+    /// The word that there is nothing yet.
+    Wait,
+}
+
 impl AnswerBody {
     /// What `received` brought beside the head, and what `exchange` will bring after it.
     pub(super) fn new(received: Received, exchange: Exchange, limit: Duration) -> Self {
@@ -117,7 +128,8 @@ impl AnswerBody {
         };
         let trailers = received.trailers.map(Box::new);
         let owed = received.length;
-        Self { content: received.content, trailers, rest, owed, limit, waiting_since: None }
+        let (content, last) = (received.content, Last::Part);
+        Self { content, trailers, rest, last, owed, limit, waiting_since: None }
     }
 
     /// One without content whose connection is none of its business (a 101).
@@ -126,6 +138,7 @@ impl AnswerBody {
             content: Bytes::new(),
             trailers: None,
             rest: Rest::Ended,
+            last: Last::Part,
             owed: Some(0),
             limit: Duration::MAX,
             waiting_since: None,
@@ -142,9 +155,9 @@ impl AnswerBody {
         self.trailers.take().map(|trailers| Frame::trailers(*trailers))
     }
 
-    /// Reads once. Ready with an error in this place where no more will come.
-    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), UpstreamError>> {
-        let Rest::Coming(exchange) = &mut self.rest else { return Poll::Ready(Ok(())) };
+    /// Reads once.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Rest::Coming(exchange) = &mut self.rest else { return Poll::Ready(()) };
         let outcome = match exchange.poll_content(cx) {
             Poll::Ready(outcome) => outcome,
             Poll::Pending => {
@@ -165,13 +178,10 @@ impl AnswerBody {
                 {
                     exchange.finish();
                 }
-                Poll::Ready(Ok(()))
             }
-            Err(error) => {
-                self.rest = Rest::Broken(error.clone());
-                Poll::Ready(Err(error))
-            }
+            Err(error) => self.rest = Rest::Broken(error),
         }
+        Poll::Ready(())
     }
 }
 
@@ -186,16 +196,23 @@ impl Body for AnswerBody {
         let this = self.get_mut();
         loop {
             if let Some(frame) = this.take() {
+                this.last = Last::Part;
                 return Poll::Ready(Some(Ok(frame)));
             }
             match &this.rest {
                 Rest::Ended => return Poll::Ready(None),
+                Rest::Broken(_) if this.last == Last::Part => {
+                    this.last = Last::Wait;
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Rest::Broken(error) => return Poll::Ready(Some(Err(error.clone()))),
-                Rest::Coming(_) => match this.poll_more(cx) {
-                    Poll::Ready(Ok(())) => {}
-                    Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error))),
-                    Poll::Pending => return Poll::Pending,
-                },
+                Rest::Coming(_) => {
+                    if this.poll_more(cx).is_pending() {
+                        this.last = Last::Wait;
+                        return Poll::Pending;
+                    }
+                }
             }
         }
     }

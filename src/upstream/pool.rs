@@ -256,6 +256,7 @@ impl Idle {
 
 impl Drop for Idle {
     fn drop(&mut self) {
+        self.stack.iter_mut().for_each(|(connection, _)| connection.transport.close());
         self.count(-i64::try_from(self.stack.len()).unwrap_or(0));
     }
 }

@@ -116,6 +116,32 @@ async fn an_answer_after_its_failure_is_a_failure_still() {
 }
 
 #[tokio::test]
+async fn what_came_before_a_failure_may_go_out_before_it() {
+    let origin = Origin::start().await;
+    let upstream = origin.upstream();
+    let cut = &OK_HELLO.as_bytes()[..OK_HELLO.len() - 1];
+    let ((), answer) = tokio::join!(serve_and_close(&origin, cut), send(&upstream, get()));
+    let mut body = answer.expect("head").body;
+    let mut told = Vec::new();
+    poll_fn(|cx| {
+        loop {
+            match Pin::new(&mut body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(_))) => told.push("part"),
+                Poll::Ready(Some(Err(_))) => return Poll::Ready(told.push("failure")),
+                Poll::Ready(None) => panic!("not whole"),
+                Poll::Pending => {
+                    told.push("wait");
+                    return Poll::Pending;
+                }
+            }
+        }
+    })
+    .await;
+    told.dedup();
+    assert_eq!(told, ["part", "wait", "failure"]);
+}
+
+#[tokio::test]
 async fn small_content_keeps_no_large_buffer_and_large_content_is_not_cut_small() {
     let origin = Origin::start().await;
     let upstream = origin.upstream();
