@@ -5,14 +5,14 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
@@ -160,35 +160,55 @@ pub(super) enum Transport {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// What lies unread on a connection that ought to be silent.
+/// What came on a connection that ought to be silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unread {
-    /// Nothing, or what cannot be told apart from nothing.
-    Nothing,
+pub(super) enum Said {
     /// Bytes nobody asked for.
     Bytes,
-    /// The end of the stream, or an error.
+    /// The end of the stream.
     End,
 }
 
 impl Transport {
-    /// Asks the socket itself, whatever the event loop has heard of so far: an event loop under load
-    /// learns of a closed connection only after the next request was written to it.
-    pub(super) fn unread(&self) -> Unread {
+    /// Asks the socket itself whether nothing lies unread, whatever the event loop has heard of so far: an
+    /// event loop under load learns of a closed connection only after the next request was written to it.
+    pub(super) fn is_silent(&mut self) -> bool {
+        // A TLS record may be a session ticket: only reading it tells.
+        if let Self::Tls(_) = self
+            && self.poll_said(&mut Context::from_waker(Waker::noop())).is_ready()
+        {
+            return false;
+        }
         let (tcp, tls) = match self {
-            Self::Plain(tcp) => (tcp, false),
+            Self::Plain(tcp) => (&*tcp, false),
             Self::Tls(stream) => (stream.get_ref().0, true),
         };
         let mut byte = [std::mem::MaybeUninit::uninit(); 1];
         match socket2::SockRef::from(tcp).peek(&mut byte) {
-            Ok(0) => Unread::End,
-            // A TLS record may be a session ticket: only reading it tells.
-            Ok(_) if tls => Unread::Nothing,
-            Ok(_) => Unread::Bytes,
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                Unread::Nothing
-            }
-            Err(_) => Unread::End,
+            Ok(count) => count > 0 && tls,
+            Err(error) => matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
+        }
+    }
+
+    /// Waits for what ought not to come, without asking a socket that the event loop has heard nothing of.
+    /// Whatever comes, the connection is of no use any more.
+    pub(super) fn poll_said(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Said>> {
+        let mut byte = [0];
+        let mut byte = ReadBuf::new(&mut byte);
+        ready!(Pin::new(self).poll_read(cx, &mut byte))?;
+        Poll::Ready(Ok(if byte.filled().is_empty() { Said::End } else { Said::Bytes }))
+    }
+
+    /// Reads behind what `buffer` holds, as much as it has room for; nothing more is there at the end.
+    pub(super) fn poll_append(&mut self, cx: &mut Context<'_>, buffer: &mut Vec<u8>) -> Poll<io::Result<()>> {
+        // A future of one read, that holds nothing of its own.
+        pin!(self.read_buf(buffer)).poll(cx).map_ok(|_| ())
+    }
+
+    /// Says that nothing more will be sent, where that takes no waiting.
+    pub(super) fn close(&mut self) {
+        if let Self::Tls(stream) = self {
+            let _ = Pin::new(stream).poll_shutdown(&mut Context::from_waker(Waker::noop()));
         }
     }
 }
@@ -221,9 +241,11 @@ impl AsyncWrite for Transport {
         }
     }
 
-    /// TLS copies either way: hyper then flattens small writes into one record.
     fn is_write_vectored(&self) -> bool {
-        matches!(self, Self::Plain(_))
+        match self {
+            Self::Plain(tcp) => tcp.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -294,19 +316,22 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let port = listener.local_addr().expect("address").port();
         let address = Address::new(&server(false, "127.0.0.1", port), None).expect("address");
-        let transport = connect(&address, Duration::from_secs(5)).await.expect("connects");
-        let (mut peer, _) = listener.accept().await.expect("accepts");
-        assert_eq!(transport.unread(), Unread::Nothing);
-        peer.write_all(b"x").await.expect("writes");
-        let Transport::Plain(tcp) = &transport else { panic!("not TLS") };
-        tcp.readable().await.expect("readable");
-        assert_eq!(transport.unread(), Unread::Bytes);
-
-        let transport = connect(&address, Duration::from_secs(5)).await.expect("connects");
-        let (peer, _) = listener.accept().await.expect("accepts");
-        drop(peer);
-        let Transport::Plain(tcp) = &transport else { panic!("not TLS") };
-        tcp.readable().await.expect("readable");
-        assert_eq!(transport.unread(), Unread::End);
+        for said in [Said::Bytes, Said::End] {
+            let mut transport = connect(&address, Duration::from_secs(5)).await.expect("connects");
+            let (mut peer, _) = listener.accept().await.expect("accepts");
+            assert!(transport.is_silent());
+            let mut cx = Context::from_waker(Waker::noop());
+            assert!(transport.poll_said(&mut cx).is_pending());
+            if said == Said::Bytes {
+                peer.write_all(b"x").await.expect("writes");
+            } else {
+                drop(peer);
+            }
+            let Transport::Plain(tcp) = &transport else { panic!("not TLS") };
+            tcp.readable().await.expect("readable");
+            assert!(!transport.is_silent());
+            let heard = std::future::poll_fn(|cx| transport.poll_said(cx)).await;
+            assert_eq!(heard.expect("readable"), said);
+        }
     }
 }

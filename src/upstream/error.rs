@@ -105,29 +105,14 @@ impl UpstreamError {
         Self::Protocol(Arc::from(fault.into()))
     }
 
-    /// A failure of the engine while bytes were exchanged, when nobody knows better what it was.
-    pub(super) fn from_hyper(error: hyper::Error) -> Self {
-        if error.is_parse() || is_malformed(&error) {
-            Self::Protocol(Arc::new(error))
-        } else if error.is_body_write_aborted() {
-            Self::ClientBody(Arc::new(error))
-        } else {
-            Self::Reset(Arc::new(error))
+    /// A failure of the connection while bytes were exchanged.
+    pub(super) fn from_io(error: io::Error) -> Self {
+        match error.kind() {
+            // Bytes came that TLS cannot read, as opposed to bytes that did not come.
+            io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => Self::Protocol(Arc::new(error)),
+            _ => Self::Reset(Arc::new(error)),
         }
     }
-}
-
-/// Whether bytes came that cannot be read, as opposed to bytes that did not come: hyper reports a bad
-/// chunk as an I/O error of this kind.
-fn is_malformed(error: &hyper::Error) -> bool {
-    let mut source = StdError::source(error);
-    while let Some(error) = source {
-        if let Some(io) = error.downcast_ref::<io::Error>() {
-            return matches!(io.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput);
-        }
-        source = error.source();
-    }
-    false
 }
 
 impl fmt::Display for UpstreamError {

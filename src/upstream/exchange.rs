@@ -1,169 +1,177 @@
-//! One request and its answer on a connection, as seen from the three tasks that share it.
+//! One request and its answer, over a connection that is theirs alone meanwhile.
 //!
-//! The *lease* (in the request's task) begins an exchange and judges at its end whether the connection
-//! is clean; the *gate* (in the connection's task) hears the answer's bytes; the *sent body* (in the
-//! connection's task too) knows how far the upload is. Decides nothing: it is what they tell each other.
-//! Plain atomics on the way that every request takes, a lock on the way that only failures take.
+//! Decides: in what order they are written and read, when a connection has been given nothing to answer,
+//! and whether it is clean when both have ended. Never touches: which request is sent where, or whether
+//! it is sent again. Driven by whoever waits for the answer, first for its head, then for its content; the
+//! socket wakes that task and no other.
+//!
+//! Both directions go on at once: an answer may begin, and end, before its request has ended.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Release};
-use std::sync::{Mutex, PoisonError};
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use http::response::Parts;
+use http::{Version, header};
+
 use super::UpstreamError;
-use crate::clock;
+use super::connect::Said;
+use super::pool::Lease;
+use super::receive::{Received, Receiver};
+use super::tunnel::Tunnel;
+use super::upload::Upload;
+use crate::semantics::fields;
 use crate::wire::Awaited;
 
-/// How far the request's body is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Upload {
-    /// All of it went to the engine, then.
-    Ended(Instant),
-    /// The next bytes have to come from the client: whatever time passes is not the origin's.
-    WithClient,
-    /// Bytes were handed over then, and no more were asked for since: the origin has to take them.
-    WithOrigin(Instant),
-    /// It failed: nothing more will come.
-    Broken,
-}
+/// Bytes of the largest answer head with all interim ones before it: room for the thousands of tags that
+/// some applications send, which are read here and go no further.
+pub(super) const MAX_HEAD: usize = 128 << 10;
 
-/// Shared by lease, gate and sent body; lives as long as the connection.
+const STRAY: &str = "bytes that answer no request";
+
+/// A request and its answer under way. Dropped, it cuts the connection off.
 #[derive(Debug)]
 pub(super) struct Exchange {
-    epoch: Instant,
-    /// Number of the exchange, shifted by two, and what is [`Awaited`]; 0 before the first.
-    awaited: AtomicU64,
-    /// Microseconds since `epoch`, shifted by two, and which [`Upload`].
-    upload: AtomicU64,
-    /// Whether a byte of this exchange's answer was read.
-    heard: AtomicBool,
-    /// Bytes came that belong to no answer: nothing on this connection can be trusted any more.
-    poisoned: AtomicBool,
-    /// The first failure that the engine cannot tell from others.
-    fault: Mutex<Option<UpstreamError>>,
+    lease: Lease,
+    upload: Upload,
+    receiver: Receiver,
+    progress: Progress,
+    after: After,
 }
 
-const HEAD: u64 = 1;
-const UPGRADE: u64 = 2;
+/// How far the exchange is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// Nothing of the request was written.
+    Begun(Awaited),
+    /// The request is on its way: what is read is its answer.
+    Asked,
+    /// A byte of the answer was read.
+    Heard,
+}
 
-const ENDED: u64 = 0;
-const WITH_CLIENT: u64 = 1;
-const WITH_ORIGIN: u64 = 2;
-const BROKEN: u64 = 3;
+/// What becomes of the connection after a clean end (RFC 9112 9.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    Keep,
+    Close,
+}
 
 impl Exchange {
-    pub(super) fn new() -> Self {
-        Self {
-            epoch: clock::monotonic(),
-            awaited: AtomicU64::new(0),
-            upload: AtomicU64::new(ENDED),
-            heard: AtomicBool::new(false),
-            poisoned: AtomicBool::new(false),
-            fault: Mutex::new(None),
+    pub(super) fn new(lease: Lease, upload: Upload, awaited: Awaited) -> Self {
+        let receiver = Receiver::new(MAX_HEAD);
+        Self { lease, upload, receiver, progress: Progress::Begun(awaited), after: After::Keep }
+    }
+
+    /// Whether the request may have been written, and not one byte of an answer came.
+    pub(super) fn is_unheard(&self) -> bool {
+        self.progress != Progress::Heard
+    }
+
+    /// Waits for the answer's head, and what comes with it. `interim` is told each 1xx head but 101.
+    pub(super) fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        interim: impl Fn(&Parts),
+    ) -> Poll<Result<Received, UpstreamError>> {
+        if let Progress::Begun(awaited) = self.progress {
+            // A connection that was used before was asked when it was taken.
+            if !self.lease.is_reused() {
+                self.listen(cx)?;
+            }
+            self.receiver.begin(awaited);
+            self.progress = Progress::Asked;
+        }
+        loop {
+            let received = ready!(self.poll_received(cx, &interim))?;
+            if let Some(head) = &received.head {
+                if head.version == Version::HTTP_10
+                    || fields::has_token(&head.headers, &header::CONNECTION, "close")
+                {
+                    self.after = After::Close;
+                }
+                return Poll::Ready(Ok(received));
+            }
         }
     }
 
-    /// The next exchange begins at `now`; to be called before its request is handed to the engine.
-    pub(super) fn begin(&self, awaited: Awaited, has_body: bool, now: Instant) {
-        self.heard.store(false, Release);
-        self.set_upload(if has_body { Upload::WithOrigin(now) } else { Upload::Ended(now) });
-        let number = (self.awaited.load(Acquire) >> 2).wrapping_add(1);
-        let flags = if awaited.head { HEAD } else { 0 } | if awaited.upgrade { UPGRADE } else { 0 };
-        self.awaited.store((number << 2) | flags, Release);
+    /// Waits for content, trailers or the end; what comes may be nothing of them.
+    pub(super) fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, UpstreamError>> {
+        self.poll_received(cx, &|_: &Parts| {})
     }
 
-    /// The number of the exchange that was begun last, 0 for none, and what it awaits.
-    pub(super) fn current(&self) -> (u64, Awaited) {
-        let packed = self.awaited.load(Acquire);
-        (packed >> 2, Awaited { head: packed & HEAD != 0, upgrade: packed & UPGRADE != 0 })
+    /// Ready once the origin alone has been waited for, for `limit`, since `since` at the earliest.
+    pub(super) fn poll_exhausted(
+        &mut self,
+        cx: &mut Context<'_>,
+        limit: Duration,
+        since: Instant,
+    ) -> Poll<()> {
+        let Self { lease, upload, .. } = self;
+        lease.patience().poll_exhausted(cx, limit, || Some(upload.waiting_for_origin_since()?.max(since)))
     }
 
-    pub(super) fn set_upload(&self, upload: Upload) {
-        let (state, at) = match upload {
-            Upload::Ended(at) => (ENDED, at),
-            Upload::WithClient => (WITH_CLIENT, self.epoch),
-            Upload::WithOrigin(at) => (WITH_ORIGIN, at),
-            Upload::Broken => (BROKEN, self.epoch),
+    /// The answer has ended. The connection is used again if the request has ended as well and nothing
+    /// else was said on it; else it is cut off.
+    ///
+    /// An answer that ends before its request cuts the upload off: the origin has said what it had to
+    /// say, and no answer could tell what became of the rest.
+    pub(super) fn finish(self) {
+        let clean = self.upload.is_whole() && !self.receiver.is_poisoned();
+        if clean && self.after == After::Keep {
+            self.lease.finish();
+        }
+    }
+
+    /// The way out of HTTP, with bytes that came behind the 101; `None` where the request has not ended:
+    /// bytes of its body would belong to no protocol at all.
+    pub(super) fn into_tunnel(self, early: Bytes) -> Option<Tunnel> {
+        self.upload.is_whole().then(|| Tunnel::new(self.lease, early))
+    }
+
+    /// Before a request is written nothing may be there to be read: it would answer nothing.
+    fn listen(&mut self, cx: &mut Context<'_>) -> Result<(), UpstreamError> {
+        match self.lease.transport().poll_said(cx) {
+            Poll::Pending => Ok(()),
+            Poll::Ready(Ok(Said::Bytes)) => Err(UpstreamError::protocol(STRAY)),
+            Poll::Ready(Ok(Said::End)) => Err(closed()),
+            Poll::Ready(Err(error)) => Err(UpstreamError::from_io(error)),
+        }
+    }
+
+    /// Writes on, and reads once.
+    fn poll_received(
+        &mut self,
+        cx: &mut Context<'_>,
+        interim: &impl Fn(&Parts),
+    ) -> Poll<Result<Received, UpstreamError>> {
+        if let Poll::Ready(uploaded) = self.upload.poll(cx, self.lease.transport()) {
+            uploaded?;
+        }
+        let mut buffer = self.receiver.buffer();
+        let before = buffer.len();
+        let Poll::Ready(read) = self.lease.transport().poll_append(cx, &mut buffer) else {
+            self.receiver.unread(buffer);
+            return Poll::Pending;
         };
-        let micros =
-            u64::try_from(at.saturating_duration_since(self.epoch).as_micros()).unwrap_or(u64::MAX >> 2);
-        self.upload.store((micros << 2) | state, Release);
-    }
-
-    pub(super) fn upload(&self) -> Upload {
-        let packed = self.upload.load(Acquire);
-        let at = self.epoch + Duration::from_micros(packed >> 2);
-        match packed & 3 {
-            ENDED => Upload::Ended(at),
-            WITH_CLIENT => Upload::WithClient,
-            WITH_ORIGIN => Upload::WithOrigin(at),
-            _ => Upload::Broken,
+        match read {
+            Ok(()) if buffer.len() > before => {
+                self.progress = Progress::Heard;
+                Poll::Ready(self.receiver.read(buffer, interim))
+            }
+            Ok(()) if self.receiver.ends_with_connection() => {
+                self.after = After::Close;
+                Poll::Ready(Ok(Received { ended: true, ..Received::default() }))
+            }
+            // What the connection said when it was written to is the earlier word.
+            Ok(()) => Poll::Ready(Err(self.upload.take_cut().map_or_else(closed, UpstreamError::from_io))),
+            Err(error) => Poll::Ready(Err(UpstreamError::from_io(error))),
         }
-    }
-
-    /// Since when the origin alone has been waited for; `None` while the client's bytes are.
-    pub(super) fn waiting_for_origin_since(&self) -> Option<Instant> {
-        match self.upload() {
-            Upload::Ended(at) | Upload::WithOrigin(at) => Some(at),
-            // What broke is reported by the engine: no clock runs meanwhile.
-            Upload::WithClient | Upload::Broken => None,
-        }
-    }
-
-    pub(super) fn hear(&self) {
-        self.heard.store(true, Release);
-    }
-
-    pub(super) fn was_heard(&self) -> bool {
-        self.heard.load(Acquire)
-    }
-
-    pub(super) fn poison(&self) {
-        self.poisoned.store(true, Release);
-    }
-
-    pub(super) fn is_poisoned(&self) -> bool {
-        self.poisoned.load(Acquire)
-    }
-
-    /// Whose fault a failure of the engine will be; the first one counts.
-    pub(super) fn blame(&self, error: UpstreamError) {
-        self.fault.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-    }
-
-    /// The failure behind what the engine reported.
-    pub(super) fn explain(&self, error: hyper::Error) -> UpstreamError {
-        let known = self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        known.unwrap_or_else(|| UpstreamError::from_hyper(error))
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_exchange_is_told_from_the_one_before() {
-        let exchange = Exchange::new();
-        assert_eq!(exchange.current(), (0, Awaited::default()));
-        let awaited = Awaited { head: true, upgrade: false };
-        exchange.begin(awaited, false, clock::monotonic());
-        assert_eq!(exchange.current(), (1, awaited));
-        exchange.hear();
-        let awaited = Awaited { head: false, upgrade: true };
-        exchange.begin(awaited, true, clock::monotonic());
-        assert_eq!(exchange.current(), (2, awaited));
-        assert!(!exchange.was_heard());
-    }
-
-    #[test]
-    fn time_with_the_client_is_not_the_origins() {
-        let exchange = Exchange::new();
-        let at = exchange.epoch + Duration::from_millis(1500);
-        exchange.begin(Awaited::default(), true, at);
-        assert_eq!(exchange.upload(), Upload::WithOrigin(at));
-        exchange.set_upload(Upload::WithClient);
-        assert_eq!(exchange.waiting_for_origin_since(), None);
-        exchange.set_upload(Upload::Ended(at));
-        assert_eq!(exchange.waiting_for_origin_since(), Some(at));
-    }
+fn closed() -> UpstreamError {
+    UpstreamError::Reset(Arc::new(io::Error::from(io::ErrorKind::UnexpectedEof)))
 }

@@ -15,6 +15,13 @@
 //! - A request's body that fails breaks the message off; it is never ended properly.
 //! - An answer's body ends only where the origin ended it.
 //!
+//! # Who drives it
+//!
+//! No task belongs to a connection. An exchange owns it, and is driven by the task that waits: for the
+//! answer's head in [`Upstream::send`], for its content in [`AnswerBody`]. Both directions go on at once, so
+//! an upload that its answer has overtaken goes on as long as that answer is read, and no longer. Every
+//! byte of an answer is read once, by [`crate::wire`].
+//!
 //! # Time
 //!
 //! `connect_timeout` covers name, TCP and TLS of one connect, and separately the wait in the queue.
@@ -30,30 +37,31 @@ mod body;
 mod connect;
 mod error;
 mod exchange;
-mod gate;
+mod patience;
 mod pool;
+mod receive;
 pub mod request;
 pub mod response;
 mod server;
 mod tunnel;
+mod upload;
 
-use std::future::Future;
-use std::pin::pin;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Request, Response, StatusCode, Version, request::Parts};
-use hyper::body::Incoming;
+use http::{Method, Request, StatusCode, request::Parts};
 use rustls::ClientConfig;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::balance::{Candidate, Standing};
-use self::body::SentBody;
-use self::exchange::Upload;
+use self::exchange::Exchange;
 use self::pool::{Lease, Pool};
+use self::receive::Received;
 use self::server::{ServerShared, Slot};
+use self::upload::Upload;
 use crate::clock;
 use crate::wire::{Awaited, ResponseFault};
 
@@ -71,7 +79,7 @@ const CONNECT_ATTEMPTS: usize = 3;
 /// Called with each 1xx head but 101, as it came, in order; must not block.
 ///
 /// There are at most [`crate::wire::MAX_INTERIM`] of them, and together with the final head they are bounded at
-/// 64 KiB: an origin that sends more is a protocol error.
+/// 128 KiB: an origin that sends more is a protocol error.
 pub type Informational = Arc<dyn Fn(StatusCode, &HeaderMap) + Send + Sync>;
 
 /// What one request asks of the sending.
@@ -205,31 +213,21 @@ impl Upstream {
         request: Request<RequestBody>,
         options: &SendOptions,
     ) -> Result<Answer, UpstreamError> {
-        let (mut head, mut body) = request.into_parts();
-        frame(&mut head, &body);
+        let (mut head, body) = request.into_parts();
+        upload::frame(&mut head, &body);
         let repeatable =
             body.is_empty() && matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS);
-        let mut reuse = Reuse::Allowed;
-        loop {
-            let (lease, authority) = self.lease(reuse).await?;
-            if lease.is_reused() {
-                reuse = Reuse::Refused;
+        let (lease, authority) = self.lease(Reuse::Allowed).await?;
+        let reused = lease.is_reused();
+        self.set_host(&mut head.headers, authority);
+        match self.exchange(lease, &head, body, options).await {
+            Err(Failed { came_to: CameTo::Silence, .. }) if repeatable && reused => {
+                self.shared.gauges.retries.fetch_add(1, Relaxed);
+                let (lease, authority) = self.lease(Reuse::Refused).await?;
+                self.set_host(&mut head.headers, authority);
+                self.exchange(lease, &head, RequestBody::Empty, options).await.map_err(|failed| failed.error)
             }
-            let again = (repeatable && lease.is_reused()).then(|| head.clone());
-            self.set_host(&mut head.headers, authority);
-            let failed = match self.exchange(lease, head, body, options).await {
-                Ok(answer) => return Ok(answer),
-                Err(failed) => failed,
-            };
-            (head, body) = match (failed.came_to, again) {
-                // A reused connection that was already closed: nothing was sent, whatever the method.
-                (CameTo::Unsent(unsent), _) => *unsent,
-                (CameTo::Silence, Some(head)) => {
-                    self.shared.gauges.retries.fetch_add(1, Relaxed);
-                    (head, RequestBody::Empty)
-                }
-                (CameTo::Silence, None) | (CameTo::Something, _) => return Err(failed.error),
-            };
+            outcome => outcome.map_err(|failed| failed.error),
         }
     }
 
@@ -331,76 +329,46 @@ impl Upstream {
     /// One request and the head of its answer, over one connection.
     async fn exchange(
         &self,
-        mut lease: Lease,
-        head: Parts,
+        lease: Lease,
+        head: &Parts,
         body: RequestBody,
         options: &SendOptions,
     ) -> Result<Answer, Failed> {
-        let settings = &self.shared.settings;
         let awaited = Awaited {
             head: head.method == Method::HEAD,
             upgrade: request::asks_for_upgrade(head.version, &head.headers),
         };
         let began = clock::monotonic();
-        lease.exchange().begin(awaited, !body.is_empty(), began);
-        let body = SentBody::new(body, lease.exchange());
-        let mut message = Request::from_parts(head, body);
-        if let Some(callback) = options.informational.clone() {
-            hyper::ext::on_informational(&mut message, move |head| callback(head.status(), head.headers()));
-        }
-        let answer = {
-            let mut answering = pin!(lease.sender().try_send_request(message));
-            let (patience, exchange) = lease.patience();
-            std::future::poll_fn(|cx| {
-                if let Poll::Ready(answer) = answering.as_mut().poll(cx) {
-                    return Poll::Ready(Some(answer));
-                }
-                let limit = settings.first_byte_timeout;
-                patience.poll_exhausted(cx, limit, || exchange.waiting_for_origin_since()).map(|()| None)
-            })
-            .await
-        };
-        match answer {
-            Some(Ok(response)) => self.answered(lease, response, awaited).map_err(Failed::heard),
-            Some(Err(mut failure)) => {
-                let exchange = lease.exchange();
-                let came_to = match failure.take_message() {
-                    Some(message) if lease.is_reused() => {
-                        let (head, body) = message.into_parts();
-                        CameTo::Unsent(Box::new((head, body.into_inner())))
-                    }
-                    _ if exchange.was_heard() => CameTo::Something,
-                    _ => CameTo::Silence,
-                };
-                let error = exchange.explain(failure.into_error());
-                Err(Failed { error, came_to })
+        let mut exchange = Exchange::new(lease, Upload::new(head, body, began), awaited);
+        let limit = self.shared.settings.first_byte_timeout;
+        let interim = |head: &http::response::Parts| {
+            if let Some(told) = &options.informational {
+                told(head.status, &head.headers);
             }
+        };
+        let received = poll_fn(|cx| match exchange.poll_head(cx, interim) {
+            Poll::Ready(received) => Poll::Ready(Some(received)),
+            Poll::Pending => exchange.poll_exhausted(cx, limit, began).map(|()| None),
+        })
+        .await;
+        match received {
+            Some(Ok(received)) => self.answered(exchange, received).map_err(Failed::heard),
+            Some(Err(error)) if exchange.is_unheard() => Err(Failed { error, came_to: CameTo::Silence }),
+            Some(Err(error)) => Err(Failed::heard(error)),
             None => Err(Failed::heard(UpstreamError::FirstByteTimeout)),
         }
     }
 
-    fn answered(
-        &self,
-        mut lease: Lease,
-        mut response: Response<Incoming>,
-        awaited: Awaited,
-    ) -> Result<Answer, UpstreamError> {
-        if response.version() == Version::HTTP_10 {
-            lease.answered_http10();
+    fn answered(&self, exchange: Exchange, mut received: Received) -> Result<Answer, UpstreamError> {
+        let Some(head) = received.head.take() else { return Err(UpstreamError::protocol("no head")) };
+        if head.status != StatusCode::SWITCHING_PROTOCOLS {
+            let body = AnswerBody::new(received, exchange, self.shared.settings.between_bytes_timeout);
+            return Ok(Answer { head, body, tunnel: None });
         }
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            // Bytes of a request's body after a 101 would belong to no protocol at all.
-            let asked = awaited.upgrade && matches!(lease.exchange().upload(), Upload::Ended(_));
-            if !asked {
-                return Err(UpstreamError::protocol(ResponseFault::UnaskedSwitch));
-            }
-            let tunnel = Tunnel::new(hyper::upgrade::on(&mut response), lease);
-            let (head, incoming) = response.into_parts();
-            return Ok(Answer { head, body: AnswerBody::none(incoming), tunnel: Some(tunnel) });
+        match exchange.into_tunnel(received.content) {
+            Some(tunnel) => Ok(Answer { head, body: AnswerBody::none(), tunnel: Some(tunnel) }),
+            None => Err(UpstreamError::protocol(ResponseFault::UnaskedSwitch)),
         }
-        let (head, incoming) = response.into_parts();
-        let body = AnswerBody::new(incoming, lease, self.shared.settings.between_bytes_timeout);
-        Ok(Answer { head, body, tunnel: None })
     }
 }
 
@@ -425,10 +393,9 @@ struct Failed {
 }
 
 /// What a failed exchange had come to, which decides whether there may be another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CameTo {
-    /// Nothing was written, on a connection that was used before: here is the request.
-    Unsent(Box<(Parts, RequestBody)>),
-    /// It may have been written; not one byte of an answer came.
+    /// The request may have been written; not one byte of an answer came.
     Silence,
     /// More than that, or waiting for more is over.
     Something,
@@ -437,23 +404,6 @@ enum CameTo {
 impl Failed {
     const fn heard(error: UpstreamError) -> Self {
         Self { error, came_to: CameTo::Something }
-    }
-}
-
-/// Sets the framing fields of a request from its body (RFC 9112 6, RFC 9110 8.6). hyper writes the
-/// length of a body that knows it, and `chunked` for one that does not, except on methods that rarely
-/// have one: there it would send none unless told.
-fn frame(head: &mut Parts, body: &RequestBody) {
-    head.version = Version::HTTP_11;
-    head.headers.remove(header::CONTENT_LENGTH);
-    head.headers.remove(header::TRANSFER_ENCODING);
-    if body.is_empty() {
-        // RFC 9110 8.6: a method that gives content a meaning says that there is none.
-        if matches!(head.method, Method::POST | Method::PUT | Method::PATCH) {
-            head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-        }
-    } else if body.size_hint().exact().is_none() {
-        head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
 }
 

@@ -7,37 +7,30 @@
 //!   [`IDLE_LIFETIME`]. They hold no slot; when more sockets are open than there are slots, they are
 //!   closed instead of kept, and a worker that has to open one beyond that asks the others to close an
 //!   idle one. So sockets exceed `max_connections` for moments at most, requests in flight never.
+//! - No task drives a connection. One task per pool watches those that are idle, while there are any: a
+//!   connection whose origin closes it, or says something, is closed at once. It is asked again when it is
+//!   taken.
 //! - A [`Lease`] is a slot with a connection. Only [`Lease::finish`] gives the connection back, and
 //!   only when both messages ended cleanly; dropping a lease cuts the connection off at once.
 //!
 //! Locks are held for a push or a pop, never across an await.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-use tokio::task::AbortHandle;
-
 use super::UpstreamError;
-use super::body::{Patience, SentBody};
-use super::connect;
-use super::exchange::{Exchange, Upload};
-use super::gate::Gate;
-use super::server::{ServerShared, Slot, UpstreamGauges};
+use super::connect::{self, Transport};
+use super::patience::Patience;
+use super::server::{Open, ServerShared, Slot, UpstreamGauges};
 use crate::clock;
 
 /// How long an idle connection is kept: below the keep-alive time of common origins, so that they
 /// rarely close one that is about to be used.
 pub const IDLE_LIFETIME: Duration = Duration::from_secs(30);
-/// Bytes hyper may hold of an answer that nobody reads, and the largest answer head with all interim ones
-/// before it: room for the thousands of tags that some applications send, which are read here and go no
-/// further.
-const BUFFER: usize = 128 << 10;
-/// How long a connection may take to notice that it is idle after both messages have ended.
-const SETTLE: Duration = Duration::from_secs(1);
-
 /// One worker's connections to one server.
 pub(super) struct Pool(Arc<Home>);
 
@@ -49,7 +42,7 @@ struct Home {
 
 impl Pool {
     pub(super) fn new(server: Arc<ServerShared>) -> Self {
-        let idle = Idle { stack: Vec::new(), reaped: false, gauges: Arc::clone(&server.gauges) };
+        let idle = Idle { stack: Vec::new(), watch: Watch::None, gauges: Arc::clone(&server.gauges) };
         Self(Arc::new(Home { server, idle: Mutex::new(idle) }))
     }
 
@@ -62,9 +55,8 @@ impl Pool {
         let now = clock::monotonic();
         loop {
             let Some((mut connection, since)) = lock(&self.0.idle).pop() else { return Err(slot) };
-            if now.saturating_duration_since(since) < IDLE_LIFETIME && connection.is_usable() {
+            if now.saturating_duration_since(since) < IDLE_LIFETIME && connection.transport.is_silent() {
                 self.server().gauges.reuses.fetch_add(1, Relaxed);
-                connection.busy = true;
                 return Ok(self.lease(connection, slot, true));
             }
         }
@@ -77,7 +69,7 @@ impl Pool {
     }
 
     fn lease(&self, connection: Connection, slot: Slot, reused: bool) -> Lease {
-        Lease { connection, home: Arc::clone(&self.0), reused, http10: false, slot }
+        Lease { connection, home: Arc::clone(&self.0), reused, _slot: slot }
     }
 
     /// Idle connections of this worker.
@@ -95,28 +87,47 @@ impl Pool {
 
 impl Home {
     fn take_back(self: &Arc<Self>, mut connection: Connection) {
-        connection.busy = false;
-        if !connection.is_usable() || self.server.is_overfull() {
+        if self.server.is_overfull() {
+            connection.transport.close();
             return;
         }
         let now = clock::monotonic();
         let mut idle = lock(&self.idle);
-        idle.push(connection, now);
-        if !std::mem::replace(&mut idle.reaped, true) {
-            let server = Arc::clone(&self.server);
-            tokio::spawn(reap(Arc::downgrade(self), server, now + IDLE_LIFETIME));
+        match &idle.watch {
+            Watch::By(waker) if connection.poll_of_no_use(&mut Context::from_waker(waker)).is_ready() => {
+                return;
+            }
+            Watch::By(_) | Watch::Begun => {}
+            Watch::None => {
+                idle.watch = Watch::Begun;
+                tokio::spawn(watch(Arc::downgrade(self), Arc::clone(&self.server), now + IDLE_LIFETIME));
+            }
         }
+        idle.push(connection, now);
     }
 }
 
-/// Ages idle connections out: sleeps until the oldest is due, or another worker asks for one, and ends
-/// when none is left (or the pool is gone); the next one that becomes idle begins it again.
-async fn reap(home: Weak<Home>, server: Arc<ServerShared>, first: Instant) {
+/// Closes idle connections that are of no use any more, and the oldest when it is due or another worker
+/// asks for one. Ends when none is left (or the pool is gone); the next one that becomes idle begins it
+/// again.
+async fn watch(home: Weak<Home>, server: Arc<ServerShared>, first: Instant) {
     let mut due = Some(first);
     while let Some(at) = due {
-        let asked = tokio::time::timeout_at(at.into(), server.asked_to_give_up()).await.is_ok();
-        let Some(home) = home.upgrade() else { return };
-        due = lock(&home.idle).reap(clock::monotonic(), usize::from(asked));
+        let (mut asked, mut aged) =
+            (pin!(server.asked_to_give_up()), pin!(tokio::time::sleep_until(at.into())));
+        due = poll_fn(|cx| {
+            let more = asked.as_mut().poll(cx).is_ready();
+            let aged = aged.as_mut().poll(cx).is_ready();
+            let Some(home) = home.upgrade() else { return Poll::Ready(None) };
+            let mut idle = lock(&home.idle);
+            let due = idle.reap(clock::monotonic(), usize::from(more));
+            if more || aged || due.is_none() {
+                return Poll::Ready(due);
+            }
+            idle.watched_by(cx);
+            Poll::Pending
+        })
+        .await;
     }
 }
 
@@ -126,9 +137,8 @@ pub(super) struct Lease {
     connection: Connection,
     home: Arc<Home>,
     reused: bool,
-    http10: bool,
     /// Last, so that the connection is gone or back in the pool when the next request is let in.
-    slot: Slot,
+    _slot: Slot,
 }
 
 impl Lease {
@@ -137,46 +147,18 @@ impl Lease {
         self.reused
     }
 
-    /// The origin answered as HTTP/1.0: the connection is not used again, since hyper would speak
-    /// HTTP/1.0 on it and could not frame a body of unknown length.
-    pub(super) const fn answered_http10(&mut self) {
-        self.http10 = true;
+    pub(super) const fn transport(&mut self) -> &mut Transport {
+        &mut self.connection.transport
     }
 
-    pub(super) const fn sender(&mut self) -> &mut SendRequest<SentBody> {
-        &mut self.connection.sender
+    pub(super) const fn patience(&mut self) -> &mut Patience {
+        &mut self.connection.patience
     }
 
-    pub(super) const fn exchange(&self) -> &Arc<Exchange> {
-        &self.connection.exchange
-    }
-
-    pub(super) fn patience(&mut self) -> (&mut Patience, &Exchange) {
-        (&mut self.connection.patience, &self.connection.exchange)
-    }
-
-    /// The answer has ended. The connection is used again if the request has ended as well and nothing
-    /// else was said on it; else it is cut off.
-    ///
-    /// An answer that ends before its request cuts the upload off: the origin has said what it had to
-    /// say, and no answer could tell what became of the rest.
+    /// Both messages have ended cleanly: the connection may be used again.
     pub(super) fn finish(self) {
-        let Self { mut connection, home, http10, slot, .. } = self;
-        let ended = matches!(connection.exchange.upload(), Upload::Ended(_));
-        if !ended || http10 || connection.exchange.is_poisoned() || connection.sender.is_closed() {
-            drop(connection);
-        } else if connection.is_usable() {
-            home.take_back(connection);
-        } else {
-            // Both messages have ended, but the connection's task has not come round to it yet; the
-            // slot stays taken until it has.
-            tokio::spawn(async move {
-                if let Ok(Ok(())) = tokio::time::timeout(SETTLE, connection.sender.ready()).await {
-                    home.take_back(connection);
-                }
-                drop(slot);
-            });
-        }
+        let Self { connection, home, .. } = self;
+        home.take_back(connection);
     }
 }
 
@@ -186,52 +168,32 @@ impl std::fmt::Debug for Lease {
     }
 }
 
-/// A connection, driven by a task of its own.
-///
-/// Dropped while busy, it is cut off at once; dropped while idle, its task closes the socket in peace
-/// (with TLS, saying so).
+/// A connection. It holds no bytes: what an exchange reads is the exchange's.
 #[derive(Debug)]
 struct Connection {
-    sender: SendRequest<SentBody>,
-    exchange: Arc<Exchange>,
+    transport: Transport,
     patience: Patience,
-    task: AbortHandle,
-    busy: bool,
+    _open: Open,
 }
 
 impl Connection {
     async fn open(server: &ServerShared, limit: Duration) -> Result<Self, UpstreamError> {
         server.make_room();
-        let transport = match connect::connect(&server.address, limit).await {
-            Ok(transport) => transport,
+        match connect::connect(&server.address, limit).await {
+            Ok(transport) => {
+                server.gauges.connects.fetch_add(1, Relaxed);
+                Ok(Self { transport, patience: Patience::default(), _open: server.opened() })
+            }
             Err(error) => {
                 server.gauges.connect_failures.fetch_add(1, Relaxed);
-                return Err(error);
+                Err(error)
             }
-        };
-        server.gauges.connects.fetch_add(1, Relaxed);
-        let exchange = Arc::new(Exchange::new());
-        let gate = Gate::new(transport, Arc::clone(&exchange), BUFFER, server.opened());
-        let (sender, driver) = http1::Builder::new()
-            .max_buf_size(BUFFER)
-            .handshake::<_, SentBody>(TokioIo::new(gate))
-            .await
-            .map_err(UpstreamError::from_hyper)?;
-        // Failures reach whoever waits for the answer or reads its body; without one they mean nothing.
-        let task = tokio::spawn(async move { drop(driver.with_upgrades().await) }).abort_handle();
-        Ok(Self { sender, exchange, patience: Patience::default(), task, busy: true })
-    }
-
-    fn is_usable(&self) -> bool {
-        self.sender.is_ready() && !self.sender.is_closed() && !self.exchange.is_poisoned()
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        if self.busy {
-            self.task.abort();
         }
+    }
+
+    /// Ready once an idle connection is of no use any more: it has ended, or something was said on it.
+    fn poll_of_no_use(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.transport.poll_said(cx).map(drop)
     }
 }
 
@@ -239,9 +201,18 @@ impl Drop for Connection {
 struct Idle {
     /// Oldest first: taken from the back, aged out at the front.
     stack: Vec<(Connection, Instant)>,
-    /// Whether a task is there to age them out.
-    reaped: bool,
+    watch: Watch,
     gauges: Arc<UpstreamGauges>,
+}
+
+/// Who watches them.
+#[derive(Debug)]
+enum Watch {
+    None,
+    /// A task that has not come to it yet.
+    Begun,
+    /// The task that this wakes.
+    By(Waker),
 }
 
 impl Idle {
@@ -256,17 +227,26 @@ impl Idle {
         self.count(1);
     }
 
-    /// Drops what is dead or too old at `now`, and `more` of the oldest beside; says when to look again.
+    /// Closes what is too old at `now`, and `more` of the oldest beside; says when to look again.
     fn reap(&mut self, now: Instant, more: usize) -> Option<Instant> {
-        let before = self.stack.len();
-        self.stack.drain(..more.min(before));
-        self.stack.retain(|(connection, since)| {
-            now.saturating_duration_since(*since) < IDLE_LIFETIME && connection.is_usable()
-        });
-        self.count(i64::try_from(self.stack.len()).unwrap_or(0) - i64::try_from(before).unwrap_or(0));
+        let aged =
+            self.stack.iter().take_while(|(_, since)| now.saturating_duration_since(*since) >= IDLE_LIFETIME);
+        let count = aged.count().max(more).min(self.stack.len());
+        self.stack.drain(..count).for_each(|(mut connection, _)| connection.transport.close());
+        self.count(-i64::try_from(count).unwrap_or(0));
         let next = self.stack.first().map(|(_, since)| *since + IDLE_LIFETIME);
-        self.reaped = next.is_some();
+        if next.is_none() {
+            self.watch = Watch::None;
+        }
         next
+    }
+
+    /// Closes what is of no use any more; of the others, `cx` is woken when they no longer are.
+    fn watched_by(&mut self, cx: &mut Context<'_>) {
+        let before = self.stack.len();
+        self.stack.retain_mut(|(connection, _)| connection.poll_of_no_use(cx).is_pending());
+        self.count(i64::try_from(self.stack.len()).unwrap_or(0) - i64::try_from(before).unwrap_or(0));
+        self.watch = Watch::By(cx.waker().clone());
     }
 
     fn count(&self, change: i64) {
@@ -276,6 +256,7 @@ impl Idle {
 
 impl Drop for Idle {
     fn drop(&mut self) {
+        self.stack.iter_mut().for_each(|(connection, _)| connection.transport.close());
         self.count(-i64::try_from(self.stack.len()).unwrap_or(0));
     }
 }

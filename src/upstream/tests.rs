@@ -20,6 +20,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 
+mod arrival;
+
 const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(40);
 const OK_HELLO: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";

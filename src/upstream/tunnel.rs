@@ -6,8 +6,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::UpstreamError;
@@ -16,51 +15,55 @@ use super::pool::Lease;
 /// The way out of HTTP. It holds its slot, as [`TunnelIo`] does until it is dropped: a tunnel is a
 /// request in flight. Dropped unopened, it closes the connection.
 #[derive(Debug)]
-pub struct Tunnel {
-    opening: OnUpgrade,
-    lease: Lease,
-}
+pub struct Tunnel(Box<TunnelIo>);
 
 impl Tunnel {
-    pub(super) const fn new(opening: OnUpgrade, lease: Lease) -> Self {
-        Self { opening, lease }
+    pub(super) fn new(lease: Lease, early: Bytes) -> Self {
+        Self(Box::new(TunnelIo { lease, early }))
     }
 
     /// The raw connection, what came after the 101 included.
     ///
     /// # Errors
     ///
-    /// [`UpstreamError::Reset`] when the connection broke meanwhile.
+    /// None so far: that the connection broke meanwhile shows when it is read.
+    #[expect(clippy::unused_async, reason = "both ends of a tunnel are opened in the same way")]
     pub async fn open(self) -> Result<TunnelIo, UpstreamError> {
-        let Self { opening, lease } = self;
-        let upgraded = opening.await.map_err(UpstreamError::from_hyper)?;
-        Ok(TunnelIo { io: TokioIo::new(upgraded), _lease: lease })
+        Ok(*self.0)
     }
 }
 
 /// A connection that speaks another protocol now.
 #[derive(Debug)]
 pub struct TunnelIo {
-    io: TokioIo<Upgraded>,
-    _lease: Lease,
+    lease: Lease,
+    /// What came with the 101, as far as it was not read.
+    early: Bytes,
 }
 
 impl AsyncRead for TunnelIo {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_read(cx, buf)
+        let this = self.get_mut();
+        if this.early.is_empty() {
+            return Pin::new(this.lease.transport()).poll_read(cx, buf);
+        }
+        let count = this.early.len().min(buf.remaining());
+        buf.put_slice(this.early.get(..count).unwrap_or_default());
+        this.early.advance(count);
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for TunnelIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
+        Pin::new(self.get_mut().lease.transport()).poll_write(cx, buf)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+        Pin::new(self.get_mut().lease.transport()).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+        Pin::new(self.get_mut().lease.transport()).poll_shutdown(cx)
     }
 }

@@ -96,19 +96,6 @@ impl Chunked {
         Ok(Piece { framing, content: 0, ended: false })
     }
 
-    /// Reads on, past any content; how many of `bytes` belong to this message, and whether it has ended.
-    pub(super) fn read(&mut self, bytes: &[u8]) -> Result<(usize, bool), Fault> {
-        let mut read = 0;
-        while let Some(rest) = bytes.get(read..).filter(|rest| !rest.is_empty()) {
-            let piece = self.piece(rest)?;
-            read += piece.framing + piece.content;
-            if piece.ended {
-                return Ok((read, true));
-            }
-        }
-        Ok((read, false))
-    }
-
     /// The lines of the trailer section, each with its end, once the message has ended.
     pub(super) fn trailer_section(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.section)

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{StatusCode, header};
 
-use super::grammar::{token_length, trim};
+use super::grammar::trim;
 
 /// The fields of lines that were found good, each with its CR LF; an empty one, or the end, ends them.
 /// `None` where they are not good after all.
@@ -21,8 +21,9 @@ pub(crate) fn map(lines: &Bytes) -> Option<HeaderMap> {
         if line.is_empty() {
             break;
         }
-        let (name, value) = line.split_at_checked(token_length(line))?;
-        append(&mut fields, lines, name, trim(value.strip_prefix(b":")?))?;
+        // What is no name is found out when it is made one.
+        let (name, value) = line.split_at_checked(line.iter().position(|byte| *byte == b':')?)?;
+        append(&mut fields, lines, name, trim(value.get(1..)?))?;
         begin += length + 1;
     }
     Some(fields)

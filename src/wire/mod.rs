@@ -32,7 +32,8 @@ pub use content::{BrokenContent, Content};
 pub use head::{MAX_FIELDS, MAX_METHOD, MAX_TARGET};
 pub use interim::Interim;
 pub use request::{Limits, ReadHead, RequestReader};
-pub use response::{Awaited, MAX_INTERIM, Progress, ResponseFault, ResponseScanner};
+pub use response::{Awaited, MAX_INTERIM, ResponseFault};
+pub(crate) use response::{Next, ResponseHead, ResponseScanner, Then};
 pub use upgrade::{Duplex, NotUpgraded, Upgrade};
 
 use http::StatusCode;

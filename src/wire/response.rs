@@ -1,14 +1,19 @@
 //! The bytes of an origin's connection, read in order: interim heads, head, content, and no more.
 //!
 //! Decides: where an answer ends, whether it has one reading (RFC 9112 2.2, 4, 5, 6), and which bytes
-//! answer nothing that was asked. Never holds bytes back: a fault shows before the line that bears it
-//! has gone on, so a head that is refused is never whole behind this. Copies only a line that arrives
-//! in pieces.
+//! answer nothing that was asked. Nothing is copied: the bytes of an unfinished head stay with the
+//! caller, who shows them again with what follows, and no line of them is read twice. Never touches:
+//! sockets, or what an answer means.
 //!
 //! Stricter than RFC 9112 2.2 asks: a bare LF ends no line here, since an origin that lets a visitor's
 //! LF into a field would have its answer split.
 
-use super::chunked::Chunked;
+use std::ops::Range;
+
+use http::{HeaderMap, StatusCode, Version};
+
+use super::MAX_FIELDS;
+use super::framed::{Framed, Piece};
 use super::grammar::{field, is_value, length, trim};
 
 /// Interim (1xx) answers to one request.
@@ -21,7 +26,8 @@ pub enum ResponseFault {
     StatusLine,
     /// A field line cannot be read.
     FieldLine,
-    /// The heads before the content, interim ones included, are larger than allowed.
+    /// The heads before the content, interim ones included, are larger than allowed, or one of them has
+    /// more than [`MAX_FIELDS`] fields.
     HeadTooLarge,
     /// More than [`MAX_INTERIM`] interim answers.
     TooManyInterim,
@@ -64,29 +70,56 @@ pub struct Awaited {
     pub upgrade: bool,
 }
 
-/// What became of the bytes.
+/// What the next bytes of a connection are.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// The beginning of a head whose end has not come: to be shown again, with what follows.
+    Partial,
+    /// A head.
+    Head(ResponseHead),
+    /// Some of the content; what follows is to be shown next.
+    Content(Piece),
+    /// They answer nothing: the connection can be trusted no more.
+    Excess,
+    /// HTTP is over, and they are no part of it.
+    Tunnel,
+}
+
+/// A head whose lines are good, at the beginning of the bytes that were shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ResponseHead {
+    pub(crate) status: StatusCode,
+    pub(crate) version: Version,
+    /// Where its field lines are, the empty one included.
+    pub(crate) fields: Range<usize>,
+    /// What comes behind it.
+    pub(crate) then: Then,
+}
+
+/// What comes behind a head (RFC 9112 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// All belong to the answer, and it has not ended.
-    Open,
-    /// All belong to the answer, and it has ended with them.
-    Complete,
-    /// Those from here on answer nothing: the connection can be trusted no more.
-    Excess(usize),
+pub(crate) enum Then {
+    /// Another head: this one was interim.
+    Head,
+    /// Nothing.
+    End,
+    /// Content.
+    Content,
+    /// Another protocol.
+    Tunnel,
 }
 
 /// Reads the bytes of one origin connection.
 #[derive(Debug)]
-pub struct ResponseScanner {
+pub(crate) struct ResponseScanner {
     max_head: usize,
     at: At,
     awaited: Awaited,
-    /// Of this answer: bytes of heads and how many of them were interim.
-    head_bytes: usize,
+    /// Of this answer: bytes that its heads may still have, and how many of them were interim.
+    room: usize,
     interim: u8,
     head: Head,
-    /// A line that has come in part.
-    line: Vec<u8>,
+    trailers: Option<HeaderMap>,
 }
 
 #[derive(Clone, Debug)]
@@ -95,12 +128,8 @@ enum At {
     Nothing,
     /// In a head.
     Head,
-    /// In content of known length: how much of it is left.
-    Length(u64),
-    /// In chunked content.
-    Chunked(Chunked),
-    /// In content that ends with the connection.
-    UntilClose,
+    /// In content.
+    Content(Framed),
     /// HTTP is over.
     Tunnel,
     /// Nothing more is read.
@@ -115,149 +144,187 @@ struct Head {
     http_10: bool,
     chunked: bool,
     length: Option<u64>,
+    /// How many field lines were read.
+    fields: u16,
+    /// Where they begin.
+    begin: usize,
+    /// Its bytes that have been read as whole lines.
+    lines: usize,
+    /// Its bytes in which no further line ends.
+    searched: usize,
 }
 
 impl ResponseScanner {
-    /// On a new connection. `max_head`: bytes of all heads of one answer.
-    #[must_use]
-    pub const fn new(max_head: usize) -> Self {
+    /// On a connection over which no request was sent. `max_head`: bytes of all heads of one answer.
+    pub(crate) fn new(max_head: usize) -> Self {
         Self {
             max_head,
             at: At::Nothing,
-            awaited: Awaited { head: false, upgrade: false },
-            head_bytes: 0,
+            awaited: Awaited::default(),
+            room: max_head,
             interim: 0,
-            head: Head { status: 0, http_10: false, chunked: false, length: None },
-            line: Vec::new(),
+            head: Head::default(),
+            trailers: None,
         }
     }
 
     /// A request is being sent: what comes is its answer. To be called when the answer before has
     /// ended; an exchange that was given up leaves its connection unusable, and this changes nothing.
-    pub fn begin(&mut self, awaited: Awaited) {
+    pub(crate) fn begin(&mut self, awaited: Awaited) {
         if matches!(self.at, At::Nothing) {
             self.at = At::Head;
             self.awaited = awaited;
-            self.head_bytes = 0;
+            self.room = self.max_head;
             self.interim = 0;
             self.head = Head::default();
+            self.trailers = None;
         }
     }
 
     /// Whether no answer is outstanding, and nothing was refused.
-    #[must_use]
-    pub const fn is_idle(&self) -> bool {
+    pub(crate) const fn is_idle(&self) -> bool {
         matches!(self.at, At::Nothing)
     }
 
-    /// Reads what came. Where an answer is refused, none of these bytes may go on, and none after them.
+    /// Whether the end of the connection is the proper end of the answer.
+    pub(crate) const fn ends_with_connection(&self) -> bool {
+        matches!(&self.at, At::Content(framed) if framed.ends_with_connection())
+    }
+
+    /// Bytes of content that are still to come, where that is known.
+    pub(crate) const fn left(&self) -> Option<u64> {
+        match &self.at {
+            At::Content(framed) => framed.left(),
+            At::Nothing => Some(0),
+            At::Head | At::Tunnel | At::Refused(_) => None,
+        }
+    }
+
+    /// The trailer fields, once the answer has ended; `None` where there are none.
+    pub(crate) fn trailers(&mut self) -> Option<HeaderMap> {
+        self.trailers.take()
+    }
+
+    /// Reads on: `bytes`, of which there are some, are what came behind those that were read; after
+    /// [`Next::Partial`], all of the head so far and what came since.
     ///
     /// # Errors
     /// Why the answer is refused; the same again if asked again.
-    pub fn scan(&mut self, bytes: &[u8]) -> Result<Progress, ResponseFault> {
-        let scanned = self.read(bytes);
-        if let Err(fault) = scanned {
-            self.at = At::Refused(fault);
-            self.line = Vec::new();
-        }
-        scanned
-    }
-
-    fn read(&mut self, bytes: &[u8]) -> Result<Progress, ResponseFault> {
-        let mut read = 0;
-        loop {
-            let Some(rest) = bytes.get(read..).filter(|rest| !rest.is_empty()) else {
-                return Ok(if self.is_idle() { Progress::Complete } else { Progress::Open });
-            };
-            match &mut self.at {
-                At::Nothing => return Ok(Progress::Excess(read)),
-                At::UntilClose | At::Tunnel => return Ok(Progress::Open),
-                At::Refused(fault) => return Err(*fault),
-                At::Length(left) => {
-                    let step = usize::try_from(*left).unwrap_or(usize::MAX).min(rest.len());
-                    *left -= step as u64;
-                    read += step;
-                    if *left == 0 {
+    pub(crate) fn next(&mut self, bytes: &[u8]) -> Result<Next, ResponseFault> {
+        let next = match &mut self.at {
+            At::Nothing => Ok(Next::Excess),
+            At::Head => self.head(bytes),
+            At::Content(framed) => match framed.next(bytes) {
+                Ok(piece) => {
+                    if piece.ended {
+                        self.trailers = framed.trailers();
                         self.at = At::Nothing;
                     }
+                    Ok(Next::Content(piece))
                 }
-                At::Chunked(chunked) => {
-                    let (step, ended) = chunked.read(rest).map_err(|_| ResponseFault::Chunks)?;
-                    read += step;
-                    if ended {
-                        self.at = At::Nothing;
-                    }
-                }
-                At::Head => read += self.head_line(rest)?,
-            }
-        }
-    }
-
-    /// Reads one line of a head, or its beginning; how many bytes that is.
-    fn head_line(&mut self, bytes: &[u8]) -> Result<usize, ResponseFault> {
-        let room = self.max_head - self.head_bytes;
-        let allowed = bytes.get(..room).unwrap_or(bytes);
-        let Some(end) = memchr::memchr(b'\n', allowed) else {
-            if bytes.len() > room {
-                return Err(ResponseFault::HeadTooLarge);
-            }
-            self.line.extend_from_slice(bytes);
-            self.head_bytes += bytes.len();
-            return Ok(bytes.len());
+                Err(_) => Err(ResponseFault::Chunks),
+            },
+            At::Tunnel => Ok(Next::Tunnel),
+            At::Refused(fault) => Err(*fault),
         };
-        let line = allowed.get(..end).unwrap_or_default();
-        self.head_bytes += end + 1;
-        if self.line.is_empty() {
-            self.line(line)?;
-        } else {
-            let mut whole = std::mem::take(&mut self.line);
-            whole.extend_from_slice(line);
-            self.line(&whole)?;
+        if let Err(fault) = &next {
+            self.at = At::Refused(*fault);
         }
-        Ok(end + 1)
+        next
     }
 
-    fn line(&mut self, line: &[u8]) -> Result<(), ResponseFault> {
-        if self.head.status == 0 {
-            return self.head.status_line(line).ok_or(ResponseFault::StatusLine);
+    /// Reads the lines of a head that have not been read, as far as they are whole.
+    ///
+    /// The verdict is the one that the earliest byte makes inevitable, so that it does not depend on
+    /// how the bytes arrive.
+    fn head(&mut self, bytes: &[u8]) -> Result<Next, ResponseFault> {
+        let allowed = bytes.get(..self.room).unwrap_or(bytes);
+        while let Some(length) = memchr::memchr(b'\n', allowed.get(self.head.searched..).unwrap_or_default())
+        {
+            let end = self.head.searched + length;
+            let line = allowed.get(self.head.lines..end).unwrap_or_default();
+            self.head.lines = end + 1;
+            self.head.searched = end + 1;
+            if self.head.line(line)? == Line::Empty {
+                return self.end_of_head().map(Next::Head);
+            }
         }
-        let line = line.strip_suffix(b"\r").ok_or(ResponseFault::FieldLine)?;
-        if line.is_empty() {
-            return self.end_of_head();
+        self.head.searched = allowed.len();
+        if self.head.status == 0 && !may_begin_status_line(allowed) {
+            return Err(ResponseFault::StatusLine);
         }
-        let (name, value) = field(line).ok_or(ResponseFault::FieldLine)?;
-        match name.len() {
-            14 if name.eq_ignore_ascii_case(b"content-length") => self.head.content_length(value),
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.head.transfer_encoding(value),
-            _ => Ok(()),
-        }
+        if bytes.len() > self.room { Err(ResponseFault::HeadTooLarge) } else { Ok(Next::Partial) }
     }
 
     /// RFC 9112 6.3, in its order.
-    fn end_of_head(&mut self) -> Result<(), ResponseFault> {
+    fn end_of_head(&mut self) -> Result<ResponseHead, ResponseFault> {
         let head = std::mem::take(&mut self.head);
-        self.at = match (head.status, head.length) {
+        self.room = self.room.saturating_sub(head.lines);
+        let (at, then) = match (head.status, head.length) {
             (101, _) if !self.awaited.upgrade => return Err(ResponseFault::UnaskedSwitch),
-            (101, _) => At::Tunnel,
+            (101, _) => (At::Tunnel, Then::Tunnel),
             (100..=199, _) => {
                 if self.interim == MAX_INTERIM {
                     return Err(ResponseFault::TooManyInterim);
                 }
                 self.interim += 1;
-                At::Head
+                (At::Head, Then::Head)
             }
-            (204 | 304, _) => At::Nothing,
-            _ if self.awaited.head => At::Nothing,
-            _ if head.chunked => At::Chunked(Chunked::new(u64::MAX)),
-            (_, Some(0)) => At::Nothing,
-            (_, Some(length)) => At::Length(length),
-            (_, None) => At::UntilClose,
+            (204 | 304, _) => (At::Nothing, Then::End),
+            _ if self.awaited.head => (At::Nothing, Then::End),
+            _ if head.chunked => (At::Content(Framed::chunked(u64::MAX)), Then::Content),
+            (_, Some(0)) => (At::Nothing, Then::End),
+            (_, Some(length)) => (At::Content(Framed::Length(length)), Then::Content),
+            (_, None) => (At::Content(Framed::UntilClose), Then::Content),
         };
-        Ok(())
+        self.at = at;
+        let status = StatusCode::from_u16(head.status).map_err(|_| ResponseFault::StatusLine)?;
+        let version = if head.http_10 { Version::HTTP_10 } else { Version::HTTP_11 };
+        Ok(ResponseHead { status, version, fields: head.begin..head.lines, then })
     }
 }
 
+/// What a line of a head is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Line {
+    Status,
+    Field,
+    /// The one that ends it.
+    Empty,
+}
+
+/// Whether a status line that is none yet may still become one: an origin that speaks another protocol
+/// is not waited for.
+fn may_begin_status_line(bytes: &[u8]) -> bool {
+    const VERSION: &[u8] = b"HTTP/1.";
+    let length = bytes.len().min(VERSION.len());
+    bytes.get(..length) == VERSION.get(..length)
+}
+
 impl Head {
+    fn line(&mut self, line: &[u8]) -> Result<Line, ResponseFault> {
+        if self.status == 0 {
+            self.status_line(line).ok_or(ResponseFault::StatusLine)?;
+            self.begin = self.lines;
+            return Ok(Line::Status);
+        }
+        let line = line.strip_suffix(b"\r").ok_or(ResponseFault::FieldLine)?;
+        if line.is_empty() {
+            return Ok(Line::Empty);
+        }
+        let (name, value) = field(line).ok_or(ResponseFault::FieldLine)?;
+        if self.fields == MAX_FIELDS {
+            return Err(ResponseFault::HeadTooLarge);
+        }
+        self.fields += 1;
+        match name.len() {
+            14 if name.eq_ignore_ascii_case(b"content-length") => self.content_length(value)?,
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.transfer_encoding(value)?,
+            _ => {}
+        }
+        Ok(Line::Field)
+    }
+
     /// RFC 9112 4: `HTTP-version SP status-code [SP reason-phrase]`; the blank before a reason that is
     /// missing may be missing too, as many origins do.
     fn status_line(&mut self, line: &[u8]) -> Option<()> {
@@ -314,20 +381,67 @@ mod tests {
     const HEAD: Awaited = Awaited { head: true, upgrade: false };
     const UPGRADE: Awaited = Awaited { head: false, upgrade: true };
 
-    fn awaiting(awaited: Awaited) -> ResponseScanner {
-        let mut scanner = ResponseScanner::new(MAX_HEAD);
-        scanner.begin(awaited);
-        scanner
+    /// What became of the bytes.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Progress {
+        /// All belong to the answer, and it has not ended.
+        Open,
+        /// All belong to the answer, and it has ended with them.
+        Complete,
+        /// Those from here on answer nothing.
+        Excess(usize),
+    }
+
+    /// A connection's reader, holding what is to be shown again.
+    struct Reader {
+        scanner: ResponseScanner,
+        held: Vec<u8>,
+    }
+
+    impl Reader {
+        fn new() -> Self {
+            Self { scanner: ResponseScanner::new(MAX_HEAD), held: Vec::new() }
+        }
+
+        /// Reads what came; excess is counted from its beginning.
+        fn scan(&mut self, bytes: &[u8]) -> Result<Progress, ResponseFault> {
+            let before = self.held.len();
+            self.held.extend_from_slice(bytes);
+            let mut read = 0;
+            while read < self.held.len() {
+                match self.scanner.next(&self.held[read..])? {
+                    Next::Partial => {
+                        self.held.drain(..read);
+                        return Ok(Progress::Open);
+                    }
+                    Next::Head(head) => read += head.fields.end,
+                    Next::Content(piece) => read += piece.framing + piece.content,
+                    Next::Excess => {
+                        self.held.clear();
+                        return Ok(Progress::Excess(read - before));
+                    }
+                    Next::Tunnel => read = self.held.len(),
+                }
+            }
+            self.held.clear();
+            Ok(if self.scanner.is_idle() { Progress::Complete } else { Progress::Open })
+        }
+    }
+
+    fn awaiting(awaited: Awaited) -> Reader {
+        let mut reader = Reader::new();
+        reader.scanner.begin(awaited);
+        reader
     }
 
     /// The verdict on `bytes` in pieces, excess counted from the beginning of them all.
     fn in_pieces(awaited: Awaited, bytes: &[u8], cuts: &[usize]) -> Result<Progress, ResponseFault> {
-        let mut scanner = awaiting(awaited);
+        let mut reader = awaiting(awaited);
         let mut last = Ok(Progress::Open);
         let mut start = 0;
         for end in cuts.iter().copied().chain([bytes.len()]) {
             if start < end {
-                last = match scanner.scan(&bytes[start..end]) {
+                last = match reader.scan(&bytes[start..end]) {
                     Ok(Progress::Excess(at)) => return Ok(Progress::Excess(start + at)),
                     Ok(progress) => Ok(progress),
                     Err(fault) => return Err(fault),
@@ -396,6 +510,35 @@ mod tests {
         let large = "x".repeat(MAX_HEAD);
         refused(&format!("HTTP/1.1 200 OK\r\nX: {large}\r\n\r\n"), ResponseFault::HeadTooLarge);
         refused(&format!("HTTP/1.1 200 OK\r\nX: {large}"), ResponseFault::HeadTooLarge);
+    }
+
+    #[test]
+    fn fields_are_bounded_in_number() {
+        let head = format!("HTTP/1.1 204 No Content\r\n{}", "a: b\r\n".repeat(usize::from(MAX_FIELDS)));
+        verdict(GET, &format!("{head}\r\n"), Ok(Progress::Complete));
+        refused(&format!("{head}a: b\r\n"), ResponseFault::HeadTooLarge);
+    }
+
+    #[test]
+    fn what_cannot_become_a_status_line_is_not_waited_for() {
+        for other in ["hello", "HTTQ", "220 mail.example", "HTTP/2", "\r"] {
+            refused(other, ResponseFault::StatusLine);
+        }
+        for beginning in ["H", "HTTP/1.", "HTTP/1.1 200 O", "HTTP/1.9"] {
+            verdict(GET, beginning, Ok(Progress::Open));
+        }
+    }
+
+    #[test]
+    fn rfc9112_4_a_head_is_told_with_its_place() {
+        let bytes = b"HTTP/1.0 299 \xe9\r\nA: b\r\n\r\ncontent";
+        let mut scanner = ResponseScanner::new(MAX_HEAD);
+        scanner.begin(GET);
+        let Ok(Next::Head(head)) = scanner.next(bytes) else { panic!("a head") };
+        assert_eq!((head.status.as_u16(), head.version), (299, Version::HTTP_10));
+        assert_eq!((&bytes[head.fields.clone()], head.then), (&b"A: b\r\n\r\n"[..], Then::Content));
+        assert!(scanner.ends_with_connection());
+        assert_eq!(scanner.left(), None);
     }
 
     #[test]
@@ -472,22 +615,22 @@ mod tests {
 
     #[test]
     fn bytes_that_answer_nothing() {
-        let mut scanner = ResponseScanner::new(MAX_HEAD);
-        assert_eq!(scanner.scan(b"HTTP"), Ok(Progress::Excess(0)));
-        scanner.begin(GET);
-        assert!(!scanner.is_idle());
-        assert_eq!(scanner.scan(b"HTTP/1.1 204 No Content\r\n\r\n"), Ok(Progress::Complete));
-        assert!(scanner.is_idle());
-        assert_eq!(scanner.scan(b"\r\n"), Ok(Progress::Excess(0)));
+        let mut reader = Reader::new();
+        assert_eq!(reader.scan(b"HTTP"), Ok(Progress::Excess(0)));
+        reader.scanner.begin(GET);
+        assert!(!reader.scanner.is_idle());
+        assert_eq!(reader.scan(b"HTTP/1.1 204 No Content\r\n\r\n"), Ok(Progress::Complete));
+        assert!(reader.scanner.is_idle());
+        assert_eq!(reader.scan(b"\r\n"), Ok(Progress::Excess(0)));
     }
 
     #[test]
     fn a_refused_connection_stays_refused() {
-        let mut scanner = awaiting(GET);
-        assert_eq!(scanner.scan(b"nonsense\r\n"), Err(ResponseFault::StatusLine));
-        scanner.begin(GET);
-        assert_eq!(scanner.scan(b"HTTP/1.1 204 No Content\r\n\r\n"), Err(ResponseFault::StatusLine));
-        assert!(!scanner.is_idle());
+        let mut reader = awaiting(GET);
+        assert_eq!(reader.scan(b"nonsense\r\n"), Err(ResponseFault::StatusLine));
+        reader.scanner.begin(GET);
+        assert_eq!(reader.scan(b"HTTP/1.1 204 No Content\r\n\r\n"), Err(ResponseFault::StatusLine));
+        assert!(!reader.scanner.is_idle());
     }
 
     fn pieces() -> impl Strategy<Value = Vec<u8>> {
