@@ -127,7 +127,10 @@ async fn what_came_before_a_failure_may_go_out_before_it() {
         loop {
             match Pin::new(&mut body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(_))) => told.push("part"),
-                Poll::Ready(Some(Err(_))) => return Poll::Ready(told.push("failure")),
+                Poll::Ready(Some(Err(_))) => {
+                    told.push("failure");
+                    return Poll::Ready(());
+                }
                 Poll::Ready(None) => panic!("not whole"),
                 Poll::Pending => {
                     told.push("wait");
