@@ -136,13 +136,16 @@ pub fn decided_by(x: &Exchange<'_>, policy: &Policy, reason: Reason) -> Option<u
 /// Fields of a qualified `private="…"` or `no-cache="…"` stay: they are withheld from the others,
 /// who receive the stored fields.
 pub fn client_fields(headers: &mut HeaderMap, stored: bool, policy: &Policy) {
-    let trailer: Vec<HeaderValue> = headers.get_all(TRAILER).iter().cloned().collect();
-    fields::remove_hop_by_hop(headers);
-    for line in trailer {
-        headers.append(TRAILER, line);
-    }
-    for name in [tags::SURROGATE_KEY, tags::CACHE_TAG, tags::CACHE_GROUPS] {
-        headers.remove(name);
+    // One look at the names: most responses have none of these.
+    if headers.keys().any(|name| fields::is_hop_by_hop(name) || tags::is_tag_field(name)) {
+        let trailer: Vec<HeaderValue> = headers.get_all(TRAILER).iter().cloned().collect();
+        fields::remove_hop_by_hop(headers);
+        for line in trailer {
+            headers.append(TRAILER, line);
+        }
+        for name in [tags::SURROGATE_KEY, tags::CACHE_TAG, tags::CACHE_GROUPS] {
+            headers.remove(name);
+        }
     }
     if stored && policy.set_cookie == SetCookiePolicy::Strip {
         headers.remove(SET_COOKIE);

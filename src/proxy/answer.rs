@@ -352,14 +352,7 @@ impl Fields<'_> {
     /// The head with those that `is_kept`.
     fn write(self, status: StatusCode, is_kept: impl Fn(&HeaderName) -> bool) -> AnswerHead {
         match self {
-            Self::Map(mut map) => {
-                for name in [TRAILER, X_CACHE] {
-                    if !is_kept(&name) {
-                        map.remove(name);
-                    }
-                }
-                AnswerHead::of(status, &map)
-            }
+            Self::Map(map) => AnswerHead::of_kept(status, &map, is_kept),
             Self::Stored { fields, told, age } => {
                 let mut head = AnswerHead::new(status);
                 match fields.text().filter(|_| told == Told::All) {

@@ -19,7 +19,9 @@ use http::response::{Parts, Response};
 
 use super::UpstreamError;
 use crate::wire::framed::Piece;
-use crate::wire::{Awaited, Next, ResponseFault, ResponseHead, ResponseScanner, Then, fields};
+use crate::wire::{
+    Awaited, MAX_FIELDS, Next, ResponseFault, ResponseHead, ResponseScanner, Then, fields, head_length,
+};
 
 /// Bytes of one read.
 const SIZE: usize = 64 << 10;
@@ -117,6 +119,12 @@ impl Receiver {
         let mut received = Received::default();
         let mut begin = 0;
         while let Some(bytes) = buffer.get(begin..).filter(|bytes| !bytes.is_empty()) {
+            if let Some(head) = self.whole_head(bytes) {
+                let (head, parts) = head?;
+                begin += head.fields.end;
+                received.told(&head, parts, &self.scanner, &interim);
+                continue;
+            }
             match self.scanner.next(bytes).map_err(UpstreamError::protocol)? {
                 Next::Partial => {
                     buffer.drain(..begin);
@@ -124,14 +132,11 @@ impl Receiver {
                     return Ok(received);
                 }
                 Next::Head(head) => {
-                    let parts = parts(&head, bytes)?;
+                    let lines = bytes.get(head.fields.clone()).unwrap_or_default();
+                    let fields = fields::map(&Bytes::copy_from_slice(lines));
+                    let fields = fields.ok_or_else(|| UpstreamError::protocol(ResponseFault::FieldLine))?;
                     begin += head.fields.end;
-                    if head.then == Then::Head {
-                        interim(&parts);
-                    } else {
-                        received.head = Some(parts);
-                        received.length = self.scanner.left();
-                    }
+                    received.told(&head, parts(&head, fields), &self.scanner, &interim);
                 }
                 Next::Content(first) => {
                     let begin = self.unframe(&mut buffer, begin, first)?;
@@ -152,6 +157,28 @@ impl Receiver {
         received.ended = self.scanner.is_idle();
         received.trailers = self.scanner.trailers();
         Ok(received)
+    }
+
+    /// The head at the beginning of `bytes`, where nothing of it was read before and all of it is there, as nearly
+    /// always: its lines are judged and taken down in one go.
+    fn whole_head(&mut self, bytes: &[u8]) -> Option<Result<(ResponseHead, Parts), UpstreamError>> {
+        if !self.scanner.is_before_head() {
+            return None;
+        }
+        let kept = Bytes::copy_from_slice(bytes.get(..head_length(bytes)?)?);
+        // As many as there are, and what is added on the way: no table is made twice.
+        let lines = memchr::memchr_iter(b'\n', &kept).count();
+        let mut fields = HeaderMap::with_capacity(lines.min(usize::from(MAX_FIELDS)));
+        let append = |name: &[u8], value: &[u8]| fields::append(&mut fields, &kept, name, value);
+        match self.scanner.next_told(&kept, append) {
+            Ok(Next::Head(head)) => {
+                let parts = parts(&head, fields);
+                Some(Ok((head, parts)))
+            }
+            // A head that has ended is one, or is refused.
+            Ok(_) => Some(Err(UpstreamError::protocol(ResponseFault::FieldLine))),
+            Err(fault) => Some(Err(UpstreamError::protocol(fault))),
+        }
     }
 
     /// Moves the content of all the pieces from `begin` on together, and cuts the buffer behind it; where
@@ -181,15 +208,31 @@ impl Receiver {
     }
 }
 
+impl Received {
+    /// A head came, and the scanner knows what follows it.
+    fn told(
+        &mut self,
+        head: &ResponseHead,
+        parts: Parts,
+        scanner: &ResponseScanner,
+        interim: &impl Fn(&Parts),
+    ) {
+        if head.then == Then::Head {
+            interim(&parts);
+        } else {
+            self.head = Some(parts);
+            self.length = scanner.left();
+        }
+    }
+}
+
 /// A head as the rest of the program knows it; its values keep a copy of its lines, and nothing else.
-fn parts(head: &ResponseHead, bytes: &[u8]) -> Result<Parts, UpstreamError> {
-    let lines = bytes.get(head.fields.clone()).unwrap_or_default();
-    let fields = fields::map(&Bytes::copy_from_slice(lines));
+fn parts(head: &ResponseHead, fields: HeaderMap) -> Parts {
     let (mut parts, ()) = Response::new(()).into_parts();
     parts.status = head.status;
     parts.version = head.version;
-    parts.headers = fields.ok_or_else(|| UpstreamError::protocol(ResponseFault::FieldLine))?;
-    Ok(parts)
+    parts.headers = fields;
+    parts
 }
 
 /// What the buffer holds from `begin` on: a copy, or the buffer itself where little else is in it.

@@ -37,18 +37,28 @@ impl AnswerHead {
     /// A head with these fields, less those that are the connection's to write.
     #[must_use]
     pub fn of(status: StatusCode, map: &HeaderMap) -> Self {
+        Self::of_kept(status, map, |_| true)
+    }
+
+    /// The same with those of the fields alone that are to be kept.
+    #[must_use]
+    pub fn of_kept(status: StatusCode, map: &HeaderMap, is_kept: impl Fn(&HeaderName) -> bool) -> Self {
         let mut head = Self::new(status);
         for (name, value) in map {
             match *name {
+                _ if !is_kept(name) => {}
+                header::TRAILER => {
+                    if head.trailers.is_empty() {
+                        head.trailers = fields::announced(map);
+                    }
+                    head.line(name, value);
+                }
                 header::CONTENT_LENGTH => head.length = Some(value.clone()),
                 header::TRANSFER_ENCODING => {}
                 // Of a 101 it is the answer to what was asked for (RFC 9110 7.8).
                 header::CONNECTION if status != StatusCode::SWITCHING_PROTOCOLS => {}
                 _ => head.line(name, value),
             }
-        }
-        if map.contains_key(header::TRAILER) {
-            head.trailers = fields::announced(map);
         }
         head
     }

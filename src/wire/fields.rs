@@ -30,7 +30,7 @@ pub(crate) fn map(lines: &Bytes) -> Option<HeaderMap> {
 }
 
 /// Adds a field whose `value` is a part of `bytes`. `None` where it is no field.
-pub(super) fn append(fields: &mut HeaderMap, bytes: &Bytes, name: &[u8], value: &[u8]) -> Option<()> {
+pub(crate) fn append(fields: &mut HeaderMap, bytes: &Bytes, name: &[u8], value: &[u8]) -> Option<()> {
     let name = HeaderName::from_bytes(name).ok()?;
     let value = HeaderValue::from_maybe_shared(bytes.slice_ref(value)).ok()?;
     fields.try_append(name, value).ok().map(drop)

@@ -83,6 +83,12 @@ pub(super) fn token_length(line: &[u8]) -> usize {
     line.iter().position(|byte| !is_token_byte(*byte)).unwrap_or(line.len())
 }
 
+/// How long the head at the beginning of `bytes` is, if its end is there and its lines end as they should.
+pub(crate) fn head_length(bytes: &[u8]) -> Option<usize> {
+    let is_last = |at: &usize| bytes.get(at + 1..).is_some_and(|rest| rest.starts_with(b"\r\n"));
+    memchr::memchr_iter(b'\n', bytes).find(is_last).map(|at| at + 3)
+}
+
 /// A field line's name and value (RFC 9112 5), the value with the blanks around it; `None` when it is
 /// not one. A blank before the colon, and a folded line, both show as a byte that no name has.
 pub(super) fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Uri, Version};
 
 use super::framed::Framed;
+use super::grammar::head_length;
 use super::head::{Framing, Head, MAX_FIELDS};
 use super::{Refusal, chunked, fields};
 
@@ -79,7 +80,7 @@ impl RequestReader {
             [b'\r'] if !self.after_empty_line => return Ok(None),
             _ => {}
         }
-        let end = match end_of_head(bytes) {
+        let end = match head_length(bytes) {
             // Nearly always all of it comes at once: its lines are judged and taken down in one go.
             Some(end) if !self.is_in_head() && end <= self.limits.max_head => end,
             _ => match self.partial.read(bytes, self.limits, |_, _| Ok(()))? {
@@ -94,9 +95,9 @@ impl RequestReader {
     /// What a whole head says.
     fn whole(&self, head: &[u8]) -> Result<Option<ReadHead>, Refusal> {
         let bytes = Bytes::copy_from_slice(head);
-        // As many as there are: no table is made twice, and none is larger than need be.
+        // As many as there are, and those that forwarding adds: no table is made twice.
         let lines = memchr::memchr_iter(b'\n', head).count();
-        let mut fields = HeaderMap::with_capacity(lines.saturating_sub(2).min(usize::from(MAX_FIELDS)));
+        let mut fields = HeaderMap::with_capacity((lines + 2).min(usize::from(MAX_FIELDS)));
         let mut partial = Partial::default();
         let framing = partial.read(&bytes, self.limits, |name, value| {
             fields::append(&mut fields, &bytes, name, value).ok_or(Refusal::FieldLine)
@@ -115,12 +116,6 @@ impl RequestReader {
     pub const fn is_in_head(&self) -> bool {
         self.partial.searched > 0
     }
-}
-
-/// Where the first head in `bytes` ends, if its end is there and its lines end as they should.
-fn end_of_head(bytes: &[u8]) -> Option<usize> {
-    let is_last = |at: &usize| bytes.get(at + 1..).is_some_and(|rest| rest.starts_with(b"\r\n"));
-    memchr::memchr_iter(b'\n', bytes).find(is_last).map(|at| at + 3)
 }
 
 impl ReadHead {

@@ -181,6 +181,11 @@ impl ResponseScanner {
         }
     }
 
+    /// Whether a head is to come, of which nothing was read.
+    pub(crate) const fn is_before_head(&self) -> bool {
+        matches!(self.at, At::Head) && self.head.searched == 0
+    }
+
     /// Whether no answer is outstanding, and nothing was refused.
     pub(crate) const fn is_idle(&self) -> bool {
         matches!(self.at, At::Nothing)
@@ -211,9 +216,18 @@ impl ResponseScanner {
     /// # Errors
     /// Why the answer is refused; the same again if asked again.
     pub(crate) fn next(&mut self, bytes: &[u8]) -> Result<Next, ResponseFault> {
+        self.next_told(bytes, |_, _| Some(()))
+    }
+
+    /// The same; `tell` is told name and value of each field line that is read, and says if it is none after all.
+    pub(crate) fn next_told(
+        &mut self,
+        bytes: &[u8],
+        tell: impl FnMut(&[u8], &[u8]) -> Option<()>,
+    ) -> Result<Next, ResponseFault> {
         let next = match &mut self.at {
             At::Nothing => Ok(Next::Excess),
-            At::Head => self.head(bytes),
+            At::Head => self.head(bytes, tell),
             At::Content(framed) => match framed.next(bytes) {
                 Ok(piece) => {
                     if piece.ended {
@@ -237,7 +251,11 @@ impl ResponseScanner {
     ///
     /// The verdict is the one that the earliest byte makes inevitable, so that it does not depend on
     /// how the bytes arrive.
-    fn head(&mut self, bytes: &[u8]) -> Result<Next, ResponseFault> {
+    fn head(
+        &mut self,
+        bytes: &[u8],
+        mut tell: impl FnMut(&[u8], &[u8]) -> Option<()>,
+    ) -> Result<Next, ResponseFault> {
         let allowed = bytes.get(..self.room).unwrap_or(bytes);
         while let Some(length) = memchr::memchr(b'\n', allowed.get(self.head.searched..).unwrap_or_default())
         {
@@ -245,7 +263,7 @@ impl ResponseScanner {
             let line = allowed.get(self.head.lines..end).unwrap_or_default();
             self.head.lines = end + 1;
             self.head.searched = end + 1;
-            if self.head.line(line)? == Line::Empty {
+            if self.head.line(line, &mut tell)? == Line::Empty {
                 return self.end_of_head().map(Next::Head);
             }
         }
@@ -302,7 +320,11 @@ fn may_begin_status_line(bytes: &[u8]) -> bool {
 }
 
 impl Head {
-    fn line(&mut self, line: &[u8]) -> Result<Line, ResponseFault> {
+    fn line(
+        &mut self,
+        line: &[u8],
+        tell: &mut impl FnMut(&[u8], &[u8]) -> Option<()>,
+    ) -> Result<Line, ResponseFault> {
         if self.status == 0 {
             self.status_line(line).ok_or(ResponseFault::StatusLine)?;
             self.begin = self.lines;
@@ -322,6 +344,7 @@ impl Head {
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.transfer_encoding(value)?,
             _ => {}
         }
+        tell(name, trim(value)).ok_or(ResponseFault::FieldLine)?;
         Ok(Line::Field)
     }
 
