@@ -20,7 +20,7 @@ use http::response::{Parts, Response};
 use super::UpstreamError;
 use crate::wire::framed::Piece;
 use crate::wire::{
-    Awaited, MAX_FIELDS, Next, ResponseFault, ResponseHead, ResponseScanner, Then, fields, head_length,
+    Awaited, MAX_FIELDS, Next, ResponseFault, ResponseHead, ResponseScanner, Then, fields, whole_head,
 };
 
 /// Bytes of one read.
@@ -165,10 +165,10 @@ impl Receiver {
         if !self.scanner.is_before_head() {
             return None;
         }
-        let kept = Bytes::copy_from_slice(bytes.get(..head_length(bytes)?)?);
+        let (length, lines) = whole_head(bytes)?;
+        let kept = Bytes::copy_from_slice(bytes.get(..length)?);
         // As many as there are, and what is added on the way: no table is made twice.
-        let lines = memchr::memchr_iter(b'\n', &kept).count();
-        let mut fields = HeaderMap::with_capacity(lines.min(usize::from(MAX_FIELDS)));
+        let mut fields = HeaderMap::with_capacity((lines + 1).min(usize::from(MAX_FIELDS)));
         let append = |name: &[u8], value: &[u8]| fields::append(&mut fields, &kept, name, value);
         match self.scanner.next_told(&kept, append) {
             Ok(Next::Head(head)) => {

@@ -61,10 +61,21 @@ pub(super) const fn is_value_byte(byte: u8) -> bool {
     (byte >= 0x20 && byte != 0x7f) || byte == b'\t'
 }
 
-/// Whether all bytes may be part of a field value. Without a way out in the middle, so that it is a
-/// few instructions for sixteen bytes at once.
+/// Whether all bytes may be part of a field value. Eight at once are looked at as one number: where all are
+/// neither controls nor DEL, as nearly always, that is a few instructions.
 pub(super) fn is_value(bytes: &[u8]) -> bool {
-    bytes.iter().fold(true, |good, byte| good & is_value_byte(*byte))
+    const LOW: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = LOW << 7;
+    let (eights, rest) = bytes.as_chunks::<8>();
+    let plain = |eight: &[u8; 8]| {
+        let word = u64::from_le_bytes(*eight);
+        // A byte below 0x20 borrows, one that is 0x7f becomes 0 and borrows too; those from 0x80 on are let through.
+        let controls = word.wrapping_sub(LOW * 0x20) & !word;
+        let dels = (word ^ (LOW * 0x7f)).wrapping_sub(LOW) & !(word ^ (LOW * 0x7f));
+        (controls | dels) & HIGH == 0
+    };
+    eights.iter().all(|eight| plain(eight) || eight.iter().all(|byte| is_value_byte(*byte)))
+        && rest.iter().all(|byte| is_value_byte(*byte))
 }
 
 /// Whether `target` has only bytes that the path and the query of a URI may have.
@@ -83,10 +94,16 @@ pub(super) fn token_length(line: &[u8]) -> usize {
     line.iter().position(|byte| !is_token_byte(*byte)).unwrap_or(line.len())
 }
 
-/// How long the head at the beginning of `bytes` is, if its end is there and its lines end as they should.
-pub(crate) fn head_length(bytes: &[u8]) -> Option<usize> {
-    let is_last = |at: &usize| bytes.get(at + 1..).is_some_and(|rest| rest.starts_with(b"\r\n"));
-    memchr::memchr_iter(b'\n', bytes).find(is_last).map(|at| at + 3)
+/// How long the head at the beginning of `bytes` is, and how many lines it has before the empty one, if its
+/// end is there and its lines end as they should.
+pub(crate) fn whole_head(bytes: &[u8]) -> Option<(usize, usize)> {
+    let mut lines = 0;
+    let is_last = |at: &usize| {
+        lines += 1;
+        bytes.get(at + 1..).is_some_and(|rest| rest.starts_with(b"\r\n"))
+    };
+    let last = memchr::memchr_iter(b'\n', bytes).find(is_last)?;
+    Some((last + 3, lines))
 }
 
 /// A field line's name and value (RFC 9112 5), the value with the blanks around it; `None` when it is
@@ -202,6 +219,35 @@ mod tests {
             "a\t",
         ] {
             assert!(!is_host(bad.as_bytes()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn rfc9110_5_5_values_by_eights_and_one_by_one() {
+        for byte in 0..=255_u8 {
+            for length in [1, 7, 8, 9, 16, 21] {
+                for at in 0..length {
+                    for filler in [b'a', b'\t', b' ', 0x80, 0xff, b'~'] {
+                        let mut value = vec![filler; length];
+                        value[at] = byte;
+                        assert_eq!(is_value(&value), is_value_byte(byte), "{byte:#x} at {at} of {length}");
+                    }
+                }
+            }
+        }
+        assert!(is_value(b""));
+    }
+
+    #[test]
+    fn a_whole_head_and_its_lines() {
+        for (bytes, whole) in [
+            ("GET / HTTP/1.1\r\nHost: a\r\n\r\nGET", Some((27, 2))),
+            ("GET / HTTP/1.0\r\n\r\n", Some((18, 1))),
+            ("GET / HTTP/1.0\r\n\r", None),
+            ("GET / HTTP/1.0\r\n", None),
+            ("", None),
+        ] {
+            assert_eq!(whole_head(bytes.as_bytes()), whole, "{bytes:?}");
         }
     }
 

@@ -179,6 +179,11 @@ impl Head {
         Ok(())
     }
 
+    /// How many field lines it has.
+    pub(super) const fn fields(&self) -> u16 {
+        self.fields
+    }
+
     /// Whether it is of HTTP/1.0.
     pub(super) const fn is_http_10(&self) -> bool {
         self.http_10

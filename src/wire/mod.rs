@@ -29,7 +29,7 @@ mod upgrade;
 pub use answer::AnswerHead;
 pub use connection::Connection;
 pub use content::{BrokenContent, Content};
-pub(crate) use grammar::head_length;
+pub(crate) use grammar::whole_head;
 pub use head::{MAX_FIELDS, MAX_METHOD, MAX_TARGET};
 pub use interim::Interim;
 pub use request::{Limits, ReadHead, RequestReader};

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Uri, Version};
 
 use super::framed::Framed;
-use super::grammar::head_length;
+use super::grammar::whole_head;
 use super::head::{Framing, Head, MAX_FIELDS};
 use super::{Refusal, chunked, fields};
 
@@ -80,24 +80,26 @@ impl RequestReader {
             [b'\r'] if !self.after_empty_line => return Ok(None),
             _ => {}
         }
-        let end = match head_length(bytes) {
+        let (end, lines) = match whole_head(bytes) {
             // Nearly always all of it comes at once: its lines are judged and taken down in one go.
-            Some(end) if !self.is_in_head() && end <= self.limits.max_head => end,
+            Some((end, lines)) if !self.is_in_head() && end <= self.limits.max_head => (end, lines),
             _ => match self.partial.read(bytes, self.limits, |_, _| Ok(()))? {
-                Some(_) => std::mem::take(&mut self.partial).lines,
+                Some(_) => {
+                    let Partial { head, lines, .. } = std::mem::take(&mut self.partial);
+                    (lines, usize::from(head.fields()))
+                }
                 None => return Ok(None),
             },
         };
         self.after_empty_line = false;
-        self.whole(bytes.get(..end).unwrap_or_default())
+        self.whole(bytes.get(..end).unwrap_or_default(), lines)
     }
 
-    /// What a whole head says.
-    fn whole(&self, head: &[u8]) -> Result<Option<ReadHead>, Refusal> {
+    /// What a whole head of so many lines says.
+    fn whole(&self, head: &[u8], lines: usize) -> Result<Option<ReadHead>, Refusal> {
         let bytes = Bytes::copy_from_slice(head);
         // As many as there are, and those that forwarding adds: no table is made twice.
-        let lines = memchr::memchr_iter(b'\n', head).count();
-        let mut fields = HeaderMap::with_capacity((lines + 2).min(usize::from(MAX_FIELDS)));
+        let mut fields = HeaderMap::with_capacity((lines + 3).min(usize::from(MAX_FIELDS)));
         let mut partial = Partial::default();
         let framing = partial.read(&bytes, self.limits, |name, value| {
             fields::append(&mut fields, &bytes, name, value).ok_or(Refusal::FieldLine)
