@@ -18,7 +18,7 @@
 //! | module | decides | never touches |
 //! |---|---|---|
 //! | [`cli`] | what a command does with its arguments | requests |
-//! | [`server`] | who may connect, and for how long | HTTP meaning |
+//! | [`server`] | who may connect, for how long, and how answers are framed | HTTP meaning |
 //! | [`admin`] | who may look inside and purge, and what they are told | a client's request |
 //! | [`proxy`] | the order of the steps of a request | rules, storage formats |
 //! | [`store`] | where records are and whether their bytes can be trusted | freshness, requests |
@@ -28,7 +28,7 @@
 //! | [`config`] → [`rules`] | what the file means; which route a request is for | the network |
 //! | [`caching`] | every rule of RFC 9111 and its family | clocks, sockets, tokio |
 //! | [`semantics`] | what fields, dates, validators, ranges mean (RFC 9110) | caching |
-//! | [`wire`] | which bytes are one message and which are refused (RFC 9112) | meaning |
+//! | [`wire`] | which bytes are one message and which are refused (RFC 9112), on both sides | meaning |
 //! | [`clock`] | nothing: it is the only reader of clocks | |
 //! | [`boxed`] | nothing: it makes large values where they stay | |
 //! | [`demo`] | the product service and the guided tour | the proxy's insides |
