@@ -27,6 +27,8 @@ fn tagged(length: usize, etag: &str) -> (Origin, Vec<u8>) {
 /// Fetches `/p` until a proxy without memory finds it in Redis.
 #[track_caller]
 pub(crate) fn in_redis(proxy: &Forebay, body: &[u8]) {
+    // A record that was found wanting before is being forgotten: not that one.
+    at_rest(proxy);
     eventually("the body comes from Redis", || {
         let answer = proxy.get("/p");
         assert!(answer.is_complete() && answer.body == body, "{:?}: another body", answer.end);
