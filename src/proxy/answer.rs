@@ -161,9 +161,7 @@ impl<'a> Given<'a> {
             _ => Self::again(&landed.head, now),
         }
     }
-}
 
-impl<'a> Given<'a> {
     /// The lines of a stored response that are to be told.
     fn stored(&self, head: &'a StoredHead, told: Told) -> Fields<'a> {
         let age = match self {

@@ -225,8 +225,8 @@ impl Proxy {
         };
         let idle = self.site.rules.server.idle_timeout;
         tokio::spawn(async move {
-            let (Ok(client), Ok(origin)) = tokio::join!(to_client, tunnel.open()) else { return };
-            super::tunnel::relay(client, origin, idle).await;
+            let Ok(client) = to_client.await else { return };
+            super::tunnel::relay(client, tunnel.open(), idle).await;
         });
         self.switching(asked, route.index, answer.head.headers, outcome)
     }

@@ -31,6 +31,7 @@ use super::Settings;
 use super::outbox::Outbox;
 use super::patience::Patience;
 use super::room::{Open, Pressure};
+use super::tunnel::TunnelEnd;
 use crate::wire::content::{Feed, content};
 use crate::wire::framed::Framed;
 use crate::wire::{BrokenContent, Connection, Content, ReadHead, Refusal, RequestReader};
@@ -98,7 +99,9 @@ struct Upload {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Hears {
     Everything,
-    /// Something was refused, and nothing behind it is ever read as HTTP; or the client has said all.
+    /// The client has said all: what is held is answered, and that is the end.
+    WhatIsHeld,
+    /// Something was refused, and nothing behind it is ever read as HTTP.
     Nothing,
 }
 
@@ -161,14 +164,15 @@ impl Client {
 
     /// The next request.
     pub(super) fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
-        if self.hears == Hears::Nothing {
-            return Poll::Ready(Next::End);
-        }
         loop {
-            if std::mem::take(&mut self.has_news)
+            if self.hears != Hears::Nothing
+                && std::mem::take(&mut self.has_news)
                 && let Some(next) = self.read_held()
             {
                 return Poll::Ready(next);
+            }
+            if self.hears != Hears::Everything {
+                return Poll::Ready(Next::End);
             }
             let read = if self.held.is_empty() { self.poll_head(cx) } else { self.poll_held(cx) };
             match read {
@@ -343,7 +347,7 @@ impl Client {
             }
         }
         // Content that nobody wants yet is left where it is, and with it what comes behind.
-        if self.upload.is_some() || self.hears == Hears::Nothing {
+        if self.upload.is_some() || self.hears != Hears::Everything {
             return Poll::Pending;
         }
         while self.held.len() < AHEAD {
@@ -354,6 +358,11 @@ impl Client {
             });
             match ready!(read) {
                 Ok(()) => self.connection.came_ahead(),
+                // It waits for its answers, and has nothing more to ask.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && !self.held.is_empty() => {
+                    self.hears = Hears::WhatIsHeld;
+                    break;
+                }
                 Err(_) => return Poll::Ready(Gone),
             }
         }
@@ -375,40 +384,68 @@ impl Client {
             if std::mem::take(&mut upload.expects_continue) {
                 self.outbox.put_text(CONTINUE);
             }
-            self.held.reserve(READ);
-            match pin!(self.socket.read_buf(&mut self.held)).poll(cx) {
-                Poll::Ready(Ok(0) | Err(_)) => {
+            match self.poll_content(cx) {
+                Poll::Ready(Ok(())) => self.read_patience.rest(),
+                Poll::Ready(Err(_)) => {
                     self.break_off(BrokenContent::ClientGone);
                     return Poll::Ready(Err(Gone));
                 }
-                Poll::Ready(Ok(_)) => self.read_patience.rest(),
                 Poll::Pending => {
-                    self.held = BytesMut::new();
                     ready!(self.poll_patience(cx, Awaits::Content, self.settings.idle_timeout));
                     self.break_off(BrokenContent::Refused(Refusal::Timeout));
                     return Poll::Ready(Ok(()));
                 }
             }
         }
-        let Some(upload) = &mut self.upload else { return Poll::Pending };
+        self.hand_over();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads content; an error at the end of the stream.
+    fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Room is made for what is there, not for what is waited for.
+        ready!(self.socket.poll_read_ready(cx))?;
+        self.held.reserve(READ);
+        let read = pin!(self.socket.read_buf(&mut self.held)).poll(cx);
+        if self.held.is_empty() {
+            self.held = BytesMut::new();
+        }
+        match ready!(read)? {
+            0 => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Gives what is held of the content to whoever wants it: many small chunks as one piece.
+    fn hand_over(&mut self) {
+        let Some(upload) = &mut self.upload else { return };
         upload.expects_continue = false;
-        match upload.framed.next(&self.held) {
-            Ok(piece) => {
+        let mut data = BytesMut::new();
+        let mut next = Ok(false);
+        while !self.held.is_empty() && matches!(next, Ok(false)) {
+            next = upload.framed.next(&self.held).map(|piece| {
                 self.held.advance(piece.framing);
-                let data = self.held.split_to(piece.content).freeze();
-                if self.held.is_empty() {
-                    self.held = BytesMut::new();
+                let content = self.held.split_to(piece.content);
+                // Where it is the first, it is not copied.
+                if data.is_empty() {
+                    data = content
+                } else {
+                    data.extend_from_slice(&content)
                 }
-                if let Some(feed) = upload.feed.as_ref().filter(|_| !data.is_empty()) {
-                    feed.give(data);
-                }
-                if piece.ended {
-                    self.end_upload();
-                }
-            }
+                piece.ended
+            });
+        }
+        if self.held.is_empty() {
+            self.held = BytesMut::new();
+        }
+        if let Some(feed) = upload.feed.as_ref().filter(|_| !data.is_empty()) {
+            feed.give(data.freeze());
+        }
+        match next {
+            Ok(false) => {}
+            Ok(true) => self.end_upload(),
             Err(fault) => self.break_off(BrokenContent::Refused(fault.into())),
         }
-        Poll::Ready(Ok(()))
     }
 
     /// The content of the request has ended.
@@ -455,12 +492,17 @@ impl Client {
 
     /// A write that must wait may not wait for ever.
     fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let before = self.outbox.len();
         match self.outbox.poll_write(cx, &mut self.socket) {
             Poll::Ready(written) => {
                 self.write_patience.rest();
                 Poll::Ready(written)
             }
             Poll::Pending => {
+                // However slowly it takes something, it does.
+                if self.outbox.len() < before {
+                    self.write_patience.rest();
+                }
                 ready!(self.write_patience.poll_spent(cx, self.settings.idle_timeout));
                 let fault = "the client took nothing of its answer for too long";
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, fault)))
@@ -473,12 +515,33 @@ impl Client {
         self.waits_its_turn
     }
 
+    /// The final head goes out: no 100 may any more. Whether another request can come behind this answer, for all
+    /// that is known: content that nobody wants is passed over, as far as it is here.
+    pub(super) fn may_go_on(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(upload) = &mut self.upload else { return self.hears != Hears::Nothing };
+        upload.expects_continue = false;
+        if upload.feed.as_ref().is_some_and(|feed| !feed.is_unread()) {
+            // Whoever answers still reads it.
+            return true;
+        }
+        if self.held.is_empty() && !matches!(self.poll_content(cx), Poll::Ready(Ok(()))) {
+            return false;
+        }
+        self.pass_over()
+    }
+
     /// The answer was given to its end: whether the request has ended too, so that another may come.
     pub(super) fn answered(&mut self) -> bool {
         self.is_answering = false;
         self.waits_its_turn = false;
-        // Content that nobody wanted, as far as it is here.
+        self.pass_over()
+    }
+
+    /// Passes over content that nobody wants, as far as it is held: whether the request has ended.
+    fn pass_over(&mut self) -> bool {
         while let Some(upload) = &mut self.upload {
+            // Whoever reads on finds it broken off.
+            upload.feed = None;
             if self.held.is_empty() {
                 return false;
             }
@@ -488,7 +551,7 @@ impl Client {
                 self.end_upload();
             }
         }
-        self.hears == Hears::Everything
+        self.hears != Hears::Nothing
     }
 
     // === The end ===
@@ -530,10 +593,23 @@ impl Client {
         .await;
     }
 
-    /// HTTP is over on this connection.
-    pub(super) fn into_tunnel(mut self) -> TunnelEnd {
+    /// HTTP is over on this connection: its socket, and what came of it and was not read.
+    pub(super) const fn into_tunnel(mut self) -> TunnelEnd {
         self.is_answering = false;
         TunnelEnd(self)
+    }
+
+    /// The socket, for what is no longer HTTP.
+    pub(super) const fn socket(&mut self) -> &mut TcpStream {
+        &mut self.socket
+    }
+
+    /// Moves what is held to `buf`, as far as there is room; whether there was any.
+    pub(super) fn take_held(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+        let length = self.held.len().min(buf.remaining());
+        buf.put_slice(self.held.get(..length).unwrap_or_default());
+        self.take(length);
+        length > 0
     }
 }
 
@@ -564,35 +640,4 @@ fn poll_read<'s>(
 
 fn expects_continue(fields: &HeaderMap) -> bool {
     fields.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
-}
-
-/// A connection that speaks another protocol now; what came of it before is read first.
-#[derive(Debug)]
-pub(super) struct TunnelEnd(Client);
-
-impl AsyncRead for TunnelEnd {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let client = &mut self.get_mut().0;
-        if client.held.is_empty() {
-            return Pin::new(&mut client.socket).poll_read(cx, buf);
-        }
-        let length = client.held.len().min(buf.remaining());
-        buf.put_slice(client.held.get(..length).unwrap_or_default());
-        client.take(length);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for TunnelEnd {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().0.socket).poll_write(cx, buf)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().0.socket).poll_shutdown(cx)
-    }
 }

@@ -143,7 +143,8 @@ async fn exchange<A: App>(
     }
     let status = head.status();
     let framing = framing(status, asked, body.size_hint().exact());
-    let leaves = room.pressure() != Pressure::None || connection.refusal().is_some();
+    let may_go_on = std::future::poll_fn(|cx| Poll::Ready(client.may_go_on(cx))).await;
+    let leaves = !may_go_on || room.pressure() != Pressure::None || connection.refusal().is_some();
     let keep = if leaves || framing == AnswerFraming::UntilClose { Keep::Close } else { asked.keep };
     let head = head
         .end(&Hop { version: asked.version, framing, connection: keep }, || http_date::format(clock::wall()));

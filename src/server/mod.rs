@@ -15,6 +15,7 @@ mod patience;
 mod room;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 mod worker;
 
 use std::future::Future;

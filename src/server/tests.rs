@@ -21,6 +21,9 @@ use crate::wire::{self, AnswerHead, Connection, Limits, MAX_FIELDS, MAX_TARGET, 
 /// Longer than anything here lasts that is to happen.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Bytes of an answer that no buffer between holds.
+const LARGE: usize = 24 << 20;
+
 // === The service ===
 
 #[derive(Clone)]
@@ -114,6 +117,7 @@ impl App for Shop {
             }
             "/longer" => with(Content::Pieces { pieces: vec!["longer"], stated: Some(5), trailers: None }),
             "/shorter" => with(Content::Pieces { pieces: vec!["short"], stated: Some(6), trailers: None }),
+            "/large" => text(StatusCode::OK, "x".repeat(LARGE)),
             "/empty" => (AnswerHead::new(StatusCode::NO_CONTENT), Content::Text(None)),
             "/unread" => text(StatusCode::OK, "unread".into()),
             "/echo" => match request.body_mut().collect().await {
@@ -506,6 +510,69 @@ fn a_client_that_takes_nothing_is_cut_off() {
 // === How a connection ends ===
 
 #[test]
+fn a_client_that_takes_little_at_a_time_gets_everything() {
+    let idle_timeout = Duration::from_secs(1);
+    let server = Server::start(&Settings { idle_timeout, ..settings() });
+    let mut client = server.connect();
+    socket2::SockRef::from(&client.socket).set_recv_buffer_size(128 * 1024).expect("set");
+    // Slowly for longer than anyone may take nothing, and of one piece: buffers hold a sixth of it at most.
+    client.send(get("/large"));
+    let mut left = LARGE;
+    client.head();
+    left -= client.read.len();
+    let begun = crate::clock::monotonic();
+    let mut piece = vec![0; 96 * 1024];
+    while left > 0 {
+        let read = client.socket.read(&mut piece).expect("the connection goes on");
+        assert!(read > 0, "{left} bytes are missing");
+        left -= read;
+        if crate::clock::monotonic() < begun + idle_timeout * 5 / 2 {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+#[test]
+fn who_has_said_all_is_answered_all() {
+    let server = Server::start(&settings());
+    let mut client = server.connect();
+    client.send(get("/wait") + &get("/1") + &get("/2"));
+    client.socket.shutdown(Shutdown::Write).expect("shut");
+    server.came();
+    server.go.add_permits(1);
+    assert_eq!((client.answer(), client.answer(), client.answer()), (ok("waited"), ok("/1"), ok("/2")));
+    client.closed();
+}
+
+#[test]
+fn rfc9112_9_6_what_is_not_read_ends_the_connection_and_the_answer_says_so() {
+    let server = Server::start(&settings());
+    let mut client = server.connect();
+    client.send(post("Content-Length: 1000", "").replace("/echo", "/unread"));
+    assert_eq!(client.answer(), Answer { closes: true, ..ok("unread") });
+    // What has come by then is passed over.
+    let mut client = server.connect();
+    client.send(post("Content-Length: 3", "abc").replace("/echo", "/wait"));
+    server.came();
+    server.go.add_permits(1);
+    assert_eq!(client.answer(), ok("waited"));
+    client.send(get("/next"));
+    assert_eq!(client.answer(), ok("/next"));
+}
+
+#[test]
+fn many_small_chunks_are_one_upload() {
+    let server = Server::start(&settings());
+    let mut client = server.connect();
+    let chunks = "1;x\r\na\r\n".repeat(500) + "0\r\n\r\n";
+    client.send(post("Transfer-Encoding: chunked", &chunks) + &get("/next"));
+    assert_eq!((client.answer(), client.answer()), (ok(&"a".repeat(500)), ok("/next")));
+    let lines = "b:\r\n".repeat(usize::from(MAX_FIELDS) + 1);
+    client.send(post("Transfer-Encoding: chunked", &format!("0\r\n{lines}\r\n")));
+    assert_eq!(client.answer().status, 431);
+}
+
+#[test]
 fn an_answer_that_breaks_off_is_reset() {
     let server = Server::start(&settings());
     for version in ["1.0", "1.1"] {
@@ -614,7 +681,7 @@ fn rfc9110_10_1_1_who_expects_a_100_has_one_once_its_content_is_wanted() {
     client.send(expecting.clone() + "abc");
     assert_eq!(client.answer(), ok("abc"));
     client.send(expecting.replace("/echo", "/unread"));
-    assert_eq!(client.answer(), ok("unread"));
+    assert_eq!(client.answer(), Answer { closes: true, ..ok("unread") });
     client.closed();
     let mut old = server.connect();
     old.send(expecting.replace("HTTP/1.1", "HTTP/1.0"));

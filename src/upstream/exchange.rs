@@ -134,6 +134,10 @@ impl Exchange {
     /// Before a request is written nothing may be there to be read: it would answer nothing.
     fn listen(&mut self, cx: &mut Context<'_>) -> Result<(), UpstreamError> {
         match self.lease.transport().poll_said(cx) {
+            // The event loop may not have heard yet. A connection that was used before was asked itself.
+            Poll::Pending if !self.lease.is_reused() && !self.lease.transport().is_silent() => {
+                Err(UpstreamError::protocol(STRAY))
+            }
             Poll::Pending => Ok(()),
             Poll::Ready(Ok(Said::Bytes)) => Err(UpstreamError::protocol(STRAY)),
             Poll::Ready(Ok(Said::End)) => Err(closed()),

@@ -1157,7 +1157,7 @@ async fn an_upgrade_that_was_asked_for_becomes_a_tunnel() {
         let answer = send(&upstream, request).await.expect("answer");
         assert_eq!(answer.head.status, StatusCode::SWITCHING_PROTOCOLS);
         assert!(answer.body.is_end_stream());
-        let mut tunnel = answer.tunnel.expect("a tunnel").open().await.expect("opens");
+        let mut tunnel = answer.tunnel.expect("a tunnel").open();
         let mut got = [0; 7];
         tunnel.read_exact(&mut got).await.expect("welcome");
         assert_eq!(&got, b"welcome");

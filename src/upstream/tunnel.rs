@@ -9,7 +9,6 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::UpstreamError;
 use super::pool::Lease;
 
 /// The way out of HTTP. It holds its slot, as [`TunnelIo`] does until it is dropped: a tunnel is a
@@ -23,13 +22,9 @@ impl Tunnel {
     }
 
     /// The raw connection, what came after the 101 included.
-    ///
-    /// # Errors
-    ///
-    /// None so far: that the connection broke meanwhile shows when it is read.
-    #[expect(clippy::unused_async, reason = "both ends of a tunnel are opened in the same way")]
-    pub async fn open(self) -> Result<TunnelIo, UpstreamError> {
-        Ok(*self.0)
+    #[must_use]
+    pub fn open(self) -> TunnelIo {
+        *self.0
     }
 }
 

@@ -5,12 +5,13 @@
 //! message. Holds no bytes but those of the trailer section.
 
 use super::grammar::{is_token_byte, is_value_byte};
+use super::head::MAX_FIELDS;
 
 /// Digits of one chunk size, leading zeros included.
 const MAX_DIGITS: u8 = 15;
 /// Bytes of chunk extensions in one message.
 const MAX_EXTENSIONS: u16 = 4 * 1024;
-/// Bytes of trailer lines in one message.
+/// Bytes of trailer lines in one message; there are no more lines than a head may have.
 const MAX_TRAILERS: u16 = 8 * 1024;
 
 /// Why chunked content is refused.
@@ -33,6 +34,7 @@ pub(crate) struct Chunked {
     digits: u8,
     extensions: u16,
     trailers: u16,
+    trailer_lines: u16,
     /// Of the chunk: what its line said, then how much of it is left.
     size: u64,
     /// How much content may still come.
@@ -41,15 +43,15 @@ pub(crate) struct Chunked {
     section: Vec<u8>,
 }
 
-/// What the next bytes of a chunked message are: some of its framing, and after it some of its content.
+/// What the next bytes of a message are: some of its framing, and behind it some of its content.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Piece {
+pub(crate) struct Piece {
     /// Bytes of framing.
-    pub(super) framing: usize,
-    /// Bytes of content behind them.
-    pub(super) content: usize,
-    /// The message has ended, with the last byte of the framing.
-    pub(super) ended: bool,
+    pub(crate) framing: usize,
+    /// Bytes of content behind them; what follows is to be shown again.
+    pub(crate) content: usize,
+    /// The message has ended with them.
+    pub(crate) ended: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +73,16 @@ enum At {
 impl Chunked {
     /// At the beginning of content of at most `room` bytes.
     pub(super) const fn new(room: u64) -> Self {
-        Self { at: At::Size, digits: 0, extensions: 0, trailers: 0, size: 0, room, section: Vec::new() }
+        Self {
+            at: At::Size,
+            digits: 0,
+            extensions: 0,
+            trailers: 0,
+            trailer_lines: 0,
+            size: 0,
+            room,
+            section: Vec::new(),
+        }
     }
 
     /// Reads on, to the end of `bytes` or of the first piece of content in them.
@@ -130,9 +141,14 @@ impl Chunked {
             (At::DataCr, b'\r') => Ok(At::DataLf),
             (At::DataLf, b'\n') => Ok(At::Size),
             (At::Trailer, b'\r') => Ok(At::EndLf),
-            (At::Trailer | At::TrailerName, byte) if is_token_byte(byte) => {
+            (At::Trailer, byte) if is_token_byte(byte) => {
+                if self.trailer_lines == MAX_FIELDS {
+                    return Err(Fault::TrailersTooLarge);
+                }
+                self.trailer_lines += 1;
                 self.trailer(At::TrailerName, byte)
             }
+            (At::TrailerName, byte) if is_token_byte(byte) => self.trailer(At::TrailerName, byte),
             (At::TrailerName, b':') => self.trailer(At::TrailerValue, byte),
             (At::TrailerValue, b'\r') => {
                 self.section.extend_from_slice(b"\r\n");

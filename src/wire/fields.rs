@@ -8,6 +8,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{StatusCode, header};
 
 use super::grammar::trim;
+use super::head::MAX_FIELDS;
 
 /// The fields of lines that were found good, each with its CR LF; an empty one, or the end, ends them.
 /// `None` where they are not good after all.
@@ -82,11 +83,13 @@ pub(crate) fn put_last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>, na
     out.extend_from_slice(b"\r\n");
 }
 
-/// The names that a head announces in `Trailer` (RFC 9110 6.6.2).
+/// The names that a head announces in `Trailer` (RFC 9110 6.6.2), as far as anyone needs: more than there may be
+/// trailer fields mean nothing.
 pub(crate) fn announced(fields: &HeaderMap) -> Vec<HeaderName> {
     let lines = fields.get_all(header::TRAILER);
     let members = lines.iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
-    members.filter_map(|member| HeaderName::from_bytes(trim(member)).ok()).collect()
+    let names = members.filter_map(|member| HeaderName::from_bytes(trim(member)).ok());
+    names.take(usize::from(MAX_FIELDS)).collect()
 }
 
 /// RFC 9110 6.5.1: not what frames, routes, authenticates or says how content is to be read.

@@ -5,6 +5,7 @@
 
 use http::HeaderMap;
 
+pub(crate) use super::chunked::Piece;
 use super::chunked::{Chunked, Fault};
 use super::fields;
 
@@ -17,17 +18,6 @@ pub(crate) enum Framed {
     Chunked(Box<Chunked>),
     /// Whatever comes until the connection ends.
     UntilClose,
-}
-
-/// What the next bytes of a connection are: some of the framing, and behind it some of the content.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Piece {
-    /// Bytes of framing.
-    pub(crate) framing: usize,
-    /// Bytes of content behind them; what follows is to be shown again.
-    pub(crate) content: usize,
-    /// The message has ended with them.
-    pub(crate) ended: bool,
 }
 
 impl Framed {
@@ -46,7 +36,7 @@ impl Framed {
 
     /// Whether the end of the connection is the proper end of the content.
     pub(crate) const fn ends_with_connection(&self) -> bool {
-        matches!(self, Self::UntilClose | Self::Length(0))
+        matches!(self, Self::UntilClose)
     }
 
     /// Reads on, to the end of `bytes` or of the first piece of content in them.
@@ -57,10 +47,7 @@ impl Framed {
                 *left -= content as u64;
                 Ok(Piece { framing: 0, content, ended: *left == 0 })
             }
-            Self::Chunked(chunked) => {
-                let piece = chunked.piece(bytes)?;
-                Ok(Piece { framing: piece.framing, content: piece.content, ended: piece.ended })
-            }
+            Self::Chunked(chunked) => chunked.piece(bytes),
             Self::UntilClose => Ok(Piece { framing: 0, content: bytes.len(), ended: false }),
         }
     }

@@ -14,7 +14,7 @@ use std::task::{Context, Waker};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
-use super::Connection;
+use super::{Connection, fields};
 
 /// Bytes of interim responses that may wait for a client; what comes on top of them is dropped.
 const MOST: usize = 64 * 1024;
@@ -109,16 +109,10 @@ impl Relay {
 }
 
 /// A head without content (RFC 9112 4).
-fn head(status: StatusCode, fields: &HeaderMap) -> Vec<u8> {
+fn head(status: StatusCode, map: &HeaderMap) -> Vec<u8> {
     let mut head = Vec::with_capacity(256);
-    for piece in ["HTTP/1.1 ", status.as_str(), " ", status.canonical_reason().unwrap_or_default(), "\r\n"] {
-        head.extend_from_slice(piece.as_bytes());
-    }
-    for (name, value) in fields {
-        for piece in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-            head.extend_from_slice(piece);
-        }
-    }
+    fields::put_status_line(&mut head, status);
+    fields::put_all(&mut head, map);
     head.extend_from_slice(b"\r\n");
     head
 }

@@ -80,9 +80,11 @@ impl RequestReader {
             [b'\r'] if !self.after_empty_line => return Ok(None),
             _ => {}
         }
-        let (end, lines) = match whole_head(bytes) {
+        // Bytes that were looked at before are not looked at again.
+        let whole = if self.is_in_head() { None } else { whole_head(bytes) };
+        let (end, lines) = match whole {
             // Nearly always all of it comes at once: its lines are judged and taken down in one go.
-            Some((end, lines)) if !self.is_in_head() && end <= self.limits.max_head => (end, lines),
+            Some((end, lines)) if end <= self.limits.max_head => (end, lines),
             _ => match self.partial.read(bytes, self.limits, |_, _| Ok(()))? {
                 Some(_) => {
                     let Partial { head, lines, .. } = std::mem::take(&mut self.partial);
