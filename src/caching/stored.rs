@@ -4,11 +4,13 @@
 //! (that is `store::record`) or the rules that fill it in (`storability`, `validation`).
 
 mod fields;
+mod lines;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 
 pub use self::fields::{FieldText, Fields, Iter, Template};
+pub use self::lines::MAX_LINES;
 use super::stamp::{PurgeId, Stamp};
 use crate::semantics::UnixMillis;
 

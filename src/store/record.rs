@@ -21,7 +21,8 @@
 //! | 64 | | meta block: key text, variant, then what the kind says |
 //! | | | body, for a response that is not chunked |
 //!
-//! Names of fields are numbers where `names` has them, and else spelt after a zero.
+//! Field lines are the text that answers have, read once and told as it is; elsewhere, names of fields are numbers
+//! where `names` has them, and else spelt after a zero.
 //!
 //! # A chunk
 //!
@@ -44,7 +45,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
 use self::field::{Reader, Writer, split_text};
 use super::{Record, StoreKey};
 use crate::caching::stamp::{PurgeId, Stamp};
-use crate::caching::stored::{InStore, Part, StoredBody, StoredHead, StoredResponse, Traits};
+use crate::caching::stored::{Fields, InStore, Part, StoredBody, StoredHead, StoredResponse, Traits};
 use crate::caching::vary::{MAX_NAMES, MAX_SETS, MAX_VARIANTS, Variant, VariantHash, VaryIndex};
 use crate::semantics::UnixMillis;
 
@@ -58,7 +59,7 @@ const MAX_META: usize = 1 << 20;
 const MAX_CHUNKS: u32 = 16 << 10;
 
 const MAGIC: [u8; 3] = *b"\xFBFB";
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 
 /// This process, among those that write records: stamps are exact to it alone.
 static WRITER: LazyLock<u32> = LazyLock::new(|| fastrand::u32(..));
@@ -393,7 +394,7 @@ fn put_head(out: &mut Writer, head: &StoredHead) {
     out.u32(*WRITER);
     out.u64s(head.ids.iter().map(|id| id.0));
     out.names(&head.vary);
-    out.lines(head.fields.iter());
+    out.written(|text| head.fields.write(|piece| text.extend_from_slice(piece)));
     out.lines(head.trailers.iter().map(|(name, value)| (name, value)));
     match head.part {
         None => out.u8(0),
@@ -554,7 +555,7 @@ fn take_head(meta: &mut Reader<'_>, body_len: u64) -> Option<StoredHead> {
     let stamp = if meta.u32()? == *WRITER { stamp } else { stamp.shared() };
     let ids = meta.u64s()?.into_iter().map(PurgeId).collect();
     let vary = meta.names(MAX_NAMES)?;
-    let fields = meta.lines()?.into();
+    let fields = Fields::of_text(meta.text()?)?;
     let trailers = meta.lines()?;
     let part = match meta.u8()? {
         0 => None,

@@ -42,6 +42,18 @@ impl Writer {
         self.0.extend_from_slice(bytes);
     }
 
+    /// A byte string that is written where it is to stand.
+    pub(super) fn written(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let place = self.0.len();
+        self.u32(0);
+        let begin = self.0.len();
+        write(&mut self.0);
+        let length = u32::try_from(self.0.len() - begin).unwrap_or(u32::MAX);
+        if let Some(place) = self.0.get_mut(place..begin) {
+            place.copy_from_slice(&length.to_le_bytes());
+        }
+    }
+
     /// Numbers after how many they are.
     pub(super) fn u64s(&mut self, numbers: impl ExactSizeIterator<Item = u64>) {
         self.count(numbers.len());

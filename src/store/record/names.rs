@@ -1,7 +1,7 @@
 //! Numbers that stand for the names of fields in records.
 //!
-//! Decides: which names have one. Never touches: values. Reading a name that is spelt takes two hundred
-//! instructions, and a response has eight of them.
+//! Decides: which names have one. Never touches: values, and the lines that answers have. Reading a name that is
+//! spelt takes two hundred instructions; this is for those that a response varies by, and of trailers.
 //!
 //! A number means the same for as long as records of this version are read: names are added at the end, and
 //! none is taken away or moves without a new version.

@@ -288,6 +288,41 @@ fn a_part_is_as_long_as_it_says() {
     }
 }
 
+/// What lies in Redis goes to clients as it lies there: nothing in it may be more than the lines it is said to be.
+#[test]
+fn field_lines_that_are_none_are_rejected() {
+    let place = b"content-type: text/html; charset=utf-8\r\n";
+    let whole = encode(&key(), &response("a"), Compress::Never).record.to_vec();
+    let at = whole.windows(place.len()).position(|window| window == place).expect("the line");
+    let cases: [(&str, &[u8], bool); 16] = [
+        ("another line", b"content-type: text/css ; charset=utf-8\r\n", true),
+        ("two lines", b"content-type: text/html\r\nx-y: et=utf-8\r\n", true),
+        ("a length that is never framing", b"content-length: 1", true),
+        ("framing", b"transfer-encoding: chunked", false),
+        ("a connection", b"connection: close", false),
+        ("an end of the head", b"content-type: a\r\n\r\n", false),
+        ("a bare CR", b"content-type: a\rb", false),
+        ("a bare LF", b"content-type: a\nb", false),
+        ("a folded line", b"content-type: a\r\n b", false),
+        ("NUL", b"content-type: a\0b", false),
+        ("DEL", b"content-type: a\x7fb", false),
+        ("upper case", b"Content-type", false),
+        ("no colon", b"content-type  ", false),
+        ("no blank", b"content-type:text", false),
+        ("no name", b": ", false),
+        ("a blank before the colon", b"content-typ : ", false),
+    ];
+    for (what, line, sound) in cases {
+        let mut bytes = whole.clone();
+        bytes[at..at + line.len()].copy_from_slice(line);
+        let read = decode(&key(), &resealed(bytes));
+        assert_eq!(read.as_ref().err(), (!sound).then_some(&Rejected::Malformed), "{what}");
+    }
+    let mut bytes = whole;
+    bytes[at + place.len() - 2] = b' ';
+    assert_eq!(decode(&key(), &resealed(bytes)).unwrap_err(), Rejected::Malformed, "no end");
+}
+
 #[test]
 fn labels_are_distinct() {
     use Rejected::{Checksum, Compression, Key, Length, Limit, Magic, Malformed, Version};
@@ -369,7 +404,11 @@ proptest! {
         let compress = if lz4 { Compress::Above(0) } else { Compress::Never };
         let encoded = encode(&key, &record, compress);
         prop_assert_eq!(encoded.record.first(), Some(&0xFB));
-        assert_same(&decoded(&key, &encoded).unwrap(), &record);
+        let read = decoded(&key, &encoded).unwrap();
+        // Written anew before anybody asked for a field, and after.
+        prop_assert_eq!(&encode(&key, &read, compress).record, &encoded.record);
+        assert_same(&read, &record);
+        prop_assert_eq!(&encode(&key, &read, compress).record, &encoded.record);
     }
 
     /// A writer who knows the format: the checksums are right, the rest is not. What is taken all the
