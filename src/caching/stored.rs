@@ -5,12 +5,13 @@
 
 mod fields;
 mod lines;
+pub mod names;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 
 pub use self::fields::{FieldText, Fields, Iter, Template};
-pub use self::lines::MAX_LINES;
+pub use self::lines::{LineText, MAX_LINES, Name};
 use super::stamp::{PurgeId, Stamp};
 use crate::semantics::UnixMillis;
 

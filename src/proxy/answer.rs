@@ -566,9 +566,7 @@ mod tests {
             let template = Arc::new(stored::Template::new(open).prepared());
             let own = lines(special).into_iter().map(|(_, value)| value).collect();
             let packed = stored::Fields::packed(template, own).expect("as many");
-            let mut text = Vec::new();
-            loose.write(|piece| text.extend_from_slice(piece));
-            let text = stored::Fields::of_text(text.into()).expect("lines");
+            let text = loose.as_text().expect("lines");
             assert_eq!(text.text().is_some(), special == "x-b");
             for (told, hides) in [(Told::All, true), (Told::All, false), (Told::In304, true)] {
                 let head = |fields| {

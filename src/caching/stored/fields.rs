@@ -10,11 +10,9 @@ use std::hash::{Hash, Hasher};
 use std::slice;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::header::DATE;
 use http::{HeaderName, HeaderValue};
 
-use super::lines::{Pair, TextLines, depends_on_who_asks};
+use super::lines::{Kind, Pair, TextLines};
 
 /// Field lines in order; several lines of one name stay several.
 #[derive(Clone)]
@@ -111,10 +109,11 @@ impl Template {
         let mut text = Text { bytes: Box::default(), gaps: Box::default(), is_dated: false };
         let (mut bytes, mut gaps) = (Vec::new(), Vec::new());
         for (name, value) in &self.lines {
-            if depends_on_who_asks(name.as_str().as_bytes()) {
-                return self;
+            match Kind::of(name.as_str().as_bytes()) {
+                Kind::Varying => return self,
+                Kind::Dated => text.is_dated = true,
+                Kind::Plain | Kind::Refused => {}
             }
-            text.is_dated |= *name == DATE;
             bytes.extend_from_slice(name.as_str().as_bytes());
             bytes.extend_from_slice(b": ");
             match value {
@@ -164,12 +163,19 @@ impl Fields {
         (open == own.len()).then_some(Self(Lines::Packed { template, own }))
     }
 
-    /// The lines of a text from outside, which is to keep nothing else alive. `None` where it is not the text of
-    /// lines that a store may hold, each `name: value` and CR LF: names in lower case, none of a field that ends
-    /// at this hop.
-    #[must_use]
-    pub fn of_text(text: Bytes) -> Option<Self> {
-        TextLines::of(text).map(|lines| Self(Lines::Single(Single::Text(Arc::new(lines)))))
+    pub(super) fn of_text(lines: TextLines) -> Self {
+        Self(Lines::Single(Single::Text(Arc::new(lines))))
+    }
+
+    /// The same lines as text; `None` where a store would not hold them.
+    #[cfg(test)]
+    pub(crate) fn as_text(&self) -> Option<Self> {
+        let values: Vec<u8> = self.iter().flat_map(|(_, value)| value.as_bytes()).copied().collect();
+        let (mut lines, mut text) = (super::LineText::of(&values)?, Vec::new());
+        for (name, value) in self {
+            lines.put(&mut text, super::Name::Spelt(name.as_str().as_bytes()), value.len())?;
+        }
+        lines.fields(text.into())
     }
 
     /// Template and own values of packed lines.
@@ -217,16 +223,6 @@ impl Fields {
             Lines::Packed { template, own } => Telling::Prepared { text: template.text.as_ref()?, own },
         };
         Some(FieldText(telling))
-    }
-
-    /// Hands the pieces of the text to `put` that [`Self::of_text`] reads, whether it is at hand or not.
-    pub fn write(&self, mut put: impl FnMut(&[u8])) {
-        if let Lines::Single(Single::Text(lines)) = &self.0 {
-            return put(lines.text());
-        }
-        for (name, value) in self {
-            [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].into_iter().for_each(&mut put);
-        }
     }
 
     /// The first value of a field.
@@ -332,12 +328,6 @@ mod tests {
     use super::*;
     use crate::caching::outcome::X_CACHE;
 
-    fn text_of(fields: &Fields) -> Bytes {
-        let mut text = Vec::new();
-        fields.write(|piece| text.extend_from_slice(piece));
-        text.into()
-    }
-
     fn value(text: &'static str) -> HeaderValue {
         HeaderValue::from_static(text)
     }
@@ -357,10 +347,10 @@ mod tests {
         let template = Arc::new(Template::new(lines.iter().map(open).collect()));
         let own = || lines.iter().skip(1).map(|(_, value)| value.clone());
         let packed = Fields::packed(Arc::clone(&template), own().collect()).expect("as many");
-        let text = Fields::of_text(text_of(&loose)).expect("lines");
+        let text = loose.as_text().expect("lines");
         for fields in [&loose, &packed, &text] {
             assert_eq!(fields.to_vec(), lines);
-            assert_eq!((fields, text_of(fields)), (&text, text_of(&loose)));
+            assert_eq!((fields, fields.as_text().as_ref()), (&loose, Some(&text)));
             assert_eq!(format!("{fields:?}"), format!("{loose:?}"));
             assert_eq!((fields.len(), fields.iter().len(), fields.is_empty()), (4, 4, false));
             assert_eq!(fields.get(&SET_COOKIE).unwrap(), "a");
@@ -376,7 +366,7 @@ mod tests {
             assert_eq!(longer.iter().last().map(|(name, _)| name), Some(&ETAG));
         }
         assert!(Fields::default().is_empty());
-        assert_eq!(Fields::of_text(Bytes::new()), Some(Fields::default()));
+        assert_eq!(Fields::default().as_text(), Some(Fields::default()));
     }
 
     #[test]
@@ -396,7 +386,7 @@ mod tests {
                 let template = Arc::new(Template::new(lines.iter().map(open).collect()).prepared());
                 let own = lines.iter().filter(|(n, _)| !shared.contains(n)).map(|(_, value)| value.clone());
                 let packed = Fields::packed(template, own.collect()).expect("as many");
-                let of_text = Fields::of_text(text_of(&packed)).expect("lines");
+                let of_text = packed.as_text().expect("lines");
                 for fields in [&packed, &of_text] {
                     let text = fields.text().expect("prepared");
                     let mut written = Vec::new();
@@ -416,7 +406,7 @@ mod tests {
             let template = Template::new(vec![(special, Some(value("1")))]).prepared();
             let packed = Fields::packed(Arc::new(template), Box::default()).expect("none");
             assert!(packed.text().is_none());
-            assert!(Fields::of_text(text_of(&packed)).is_none_or(|fields| fields.text().is_none()));
+            assert!(packed.as_text().expect("lines").text().is_none());
         }
     }
 

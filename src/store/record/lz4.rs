@@ -5,7 +5,6 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use lz4_flex::block::{compress_into, decompress_into, get_maximum_output_size};
 
@@ -40,11 +39,18 @@ pub(super) fn compressible(head: &StoredHead) -> bool {
         )
 }
 
-/// The block of `plain`, if it saves 12 % or more; else `plain` itself.
+/// What a block must save. Each reading pays for it by the length of the content, and some as a whole: a fifth of a
+/// hit from Redis for 1 KiB of JSON, which becomes 300 bytes less of the 2 KiB that Redis keeps of it.
+const LEAST_SAVED: usize = 512;
+
+/// The block of `plain`, if it saves 12 % or more, and [`LEAST_SAVED`]; else `plain` itself.
 pub(super) fn pack(plain: &[u8]) -> Cow<'_, [u8]> {
     let mut block = vec![0; get_maximum_output_size(plain.len())];
     match compress_into(plain, &mut block) {
-        Ok(len) if len.saturating_mul(100) <= plain.len().saturating_mul(88) => {
+        Ok(len)
+            if len.saturating_mul(100) <= plain.len().saturating_mul(88)
+                && len.saturating_add(LEAST_SAVED) <= plain.len() =>
+        {
             block.truncate(len);
             Cow::Owned(block)
         }
@@ -52,13 +58,19 @@ pub(super) fn pack(plain: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// The `len` bytes that a block stands for. LZ4 cannot expand by more than 255: what claims to is
-/// refused before its length is allocated.
-pub(super) fn unpack(block: &[u8], len: usize) -> Option<Bytes> {
-    if len > CHUNK || len > block.len().saturating_mul(255).saturating_add(64) {
+/// Whether a block can stand for so many bytes. LZ4 cannot expand by more than 255: what claims to is refused before
+/// its length is allocated.
+pub(super) fn can_stand_for(block: &[u8], len: usize) -> bool {
+    len <= CHUNK && len <= block.len().saturating_mul(255).saturating_add(64)
+}
+
+/// Appends the `len` bytes that a block stands for, and is refused unless it can.
+pub(super) fn unpack(block: &[u8], len: usize, out: &mut Vec<u8>) -> Option<()> {
+    if !can_stand_for(block, len) {
         return None;
     }
-    let mut plain = vec![0; len];
-    let unpacked = decompress_into(block, &mut plain).ok()?;
-    (unpacked == len).then(|| Bytes::from(plain))
+    let begin = out.len();
+    out.resize(begin + len, 0);
+    let unpacked = decompress_into(block, out.get_mut(begin..)?).ok()?;
+    (unpacked == len).then_some(())
 }
