@@ -33,6 +33,7 @@
 
 mod field;
 mod lz4;
+mod rejected;
 
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
@@ -42,6 +43,7 @@ use http::StatusCode;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
 
 use self::field::{Reader, Writer, split_text};
+pub use self::rejected::Rejected;
 use super::{Record, StoreKey};
 use crate::caching::stamp::{PurgeId, Stamp};
 use crate::caching::stored::{
@@ -151,44 +153,6 @@ impl LongBody {
         put_seal(&mut out.0);
         let (len, stored_len) = (plain.len() as u64, stored.len() as u64);
         Some(EncodedChunk { bytes: Bytes::from(out.0), len, stored_len })
-    }
-}
-
-/// Why bytes were not taken for the record asked for. Every one is a miss, counted by its label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rejected {
-    /// Not a record at all.
-    Magic,
-    /// A record of another version.
-    Version,
-    /// Cut short, or longer than it says.
-    Length,
-    /// Larger than any record we write.
-    Limit,
-    /// Changed since it was written.
-    Checksum,
-    /// The record of another key, or the chunk of another body.
-    Key,
-    /// Whole, but not what we write.
-    Malformed,
-    /// The compressed body is not one.
-    Compression,
-}
-
-impl Rejected {
-    /// Its name in metrics.
-    #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Magic => "magic",
-            Self::Version => "version",
-            Self::Length => "length",
-            Self::Limit => "limit",
-            Self::Checksum => "checksum",
-            Self::Key => "key",
-            Self::Malformed => "malformed",
-            Self::Compression => "compression",
-        }
     }
 }
 
@@ -541,13 +505,9 @@ fn take_response(
     /// What a line takes beside its value, mostly.
     const NAMED: usize = 24;
     let is_packed = fixed.flags & LZ4 != 0;
-    let len = match is_packed {
-        true => usize::try_from(fixed.body_len)
-            .ok()
-            .filter(|len| lz4::can_stand_for(stored, *len))
-            .ok_or(Rejected::Compression)?,
-        false => stored.len(),
-    };
+    let len = if is_packed { fixed.body_len } else { stored.len() as u64 };
+    let len = usize::try_from(len).ok().filter(|len| !is_packed || lz4::can_stand_for(stored, *len));
+    let len = len.ok_or(Rejected::Compression)?;
     let (values, count) = meta.values().ok_or(Rejected::Malformed)?;
     let mut kept = Vec::with_capacity(values.len() + count * NAMED + len + 1);
     let mut lines = LineText::of(values).ok_or(Rejected::Malformed)?;
