@@ -4,11 +4,14 @@
 //! (that is `store::record`) or the rules that fill it in (`storability`, `validation`).
 
 mod fields;
+mod lines;
+pub mod names;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 
 pub use self::fields::{FieldText, Fields, Iter, Template};
+pub use self::lines::{LineText, MAX_LINES, Name};
 use super::stamp::{PurgeId, Stamp};
 use crate::semantics::UnixMillis;
 

@@ -166,7 +166,7 @@ impl<A: Clone, F: Clone> Flights<A, F> {
             Entry::Vacant(place) => Arc::clone(place.insert(begin())),
         };
         drop(shard);
-        Joined::Leader(Lead { flights: Arc::clone(self), key, flight, landed: false })
+        Joined::Leader(Lead { flights: Arc::clone(self), key, flight, landed: false, left: false })
     }
 
     /// Waits for the flight of `key` if there is one that `valid` lets this request join; begins none.
@@ -207,6 +207,7 @@ pub struct Lead<A: Clone, F: Clone> {
     key: FlightKey,
     flight: Arc<Flight<A, F>>,
     landed: bool,
+    left: bool,
 }
 
 impl<A: Clone, F: Clone> Lead<A, F> {
@@ -232,6 +233,16 @@ impl<A: Clone, F: Clone> Lead<A, F> {
         self.flight.land(landing);
     }
 
+    /// Ends the flight, and tells those who joined, if anybody did.
+    pub fn end(mut self, landing: impl FnOnce() -> Landing<A, F>) {
+        self.leave();
+        (self.left, self.landed) = (true, true);
+        // Whoever waits joined before it was left, and has a share in the flight.
+        if Arc::strong_count(&self.flight) > 1 {
+            self.flight.land(landing());
+        }
+    }
+
     /// Ends the flight for newcomers; those who joined keep what was shared.
     pub fn leave(&self) {
         let mut shard = self.flights.shard(self.key);
@@ -245,7 +256,9 @@ impl<A: Clone, F: Clone> Lead<A, F> {
 
 impl<A: Clone, F: Clone> Drop for Lead<A, F> {
     fn drop(&mut self) {
-        self.leave();
+        if !self.left {
+            self.leave();
+        }
         if !self.landed {
             self.flight.land(Landing::Alone);
         }
@@ -305,6 +318,27 @@ mod tests {
         assert!(matches!(late.landing().await, Landing::Shared(5)));
         drop(leader);
         assert!(flights.is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_end_is_told_to_those_who_wait_alone() {
+        let flights = Arc::new(Test::default());
+        lead(join(&flights, 0)).end(|| panic!("nobody waits"));
+        assert!(flights.is_empty());
+        let leader = lead(join(&flights, 0));
+        let Joined::Waiter(mut waiter) = join(&flights, 0) else { panic!("must wait") };
+        let Joined::Waiter(gone) = join(&flights, 0) else { panic!("must wait") };
+        drop(gone);
+        leader.end(|| Landing::Shared(5));
+        assert!(flights.is_empty());
+        assert!(matches!(waiter.landing().await, Landing::Shared(5)));
+        let overtaken = lead(join(&flights, 1));
+        let Joined::Waiter(mut waiter) = join(&flights, 0) else { panic!("must wait") };
+        let newer = lead(join(&flights, 2));
+        overtaken.end(|| Landing::Shared(6));
+        assert!(matches!(waiter.landing().await, Landing::Shared(6)));
+        assert_eq!(flights.len(), 1, "the old leader does not end the new flight");
+        drop(newer);
     }
 
     #[tokio::test]

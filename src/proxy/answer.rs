@@ -538,3 +538,35 @@ fn is_in_304(name: &HeaderName) -> bool {
         [CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, LAST_MODIFIED, VARY, VIA];
     KEPT.contains(name) || name.as_str() == "cdn-cache-control"
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The same answer, byte for byte, whatever form the lines are in.
+    #[test]
+    fn every_form_of_lines_is_told_alike() {
+        let lines = |special: &'static str| {
+            let line = |name, value| (HeaderName::from_static(name), HeaderValue::from_static(value));
+            let all = [line("content-type", "text/html"), line("date", "then"), line("etag", "\"a\"")];
+            all.into_iter().chain([line(special, "1"), line("x-a", ""), line("x-a", "b")]).collect::<Vec<_>>()
+        };
+        for special in ["x-b", "x-cache", "content-length"] {
+            let loose = stored::Fields::from(lines(special));
+            let open = lines(special).into_iter().map(|(name, _)| (name, None)).collect();
+            let template = Arc::new(stored::Template::new(open).prepared());
+            let own = lines(special).into_iter().map(|(_, value)| value).collect();
+            let packed = stored::Fields::packed(template, own).expect("as many");
+            let text = loose.as_text().expect("lines");
+            assert_eq!(text.text().is_some(), special == "x-b");
+            for (told, hides) in [(Told::All, true), (Told::All, false), (Told::In304, true)] {
+                let head = |fields| {
+                    let fields = Fields::Stored { fields, told, age: Some(7) };
+                    format!("{:?}", fields.write(StatusCode::OK, |name| !hides || *name != X_CACHE))
+                };
+                assert_eq!(head(&text), head(&loose), "{special} {told:?}");
+                assert_eq!(head(&packed), head(&loose), "{special} {told:?}");
+            }
+        }
+    }
+}

@@ -363,9 +363,9 @@ impl Proxy {
         let key = (place.primary, place.variant.map_or(0, |hash| hash.0));
         // A record is judged after it was read: no stamp says who may share the reading.
         match self.shared.readings.join(key, &place.text, Stamp::default(), |_, _| true) {
-            Joined::Leader(mut lead) => {
+            Joined::Leader(lead) => {
                 let record = self.get(redis, place, now).await;
-                lead.land(Landing::Shared(record.clone()));
+                lead.end(|| Landing::Shared(record.clone()));
                 record
             }
             Joined::Waiter(mut wait) => match wait.landing().await {

@@ -162,18 +162,24 @@ pub fn digits(text: &[u8]) -> Option<u64> {
 /// `Proxy-Authorization` and `Proxy-Authentication-Info` because the proxy they speak of is this one.
 #[must_use]
 pub fn is_hop_by_hop(name: &HeaderName) -> bool {
+    ends_at_this_hop(name.as_str().as_bytes())
+}
+
+/// The same of a name in lower case.
+#[must_use]
+pub fn ends_at_this_hop(name: &[u8]) -> bool {
     matches!(
-        name.as_str(),
-        "connection"
-            | "keep-alive"
-            | "proxy-connection"
-            | "te"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "proxy-authentication-info"
+        name,
+        b"connection"
+            | b"keep-alive"
+            | b"proxy-connection"
+            | b"te"
+            | b"trailer"
+            | b"transfer-encoding"
+            | b"upgrade"
+            | b"proxy-authenticate"
+            | b"proxy-authorization"
+            | b"proxy-authentication-info"
     )
 }
 

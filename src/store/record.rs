@@ -13,15 +13,16 @@
 //! |---|---|---|
 //! | 0 | 4 | `FB 46 42`, version. `FB` is never UTF-8: no text is taken for a record |
 //! | 4 | 4 | kind, flags (bit 0: the body is an LZ4 block), two zero bytes |
-//! | 8 | 8 | xxh3 of bytes 16 to the end of the meta block, with bytes 0 to 7 mixed in |
-//! | 16 | 8 | xxh3 of the body as stored here |
-//! | 24 | 4 + 4 | length of the meta block; chunks that hold the body elsewhere |
-//! | 32 | 8 + 8 | length of the body; length of the body as stored here |
-//! | 48 | 16 | content id of the chunks |
-//! | 64 | | meta block: key text, variant, then what the kind says |
+//! | 8 | 8 | xxh3 of bytes 16 to the end, with bytes 0 to 7 mixed in |
+//! | 16 | 4 + 4 | length of the meta block; chunks that hold the body elsewhere |
+//! | 24 | 8 + 8 | length of the body; length of the body as stored here |
+//! | 40 | 16 | content id of the chunks |
+//! | 56 | | meta block: key text, variant, then what the kind says |
 //! | | | body, for a response that is not chunked |
 //!
-//! Names of fields are numbers where `names` has them, and else spelt after a zero.
+//! Names of fields are numbers where `names` has them, and else spelt after a zero. Of field lines the values
+//! stand first, one behind the other, then a name and a length for each: read once, they are the text that
+//! answers have.
 //!
 //! # A chunk
 //!
@@ -32,7 +33,7 @@
 
 mod field;
 mod lz4;
-mod names;
+mod rejected;
 
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
@@ -42,9 +43,12 @@ use http::StatusCode;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
 
 use self::field::{Reader, Writer, split_text};
+pub use self::rejected::Rejected;
 use super::{Record, StoreKey};
 use crate::caching::stamp::{PurgeId, Stamp};
-use crate::caching::stored::{InStore, Part, StoredBody, StoredHead, StoredResponse, Traits};
+use crate::caching::stored::{
+    Fields, InStore, LineText, Part, StoredBody, StoredHead, StoredResponse, Traits,
+};
 use crate::caching::vary::{MAX_NAMES, MAX_SETS, MAX_VARIANTS, Variant, VariantHash, VaryIndex};
 use crate::semantics::UnixMillis;
 
@@ -58,7 +62,7 @@ const MAX_META: usize = 1 << 20;
 const MAX_CHUNKS: u32 = 16 << 10;
 
 const MAGIC: [u8; 3] = *b"\xFBFB";
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 
 /// This process, among those that write records: stamps are exact to it alone.
 static WRITER: LazyLock<u32> = LazyLock::new(|| fastrand::u32(..));
@@ -72,7 +76,7 @@ const BODY_CHUNK: u8 = 5;
 const LZ4: u8 = 1;
 
 /// Bytes before the meta block.
-const FIXED: usize = 64;
+const FIXED: usize = 56;
 /// Bytes of a chunk before its content.
 const CHUNK_FIXED: usize = 40;
 /// Bytes before those that the first checksum covers.
@@ -152,44 +156,6 @@ impl LongBody {
     }
 }
 
-/// Why bytes were not taken for the record asked for. Every one is a miss, counted by its label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rejected {
-    /// Not a record at all.
-    Magic,
-    /// A record of another version.
-    Version,
-    /// Cut short, or longer than it says.
-    Length,
-    /// Larger than any record we write.
-    Limit,
-    /// Changed since it was written.
-    Checksum,
-    /// The record of another key, or the chunk of another body.
-    Key,
-    /// Whole, but not what we write.
-    Malformed,
-    /// The compressed body is not one.
-    Compression,
-}
-
-impl Rejected {
-    /// Its name in metrics.
-    #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Magic => "magic",
-            Self::Version => "version",
-            Self::Length => "length",
-            Self::Limit => "limit",
-            Self::Checksum => "checksum",
-            Self::Key => "key",
-            Self::Malformed => "malformed",
-            Self::Compression => "compression",
-        }
-    }
-}
-
 /// The bytes of a record. Hashing and compressing take up to a millisecond: above 64 KiB of body this
 /// does not belong on an event loop.
 #[must_use]
@@ -241,24 +207,11 @@ pub fn decode(key: &StoreKey, bytes: &[u8]) -> Result<Record, Rejected> {
     if stored.len() as u64 != fixed.stored_len {
         return Err(Rejected::Length);
     }
-    if sealed(bytes, meta_end) != seal(bytes) || xxh3_64(stored) != fixed.body_sum {
+    let mark = seal(bytes).ok_or(Rejected::Length)?;
+    if sealed(bytes) != Some(mark) {
         return Err(Rejected::Checksum);
     }
-    let meta = past_key(key, meta)?;
-    // What is left of the meta block, and beside it the body, unless that has to be unpacked anyway.
-    let packed = flags & LZ4 != 0;
-    let body = if packed { Some(unpacked(fixed.body_len, stored)?) } else { None };
-    let kept = together(meta, if packed { &[] } else { stored });
-    fixed.decode(kept, meta.len(), body, seal(bytes).unwrap_or_default())
-}
-
-/// Both in one allocation of their own. It has room for a byte that is never there: bytes that fill their room
-/// are counted as shared only once they are, which each slice of them would find out anew.
-fn together(meta: &[u8], body: &[u8]) -> Bytes {
-    let mut both = Vec::with_capacity(meta.len() + body.len() + 1);
-    both.extend_from_slice(meta);
-    both.extend_from_slice(body);
-    Bytes::from(both)
+    fixed.decode(past_key(key, meta)?, stored, mark)
 }
 
 /// The meta block after key text and variant, which are to be those of `key`.
@@ -279,7 +232,7 @@ pub fn decode_chunk(of: &InStore, number: u32, bytes: Bytes) -> Result<Bytes, Re
     if bytes.len() > CHUNK_FIXED + CHUNK {
         return Err(Rejected::Limit);
     }
-    if sealed(&bytes, bytes.len()) != seal(&bytes) {
+    if sealed(&bytes) != seal(&bytes) {
         return Err(Rejected::Checksum);
     }
     let fixed = bytes.get(SEALED_FROM..CHUNK_FIXED).ok_or(Rejected::Length)?;
@@ -348,19 +301,18 @@ fn packed(plain: &[u8], compress: bool) -> (Cow<'_, [u8]>, u8) {
     (stored, flags)
 }
 
-/// The fixed part, sealed with the meta block, and the body after both.
+/// The fixed part, the meta block, and the body after both; sealed.
 fn assembled(fixed: Fixed, meta: &[u8], stored: &[u8]) -> Encoded {
     let mut out = Writer(Vec::with_capacity(FIXED + meta.len() + stored.len()));
     put_preamble(&mut out, fixed.kind, fixed.flags);
-    out.u64(xxh3_64(stored));
     out.count(meta.len());
     out.u32(fixed.chunks);
     out.u64(fixed.body_len);
     out.u64(stored.len() as u64);
     out.0.extend_from_slice(&fixed.content_id);
     out.0.extend_from_slice(meta);
-    put_seal(&mut out.0);
     out.0.extend_from_slice(stored);
+    put_seal(&mut out.0);
     Encoded {
         record: Bytes::from(out.0),
         long_body: None,
@@ -380,6 +332,7 @@ fn put_preamble(out: &mut Writer, kind: u8, flags: u8) {
 }
 
 fn put_head(out: &mut Writer, head: &StoredHead) {
+    put_fields(out, &head.fields);
     out.u16(head.status.as_u16());
     out.u32(head.traits.0);
     out.u64(head.received.0);
@@ -393,7 +346,6 @@ fn put_head(out: &mut Writer, head: &StoredHead) {
     out.u32(*WRITER);
     out.u64s(head.ids.iter().map(|id| id.0));
     out.names(&head.vary);
-    out.lines(head.fields.iter());
     out.lines(head.trailers.iter().map(|(name, value)| (name, value)));
     match head.part {
         None => out.u8(0),
@@ -403,6 +355,17 @@ fn put_head(out: &mut Writer, head: &StoredHead) {
             out.u64(last);
             out.u64(complete);
         }
+    }
+}
+
+fn put_fields(out: &mut Writer, fields: &Fields) {
+    let values = || fields.iter().map(|(_, value)| value.as_bytes());
+    out.count(values().map(<[u8]>::len).sum());
+    values().for_each(|value| out.0.extend_from_slice(value));
+    out.count(fields.len());
+    for (name, value) in fields {
+        out.name(name);
+        out.count(value.len());
     }
 }
 
@@ -432,7 +395,6 @@ fn put_index(out: &mut Writer, index: &VaryIndex) {
 struct Fixed {
     kind: u8,
     flags: u8,
-    body_sum: u64,
     meta_len: u32,
     chunks: u32,
     body_len: u64,
@@ -443,36 +405,27 @@ struct Fixed {
 impl Fixed {
     fn read(kind: u8, flags: u8, bytes: &[u8; FIXED - SEALED_FROM]) -> Self {
         let [a, b, c, d, e, f, g, h, rest @ ..] = *bytes;
-        let body_sum = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-        let [a, b, c, d, e, f, g, h, rest @ ..] = rest;
         let (meta_len, chunks) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
         let [a, b, c, d, e, f, g, h, rest @ ..] = rest;
         let body_len = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
         let [a, b, c, d, e, f, g, h, content_id @ ..] = rest;
         let stored_len = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-        Self { kind, flags, body_sum, meta_len, chunks, body_len, stored_len, content_id }
+        Self { kind, flags, meta_len, chunks, body_len, stored_len, content_id }
     }
 
-    /// `kept` is the meta block after the key, of `meta_len` bytes, and the body, unless there is an unpacked one.
-    fn decode(
-        &self,
-        kept: Bytes,
-        meta_len: usize,
-        unpacked: Option<Bytes>,
-        mark: u64,
-    ) -> Result<Record, Rejected> {
-        let mut meta = Reader::of(&kept, meta_len).ok_or(Rejected::Length)?;
+    /// `meta` is the meta block after the key.
+    fn decode(&self, meta: &[u8], stored: &[u8], mark: u64) -> Result<Record, Rejected> {
+        let mut meta = Reader::of(meta);
         let decoded = match self.kind {
             RESPONSE => {
-                let head = take_head(&mut meta, self.body_len).ok_or(Rejected::Malformed)?;
-                let body = unpacked.unwrap_or_else(|| kept.slice(meta_len..));
+                let (head, body) = take_response(&mut meta, self, stored)?;
                 if body.len() as u64 != self.body_len {
                     return Err(Rejected::Malformed);
                 }
                 Record::Response(Arc::new(StoredResponse { head, body: StoredBody::Here(body) }))
             }
             CHUNKED => {
-                let head = take_head(&mut meta, self.body_len).ok_or(Rejected::Malformed)?;
+                let (head, _) = take_response(&mut meta, self, &[])?;
                 let Self { chunks, body_len, content_id, .. } = *self;
                 if body_len <= CHUNK as u64 || body_len.div_ceil(CHUNK as u64) != u64::from(chunks) {
                     return Err(Rejected::Malformed);
@@ -518,16 +471,16 @@ fn seal(bytes: &[u8]) -> Option<u64> {
     bytes.get(8..).and_then(|rest| rest.first_chunk()).copied().map(u64::from_le_bytes)
 }
 
-/// The checksum of bytes up to `end`. Those before it are mixed in, each with a share of its own: seeded with
-/// them, the hash would take half as long again.
-fn sealed(bytes: &[u8], end: usize) -> Option<u64> {
+/// The checksum of bytes. Those before it are mixed in, each with a share of its own: seeded with them, the hash
+/// would take half as long again.
+fn sealed(bytes: &[u8]) -> Option<u64> {
     const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
     let first = u64::from_le_bytes(*bytes.first_chunk()?);
-    Some(xxh3_64(bytes.get(SEALED_FROM..end)?) ^ first.wrapping_mul(ODD))
+    Some(xxh3_64(bytes.get(SEALED_FROM..)?) ^ first.wrapping_mul(ODD))
 }
 
 fn put_seal(out: &mut [u8]) {
-    let sum = sealed(out, out.len());
+    let sum = sealed(out);
     if let (Some(place), Some(sum)) = (out.get_mut(8..SEALED_FROM), sum) {
         place.copy_from_slice(&sum.to_le_bytes());
     }
@@ -535,11 +488,46 @@ fn put_seal(out: &mut [u8]) {
 
 /// The content that an LZ4 block stands for.
 fn unpacked(len: u64, stored: &[u8]) -> Result<Bytes, Rejected> {
+    let mut plain = Vec::new();
     let len = usize::try_from(len).map_err(|_| Rejected::Limit)?;
-    lz4::unpack(stored, len).ok_or(Rejected::Compression)
+    lz4::unpack(stored, len, &mut plain).ok_or(Rejected::Compression)?;
+    Ok(Bytes::from(plain))
 }
 
-fn take_head(meta: &mut Reader<'_>, body_len: u64) -> Option<StoredHead> {
+/// A head, and the content that is stored with it. Field lines and content are in one allocation of their own, for
+/// which room is made once. It has room for a byte that is never there: bytes that fill their room are counted as
+/// shared only once they are, which each slice of them would find out anew.
+fn take_response(
+    meta: &mut Reader<'_>,
+    fixed: &Fixed,
+    stored: &[u8],
+) -> Result<(StoredHead, Bytes), Rejected> {
+    /// What a line takes beside its value, mostly.
+    const NAMED: usize = 24;
+    let is_packed = fixed.flags & LZ4 != 0;
+    let len = if is_packed { fixed.body_len } else { stored.len() as u64 };
+    let len = usize::try_from(len).ok().filter(|len| !is_packed || lz4::can_stand_for(stored, *len));
+    let len = len.ok_or(Rejected::Compression)?;
+    let (values, count) = meta.values().ok_or(Rejected::Malformed)?;
+    let mut kept = Vec::with_capacity(values.len() + count * NAMED + len + 1);
+    let mut lines = LineText::of(values).ok_or(Rejected::Malformed)?;
+    for _ in 0..count {
+        meta.line(&mut lines, &mut kept).ok_or(Rejected::Malformed)?;
+    }
+    let text_len = kept.len();
+    if is_packed {
+        lz4::unpack(stored, len, &mut kept).ok_or(Rejected::Compression)?;
+    } else {
+        kept.extend_from_slice(stored);
+    }
+    let mut content = Bytes::from(kept);
+    let fields = lines.fields(content.split_to(text_len)).ok_or(Rejected::Malformed)?;
+    let head = take_head(meta, fields, fixed.body_len).ok_or(Rejected::Malformed)?;
+    Ok((head, content))
+}
+
+/// A head but for its field lines, which stand before it.
+fn take_head(meta: &mut Reader<'_>, fields: Fields, body_len: u64) -> Option<StoredHead> {
     let status = StatusCode::from_u16(meta.u16()?).ok()?;
     let traits = Traits(meta.u32()?);
     let received = UnixMillis(meta.u64()?);
@@ -554,7 +542,6 @@ fn take_head(meta: &mut Reader<'_>, body_len: u64) -> Option<StoredHead> {
     let stamp = if meta.u32()? == *WRITER { stamp } else { stamp.shared() };
     let ids = meta.u64s()?.into_iter().map(PurgeId).collect();
     let vary = meta.names(MAX_NAMES)?;
-    let fields = meta.lines()?.into();
     let trailers = meta.lines()?;
     let part = match meta.u8()? {
         0 => None,

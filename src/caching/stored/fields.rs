@@ -1,18 +1,18 @@
-//! The field lines of a stored response, as they are or packed.
+//! The field lines of a stored response, as they are, packed, or as text.
 //!
-//! Decides: nothing. Either form reads as the same lines in the same order; packing keeps what many
-//! responses have in common (names, and the values of some fields) once for all of them. Never touches:
-//! which lines are in common; the memory tier knows, whose memory it is.
+//! Decides: nothing. Each form reads as the same lines in the same order; packing keeps what many
+//! responses have in common (names, and the values of some fields) once for all of them, and text is what a
+//! store outside the process holds. Never touches: which lines are in common; the memory tier knows, whose
+//! memory it is.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::slice;
 use std::sync::Arc;
 
-use http::header::{CONTENT_LENGTH, DATE, TRAILER};
 use http::{HeaderName, HeaderValue};
 
-use crate::caching::outcome::X_CACHE;
+use super::lines::{Kind, Pair, TextLines};
 
 /// Field lines in order; several lines of one name stay several.
 #[derive(Clone)]
@@ -20,8 +20,25 @@ pub struct Fields(Lines);
 
 #[derive(Clone)]
 enum Lines {
-    Loose(Box<[(HeaderName, HeaderValue)]>),
+    Single(Single),
     Packed { template: Arc<Template>, own: Box<[HeaderValue]> },
+}
+
+/// Lines of one response alone. An enum within the other: this one's room is found where the other has none of
+/// its own, so that both together are three words.
+#[derive(Clone)]
+enum Single {
+    Loose(Box<[Pair]>),
+    Text(Arc<TextLines>),
+}
+
+impl Single {
+    fn pairs(&self) -> &[Pair] {
+        match self {
+            Self::Loose(lines) => lines,
+            Self::Text(lines) => lines.pairs(),
+        }
+    }
 }
 
 /// What several responses have in common: the names of all their lines, and the values of some.
@@ -44,17 +61,23 @@ struct Text {
 
 /// All lines of a response as text, each with its CR LF.
 #[derive(Clone, Debug)]
-pub struct FieldText<'a> {
-    text: &'a Text,
-    own: &'a [HeaderValue],
+pub struct FieldText<'a>(Telling<'a>);
+
+#[derive(Clone, Debug)]
+enum Telling<'a> {
+    Prepared { text: &'a Text, own: &'a [HeaderValue] },
+    Whole(&'a TextLines),
 }
 
 impl<'a> FieldText<'a> {
     /// Hands its pieces to `put`, in order.
     pub fn write(&self, mut put: impl FnMut(&[u8])) {
-        let Text { bytes, gaps, .. } = self.text;
+        let (Text { bytes, gaps, .. }, own) = match &self.0 {
+            Telling::Whole(lines) => return put(lines.text()),
+            Telling::Prepared { text, own } => (text, own),
+        };
         let mut begin = 0;
-        for (gap, value) in gaps.iter().zip(self.own) {
+        for (gap, value) in gaps.iter().zip(*own) {
             put(bytes.get(begin..*gap).unwrap_or_default());
             put(value.as_bytes());
             begin = *gap;
@@ -65,7 +88,10 @@ impl<'a> FieldText<'a> {
     /// Whether `Date` is among them.
     #[must_use]
     pub const fn is_dated(&self) -> bool {
-        self.text.is_dated
+        match &self.0 {
+            Telling::Whole(lines) => lines.is_dated(),
+            Telling::Prepared { text, .. } => text.is_dated,
+        }
     }
 }
 
@@ -77,16 +103,17 @@ impl Template {
     }
 
     /// The same with its text prepared, which is worth its bytes where many answers are made of it. Not where a
-    /// line depends on who asks: `Trailer`, `X-Cache`, `Content-Length`.
+    /// line depends on who asks.
     #[must_use]
     pub fn prepared(mut self) -> Self {
         let mut text = Text { bytes: Box::default(), gaps: Box::default(), is_dated: false };
         let (mut bytes, mut gaps) = (Vec::new(), Vec::new());
         for (name, value) in &self.lines {
-            if [TRAILER, X_CACHE, CONTENT_LENGTH].contains(name) {
-                return self;
+            match Kind::of(name.as_str().as_bytes()) {
+                Kind::Varying => return self,
+                Kind::Dated => text.is_dated = true,
+                Kind::Plain | Kind::Refused => {}
             }
-            text.is_dated |= *name == DATE;
             bytes.extend_from_slice(name.as_str().as_bytes());
             bytes.extend_from_slice(b": ");
             match value {
@@ -136,11 +163,26 @@ impl Fields {
         (open == own.len()).then_some(Self(Lines::Packed { template, own }))
     }
 
+    pub(super) fn of_text(lines: TextLines) -> Self {
+        Self(Lines::Single(Single::Text(Arc::new(lines))))
+    }
+
+    /// The same lines as text; `None` where a store would not hold them.
+    #[cfg(test)]
+    pub(crate) fn as_text(&self) -> Option<Self> {
+        let values: Vec<u8> = self.iter().flat_map(|(_, value)| value.as_bytes()).copied().collect();
+        let (mut lines, mut text) = (super::LineText::of(&values)?, Vec::new());
+        for (name, value) in self {
+            lines.put(&mut text, super::Name::Spelt(name.as_str().as_bytes()), value.len())?;
+        }
+        lines.fields(text.into())
+    }
+
     /// Template and own values of packed lines.
     #[must_use]
     pub fn parts(&self) -> Option<(&Arc<Template>, &[HeaderValue])> {
         match &self.0 {
-            Lines::Loose(_) => None,
+            Lines::Single(_) => None,
             Lines::Packed { template, own } => Some((template, own)),
         }
     }
@@ -149,7 +191,8 @@ impl Fields {
     #[must_use]
     pub fn len(&self) -> usize {
         match &self.0 {
-            Lines::Loose(lines) => lines.len(),
+            Lines::Single(Single::Loose(lines)) => lines.len(),
+            Lines::Single(Single::Text(lines)) => lines.len(),
             Lines::Packed { template, .. } => template.lines.len(),
         }
     }
@@ -164,16 +207,22 @@ impl Fields {
     #[must_use]
     pub fn iter(&self) -> Iter<'_> {
         Iter(match &self.0 {
-            Lines::Loose(lines) => Of::Loose(lines.iter()),
+            Lines::Single(lines) => Of::Single(lines.pairs().iter()),
             Lines::Packed { template, own } => Of::Packed { lines: template.lines.iter(), own: own.iter() },
         })
     }
 
-    /// All lines as text, where it was prepared.
+    /// All lines as text, where it is at hand and told to everybody as it stands.
     #[must_use]
     pub fn text(&self) -> Option<FieldText<'_>> {
-        let Lines::Packed { template, own } = &self.0 else { return None };
-        template.text.as_ref().map(|text| FieldText { text, own })
+        let telling = match &self.0 {
+            Lines::Single(Single::Loose(_)) => return None,
+            Lines::Single(Single::Text(lines)) => {
+                lines.is_told_as_it_stands().then_some(Telling::Whole(lines))?
+            }
+            Lines::Packed { template, own } => Telling::Prepared { text: template.text.as_ref()?, own },
+        };
+        Some(FieldText(telling))
     }
 
     /// The first value of a field.
@@ -198,19 +247,19 @@ impl Fields {
 
 impl Default for Fields {
     fn default() -> Self {
-        Self(Lines::Loose(Box::default()))
+        Self(Lines::Single(Single::Loose(Box::default())))
     }
 }
 
 impl From<Vec<(HeaderName, HeaderValue)>> for Fields {
     fn from(lines: Vec<(HeaderName, HeaderValue)>) -> Self {
-        Self(Lines::Loose(lines.into_boxed_slice()))
+        Self(Lines::Single(Single::Loose(lines.into_boxed_slice())))
     }
 }
 
 impl FromIterator<(HeaderName, HeaderValue)> for Fields {
     fn from_iter<T: IntoIterator<Item = (HeaderName, HeaderValue)>>(lines: T) -> Self {
-        Self(Lines::Loose(lines.into_iter().collect()))
+        Self(Lines::Single(Single::Loose(lines.into_iter().collect())))
     }
 }
 
@@ -241,7 +290,7 @@ pub struct Iter<'a>(Of<'a>);
 
 #[derive(Clone, Debug)]
 enum Of<'a> {
-    Loose(slice::Iter<'a, (HeaderName, HeaderValue)>),
+    Single(slice::Iter<'a, Pair>),
     Packed { lines: slice::Iter<'a, (HeaderName, Option<HeaderValue>)>, own: slice::Iter<'a, HeaderValue> },
 }
 
@@ -250,7 +299,7 @@ impl<'a> Iterator for Iter<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         match &mut self.0 {
-            Of::Loose(lines) => lines.next().map(|(name, value)| (name, value)),
+            Of::Single(lines) => lines.next().map(|(name, value)| (name, value)),
             Of::Packed { lines, own } => {
                 let (name, shared) = lines.next()?;
                 let value = match shared {
@@ -264,7 +313,7 @@ impl<'a> Iterator for Iter<'a> {
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         match &self.0 {
-            Of::Loose(lines) => lines.size_hint(),
+            Of::Single(lines) => lines.size_hint(),
             Of::Packed { lines, .. } => lines.size_hint(),
         }
     }
@@ -274,16 +323,17 @@ impl ExactSizeIterator for Iter<'_> {}
 
 #[cfg(test)]
 mod tests {
-    use http::header::{CONTENT_TYPE, DATE, ETAG, SET_COOKIE};
+    use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, SET_COOKIE, TRAILER};
 
     use super::*;
+    use crate::caching::outcome::X_CACHE;
 
     fn value(text: &'static str) -> HeaderValue {
         HeaderValue::from_static(text)
     }
 
     #[test]
-    fn both_forms_read_alike() {
+    fn all_forms_read_alike() {
         let lines = vec![
             (CONTENT_TYPE, value("text/html")),
             (SET_COOKIE, value("a")),
@@ -297,8 +347,11 @@ mod tests {
         let template = Arc::new(Template::new(lines.iter().map(open).collect()));
         let own = || lines.iter().skip(1).map(|(_, value)| value.clone());
         let packed = Fields::packed(Arc::clone(&template), own().collect()).expect("as many");
-        for fields in [&loose, &packed] {
+        let text = loose.as_text().expect("lines");
+        for fields in [&loose, &packed, &text] {
             assert_eq!(fields.to_vec(), lines);
+            assert_eq!((fields, fields.as_text().as_ref()), (&loose, Some(&text)));
+            assert_eq!(format!("{fields:?}"), format!("{loose:?}"));
             assert_eq!((fields.len(), fields.iter().len(), fields.is_empty()), (4, 4, false));
             assert_eq!(fields.get(&SET_COOKIE).unwrap(), "a");
             assert_eq!(fields.get(&ETAG), None);
@@ -306,11 +359,14 @@ mod tests {
         assert_eq!(loose, packed);
         assert!(Fields::packed(Arc::clone(&template), own().skip(1).collect()).is_none());
         assert!(Fields::packed(template, own().chain([value("c")]).collect()).is_none());
-        let mut longer = packed.clone();
-        longer.push(ETAG, value("\"a\""));
-        assert_ne!(longer, packed);
-        assert_eq!(longer.iter().last().map(|(name, _)| name), Some(&ETAG));
+        for short in [packed, text] {
+            let mut longer = short.clone();
+            longer.push(ETAG, value("\"a\""));
+            assert_ne!(longer, short);
+            assert_eq!(longer.iter().last().map(|(name, _)| name), Some(&ETAG));
+        }
         assert!(Fields::default().is_empty());
+        assert_eq!(Fields::default().as_text(), Some(Fields::default()));
     }
 
     #[test]
@@ -330,21 +386,27 @@ mod tests {
                 let template = Arc::new(Template::new(lines.iter().map(open).collect()).prepared());
                 let own = lines.iter().filter(|(n, _)| !shared.contains(n)).map(|(_, value)| value.clone());
                 let packed = Fields::packed(template, own.collect()).expect("as many");
-                let text = packed.text().expect("prepared");
-                let mut written = Vec::new();
-                text.write(|piece| written.extend_from_slice(piece));
-                let line =
-                    |(n, v): (&HeaderName, &HeaderValue)| format!("{n}: {}\r\n", v.to_str().expect("text"));
-                assert_eq!(
-                    String::from_utf8(written).expect("text"),
-                    packed.iter().map(line).collect::<String>()
-                );
-                assert_eq!(text.is_dated(), length > 1);
+                let of_text = packed.as_text().expect("lines");
+                for fields in [&packed, &of_text] {
+                    let text = fields.text().expect("prepared");
+                    let mut written = Vec::new();
+                    text.write(|piece| written.extend_from_slice(piece));
+                    let line = |(n, v): (&HeaderName, &HeaderValue)| {
+                        format!("{n}: {}\r\n", v.to_str().expect("text"))
+                    };
+                    assert_eq!(
+                        String::from_utf8(written).expect("text"),
+                        fields.iter().map(line).collect::<String>()
+                    );
+                    assert_eq!(text.is_dated(), length > 1);
+                }
             }
         }
         for special in [TRAILER, X_CACHE, CONTENT_LENGTH] {
             let template = Template::new(vec![(special, Some(value("1")))]).prepared();
-            assert!(Fields::packed(Arc::new(template), Box::default()).expect("none").text().is_none());
+            let packed = Fields::packed(Arc::new(template), Box::default()).expect("none");
+            assert!(packed.text().is_none());
+            assert!(packed.as_text().expect("lines").text().is_none());
         }
     }
 

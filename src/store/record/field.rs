@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
-use super::names;
+use crate::caching::stored::{LineText, MAX_LINES, Name, names};
 
 /// Parts that room is made for at once.
 const USUAL: usize = 32;
@@ -75,23 +75,18 @@ impl Writer {
     }
 }
 
-/// Takes parts off the front of bytes. Numbers and names are read where they lie; what else it hands out
-/// shares the allocation that it lies in.
-pub(super) struct Reader<'b> {
-    /// Lies in `kept`.
-    left: &'b [u8],
-    kept: &'b Bytes,
-}
+/// Takes parts off the front of bytes. What it hands out is in allocations of its own: the bytes may be a small part
+/// of a large read buffer.
+pub(super) struct Reader<'b>(&'b [u8]);
 
 impl<'b> Reader<'b> {
-    /// Of the first `len` of these bytes; `None` where there are fewer.
-    pub(super) fn of(kept: &'b Bytes, len: usize) -> Option<Self> {
-        Some(Self { left: kept.get(..len)?, kept })
+    pub(super) const fn of(bytes: &'b [u8]) -> Self {
+        Self(bytes)
     }
 
     /// Whether everything was taken.
     pub(super) const fn is_empty(&self) -> bool {
-        self.left.is_empty()
+        self.0.is_empty()
     }
 
     pub(super) fn u8(&mut self) -> Option<u8> {
@@ -113,8 +108,8 @@ impl<'b> Reader<'b> {
     /// So many numbers after how many they are.
     pub(super) fn u64s(&mut self) -> Option<Vec<u64>> {
         let count = self.count(8)?;
-        let (numbers, rest) = self.left.split_at_checked(count.checked_mul(8)?)?;
-        self.left = rest;
+        let (numbers, rest) = self.0.split_at_checked(count.checked_mul(8)?)?;
+        self.0 = rest;
         let (numbers, _) = numbers.as_chunks();
         Some(numbers.iter().map(|number| u64::from_le_bytes(*number)).collect())
     }
@@ -122,12 +117,11 @@ impl<'b> Reader<'b> {
     /// How many parts follow, each of `least` bytes or more.
     pub(super) fn count(&mut self, least: usize) -> Option<usize> {
         let count = usize::try_from(self.u32()?).ok()?;
-        (count.checked_mul(least)? <= self.left.len()).then_some(count)
+        (count.checked_mul(least)? <= self.0.len()).then_some(count)
     }
 
     pub(super) fn text(&mut self) -> Option<Bytes> {
-        let text = self.borrowed()?;
-        Some(self.kept.slice_ref(text))
+        self.borrowed().map(Bytes::copy_from_slice)
     }
 
     pub(super) fn name(&mut self) -> Option<HeaderName> {
@@ -144,7 +138,22 @@ impl<'b> Reader<'b> {
 
     pub(super) fn lines(&mut self) -> Option<Vec<(HeaderName, HeaderValue)>> {
         let count = self.count(5)?;
-        self.all(count, |line| Some((line.name()?, HeaderValue::from_maybe_shared(line.text()?).ok()?)))
+        self.all(count, |line| Some((line.name()?, HeaderValue::from_bytes(line.borrowed()?).ok()?)))
+    }
+
+    /// The values of field lines, one behind the other, and how many lines there are.
+    pub(super) fn values(&mut self) -> Option<(&'b [u8], usize)> {
+        let values = self.borrowed()?;
+        Some((values, self.count(5).filter(|count| *count <= MAX_LINES)?))
+    }
+
+    /// Appends one of those lines.
+    pub(super) fn line(&mut self, lines: &mut LineText<'_>, out: &mut Vec<u8>) -> Option<()> {
+        let name = match self.u8()? {
+            names::SPELT => Name::Spelt(self.borrowed()?),
+            number => Name::Numbered(number),
+        };
+        lines.put(out, name, usize::try_from(self.u32()?).ok()?)
     }
 
     /// So many parts, or none. What they become may be larger than their bytes: room is made for what
@@ -162,14 +171,14 @@ impl<'b> Reader<'b> {
     }
 
     fn borrowed(&mut self) -> Option<&'b [u8]> {
-        let (text, rest) = split_text(self.left)?;
-        self.left = rest;
+        let (text, rest) = split_text(self.0)?;
+        self.0 = rest;
         Some(text)
     }
 
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (array, rest) = self.left.split_first_chunk()?;
-        self.left = rest;
+        let (array, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
         Some(*array)
     }
 }

@@ -5,7 +5,6 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use lz4_flex::block::{compress_into, decompress_into, get_maximum_output_size};
 
@@ -52,13 +51,19 @@ pub(super) fn pack(plain: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// The `len` bytes that a block stands for. LZ4 cannot expand by more than 255: what claims to is
-/// refused before its length is allocated.
-pub(super) fn unpack(block: &[u8], len: usize) -> Option<Bytes> {
-    if len > CHUNK || len > block.len().saturating_mul(255).saturating_add(64) {
+/// Whether a block can stand for so many bytes. LZ4 cannot expand by more than 255: what claims to is refused before
+/// its length is allocated.
+pub(super) fn can_stand_for(block: &[u8], len: usize) -> bool {
+    len <= CHUNK && len <= block.len().saturating_mul(255).saturating_add(64)
+}
+
+/// Appends the `len` bytes that a block stands for, and is refused unless it can.
+pub(super) fn unpack(block: &[u8], len: usize, out: &mut Vec<u8>) -> Option<()> {
+    if !can_stand_for(block, len) {
         return None;
     }
-    let mut plain = vec![0; len];
-    let unpacked = decompress_into(block, &mut plain).ok()?;
-    (unpacked == len).then(|| Bytes::from(plain))
+    let begin = out.len();
+    out.resize(begin + len, 0);
+    let unpacked = decompress_into(block, out.get_mut(begin..)?).ok()?;
+    (unpacked == len).then_some(())
 }

@@ -108,11 +108,7 @@ fn assert_same(one: &Record, other: &Record) {
 
 /// Puts a checksum on changed bytes that matches them.
 fn resealed(mut bytes: Vec<u8>) -> Bytes {
-    let meta_end = FIXED + u32::from_le_bytes(bytes[24..28].try_into().unwrap()) as usize;
-    let meta_end = meta_end.min(bytes.len());
-    let body = xxh3_64(&bytes[meta_end..]);
-    bytes[16..24].copy_from_slice(&body.to_le_bytes());
-    put_seal(&mut bytes[..meta_end]);
+    put_seal(&mut bytes);
     Bytes::from(bytes)
 }
 
@@ -245,20 +241,27 @@ fn lengths_that_lie_are_rejected_before_they_are_believed() {
     let max32 = u32::MAX.to_le_bytes();
     let max64 = u64::MAX.to_le_bytes();
     let key_len = FIXED..FIXED + 4;
-    let ids = FIXED + 4 + key().text.len() + 8 + 2 + 4 + 64 + 4;
-    let cases: [(&str, &Bytes, usize, &[u8], Rejected); 12] = [
+    let values = FIXED + 4 + key().text.len() + 8;
+    let lines = values + 4 + head().fields.iter().map(|(_, value)| value.len()).sum::<usize>();
+    let ids = lines + 4 + 5 * head().fields.len() + 2 + 4 + 64 + 4;
+    let cases: [(&str, &Bytes, usize, &[u8], Rejected); 17] = [
         ("version", &whole, 3, &[VERSION - 1], Rejected::Version),
         ("kind", &whole, 4, &[9], Rejected::Malformed),
         ("flags", &whole, 5, &[2], Rejected::Malformed),
         ("reserved", &whole, 7, &[1], Rejected::Malformed),
-        ("meta length", &whole, 24, &max32, Rejected::Limit),
-        ("chunks", &whole, 28, &max32, Rejected::Limit),
-        ("body length", &whole, 32, &max64, Rejected::Compression),
-        ("stored length", &whole, 40, &max64, Rejected::Limit),
-        ("content id", &whole, 48, &[1], Rejected::Malformed),
+        ("meta length", &whole, 16, &max32, Rejected::Limit),
+        ("chunks", &whole, 20, &max32, Rejected::Limit),
+        ("body length", &whole, 24, &max64, Rejected::Compression),
+        ("stored length", &whole, 32, &max64, Rejected::Limit),
+        ("content id", &whole, 40, &[1], Rejected::Malformed),
         ("key length", &whole, key_len.start, &max32, Rejected::Malformed),
+        ("values", &whole, values, &max32, Rejected::Malformed),
+        ("fewer values", &whole, values, &[1], Rejected::Malformed),
+        ("lines", &whole, lines, &max32, Rejected::Malformed),
+        ("fewer lines", &whole, lines, &[1], Rejected::Malformed),
+        ("a name's number", &whole, lines + 4, &[255], Rejected::Malformed),
         ("ids", &whole, ids, &max32, Rejected::Malformed),
-        ("a marker's body", &marker, 32, &[1], Rejected::Malformed),
+        ("a marker's body", &marker, 24, &[1], Rejected::Malformed),
     ];
     for (what, bytes, at, lie, rejected) in cases {
         let mut bytes = bytes.to_vec();
@@ -268,7 +271,7 @@ fn lengths_that_lie_are_rejected_before_they_are_believed() {
     }
     // An LZ4 block cannot stand for 256 KiB in 40 bytes.
     let mut bytes = whole.to_vec();
-    bytes[32..40].copy_from_slice(&(CHUNK as u64).to_le_bytes());
+    bytes[24..32].copy_from_slice(&(CHUNK as u64).to_le_bytes());
     assert_eq!(decode(&key(), &resealed(bytes)).unwrap_err(), Rejected::Compression);
 }
 
@@ -285,6 +288,49 @@ fn a_part_is_as_long_as_it_says() {
         let record = Record::Response(Arc::new(StoredResponse { head, body: StoredBody::Here(body.into()) }));
         let encoded = encode(&key(), &record, Compress::Never);
         assert_eq!(decode(&key(), &encoded.record).is_ok(), sound, "{part:?} {body}");
+    }
+}
+
+/// What lies in Redis goes to clients as it lies there: nothing in it may be more than the lines it is said to be.
+#[test]
+fn field_lines_that_are_none_are_rejected() {
+    let mut head = head();
+    let line = |name, value| (HeaderName::from_static(name), HeaderValue::from_static(value));
+    head.fields = vec![line("x-1234567890123456", "1234567"), line("x-a", "b")].into();
+    let record = Record::Response(Arc::new(StoredResponse { head, body: StoredBody::Here("a".into()) }));
+    let whole = encode(&key(), &record, Compress::Never).record.to_vec();
+    let at = |part: &[u8]| whole.windows(part.len()).position(|window| window == part).expect("the part");
+    let (name, value) = (at(b"x-1234567890123456"), at(b"1234567b"));
+    let cases: [(&str, usize, &[u8], bool); 16] = [
+        ("another value", value, b"12:\t\xe9 8", true),
+        ("a bare CR", value, b"a\r", false),
+        ("a bare LF", value, b"a\n", false),
+        ("another line", value, b"\r\na: b", false),
+        ("an end of the head", value, b"\r\n\r\n", false),
+        ("a folded line", value, b"\r\n a", false),
+        ("NUL", value, b"\0", false),
+        ("DEL", value, b"\x7f", false),
+        ("another name", name, b"x-server-timing-ok", true),
+        ("upper case", name, b"X", false),
+        ("a colon", name, b"x:", false),
+        ("a blank", name, b"x ", false),
+        ("an end of the line in a name", name, b"x: a\r\n", false),
+        ("NUL in a name", name, b"x\0", false),
+        ("obs-text in a name", name, b"x\xe9", false),
+        ("what is the proxy's", name, b"proxy-authenticate", false),
+    ];
+    for (what, at, part, sound) in cases {
+        let mut bytes = whole.clone();
+        bytes[at..at + part.len()].copy_from_slice(part);
+        let read = decode(&key(), &resealed(bytes));
+        assert_eq!(read.as_ref().err(), (!sound).then_some(&Rejected::Malformed), "{what}");
+    }
+    for framing in ["transfer-encoding", "connection", "keep-alive", "upgrade"] {
+        let mut head = self::head();
+        head.fields.push(HeaderName::from_static(framing), HeaderValue::from_static("chunked"));
+        let record = Record::Response(Arc::new(StoredResponse { head, body: StoredBody::Here("a".into()) }));
+        let bytes = encode(&key(), &record, Compress::Never).record;
+        assert_eq!(decode(&key(), &bytes).unwrap_err(), Rejected::Malformed, "{framing}");
     }
 }
 
@@ -369,7 +415,11 @@ proptest! {
         let compress = if lz4 { Compress::Above(0) } else { Compress::Never };
         let encoded = encode(&key, &record, compress);
         prop_assert_eq!(encoded.record.first(), Some(&0xFB));
-        assert_same(&decoded(&key, &encoded).unwrap(), &record);
+        let read = decoded(&key, &encoded).unwrap();
+        // Written anew before anybody asked for a field, and after.
+        prop_assert_eq!(&encode(&key, &read, compress).record, &encoded.record);
+        assert_same(&read, &record);
+        prop_assert_eq!(&encode(&key, &read, compress).record, &encoded.record);
     }
 
     /// A writer who knows the format: the checksums are right, the rest is not. What is taken all the

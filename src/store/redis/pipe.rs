@@ -14,6 +14,7 @@
 //! event loop as one.
 
 mod dial;
+mod places;
 mod reply;
 
 use std::collections::VecDeque;
@@ -27,11 +28,11 @@ use fred::error::{Error, ErrorKind};
 use fred::interfaces::FredResult;
 use fred::types::Key;
 use tokio::io::{AsyncReadExt, AsyncWrite};
-use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Sleep, sleep};
 
 use self::dial::{Dial, Stream};
+use self::places::Places;
 use self::reply::{Garbled, Reply};
 use super::settings::Settings;
 use crate::clock;
@@ -78,6 +79,8 @@ struct State {
     asked: VecDeque<Asked>,
     /// How many of them, from the first on, are not waited for any more.
     given_up: usize,
+    /// Where the answers come to.
+    places: Places,
     lost: Option<Lost>,
     /// The task that has the connection.
     task: Option<Waker>,
@@ -89,8 +92,9 @@ struct Asked {
     answer: Answer,
 }
 
+#[derive(Clone, Copy)]
 enum Answer {
-    To(oneshot::Sender<FredResult<Bytes>>),
+    To(usize),
     /// Whoever asked has given up.
     Nobody,
     /// Must be these bytes: answers are those to their questions.
@@ -123,18 +127,16 @@ impl Pipe {
     }
 
     /// Asks for the value of a key, the first [`super::LONGEST_VALUE`] bytes of it; no value and an empty one are the
-    /// same. The answer is the channel's, or the error of a time-out by `until`; a channel that closes without
-    /// either says that the connection was lost. `None`: there is none now.
+    /// same. What comes is the answer, or the error of a time-out by `until`; [`Gone`] says that the connection was
+    /// lost. `None`: there is none now.
     ///
     /// `put_name` appends the name of the key.
-    pub(super) fn ask(
-        &self,
-        put_name: impl FnOnce(&mut Vec<u8>),
-        until: Instant,
-    ) -> Option<oneshot::Receiver<FredResult<Bytes>>> {
-        let (sender, receiver) = oneshot::channel();
-        let is_asked = self.shared.ask(until, Answer::To(sender), |out| reply::put_read(out, put_name));
-        is_asked.then_some(receiver)
+    pub(super) fn ask(&self, put_name: impl FnOnce(&mut Vec<u8>), until: Instant) -> Option<Awaited<'_>> {
+        let answer = |state: &mut State| Answer::To(state.places.take());
+        match self.shared.ask(until, answer, |out| reply::put_read(out, put_name))? {
+            Answer::To(place) => Some(Awaited { shared: &self.shared, place: Some(place) }),
+            Answer::Nobody | Answer::Proof(_) => None,
+        }
     }
 
     /// Asks what has only one right answer, by a script on the key `name`; the connection is given up should
@@ -143,7 +145,7 @@ impl Pipe {
     pub(super) fn prove(&self, name: &Key, until: Instant) {
         let proof = fastrand::u128(..).to_be_bytes();
         let put = |out: &mut Vec<u8>| reply::put_echo(out, name.as_bytes(), &proof);
-        self.shared.ask(until, Answer::Proof(proof), put);
+        self.shared.ask(until, |_| Answer::Proof(proof), put);
     }
 
     /// Gives the connection up for a new one.
@@ -160,7 +162,51 @@ impl Pipe {
     }
 }
 
+/// An answer to come. Whoever drops it does not wait for it any more.
+pub(super) struct Awaited<'p> {
+    shared: &'p Shared,
+    /// Where it comes to, until it was fetched.
+    place: Option<usize>,
+}
+
+/// The connection was lost before it answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Gone;
+
+impl Future for Awaited<'_> {
+    type Output = Result<FredResult<Bytes>, Gone>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(place) = self.place else { return Poll::Ready(Err(Gone)) };
+        let came = ready!(lock(&self.shared.state).places.poll(place, cx));
+        self.place = None;
+        Poll::Ready(came.ok_or(Gone))
+    }
+}
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            lock(&self.shared.state).places.leave(place);
+        }
+    }
+}
+
 impl State {
+    /// Tells all who wait that the connection is lost. Returns who is to be woken.
+    fn end(&mut self) -> Vec<Waker> {
+        let mut places = std::mem::take(&mut self.places);
+        let asked = self.asked.drain(..);
+        let wakers = asked.filter_map(|asked| match asked.answer {
+            Answer::To(place) => places.bring(place, None),
+            Answer::Nobody | Answer::Proof(_) => None,
+        });
+        let wakers = wakers.collect();
+        // What came and was not fetched yet still is.
+        *self = Self { places, ..Self::default() };
+        wakers
+    }
+
     /// When something is to be done if nothing is answered.
     fn due(&self) -> Option<Instant> {
         let waits = self.asked.get(self.given_up).map(|asked| asked.until);
@@ -182,15 +228,21 @@ impl State {
 }
 
 impl Shared {
-    fn ask(&self, until: Instant, answer: Answer, put: impl FnOnce(&mut Vec<u8>)) -> bool {
+    fn ask(
+        &self,
+        until: Instant,
+        answer: impl FnOnce(&mut State) -> Answer,
+        put: impl FnOnce(&mut Vec<u8>),
+    ) -> Option<Answer> {
         let mut state = lock(&self.state);
-        let is_room = state.is_up && state.asked.len() < MOST;
-        if is_room {
-            put(&mut state.unsent);
-            state.asked.push_back(Asked { until, answer });
-            state.wake();
+        if !state.is_up || state.asked.len() >= MOST {
+            return None;
         }
-        is_room
+        put(&mut state.unsent);
+        let answer = answer(&mut state);
+        state.asked.push_back(Asked { until, answer });
+        state.wake();
+        Some(answer)
     }
 
     /// Connects, again and again.
@@ -202,8 +254,8 @@ impl Shared {
                 Ok(mut stream) => {
                     lock(&self.state).is_up = true;
                     let lost = self.drive(&mut stream).await;
-                    // Whoever waits is told that it is lost as its channel closes.
-                    *lock(&self.state) = State::default();
+                    let wakers = lock(&self.state).end();
+                    wakers.into_iter().for_each(Waker::wake);
                     tell(&dial, lost);
                 }
                 Err(error) => tracing::debug!(server = %dial, %error, "no connection to read records by"),
@@ -268,23 +320,24 @@ impl Shared {
 
     /// Hands one answer to whom it belongs.
     fn answered(&self, reply: Reply) -> Result<(), Lost> {
+        let mut state = lock(&self.state);
         // Nobody asked for it.
-        let asked = lock(&self.state).first().ok_or(Lost::OutOfStep)?;
+        let asked = state.first().ok_or(Lost::OutOfStep)?;
         match (asked.answer, reply) {
-            (Answer::To(sender), Reply::Value(value)) => {
-                // Whoever asked may be gone.
-                let _ = sender.send(Ok(value));
+            (Answer::To(place), reply) => {
+                let came = match reply {
+                    Reply::Value(value) => Ok(value),
+                    Reply::Refused(why) => Err(Error::new(ErrorKind::Unknown, why)),
+                };
+                let waker = state.places.bring(place, Some(came));
+                drop(state);
+                waker.into_iter().for_each(Waker::wake);
+                Ok(())
             }
-            (Answer::To(sender), Reply::Refused(why)) => {
-                let _ = sender.send(Err(Error::new(ErrorKind::Unknown, why)));
-            }
-            (Answer::Proof(proof), Reply::Value(value)) if value != proof.as_slice() => {
-                return Err(Lost::OutOfStep);
-            }
+            (Answer::Proof(proof), Reply::Value(value)) if value != proof.as_slice() => Err(Lost::OutOfStep),
             // That a script may not be run says nothing about whose answer this is.
-            (Answer::Proof(_) | Answer::Nobody, _) => {}
+            (Answer::Proof(_) | Answer::Nobody, _) => Ok(()),
         }
-        Ok(())
     }
 
     /// Tells those whose time is over. Ready where nothing has been answered for too long.
@@ -297,16 +350,19 @@ impl Shared {
             if state.asked.front().is_some_and(|first| first.until + LONGEST_SILENCE <= now) {
                 return Poll::Ready(());
             }
-            let State { asked, given_up, .. } = &mut *state;
+            let State { asked, given_up, places, .. } = &mut *state;
+            let mut wakers = Vec::new();
             for asked in asked.iter_mut().skip(*given_up).take_while(|asked| asked.until <= now) {
                 *given_up += 1;
                 // A proof is still one when it comes late.
-                if let Answer::To(_) = &asked.answer
-                    && let Answer::To(sender) = std::mem::replace(&mut asked.answer, Answer::Nobody)
-                {
-                    let _ = sender.send(Err(Error::new(ErrorKind::Timeout, "no answer in time")));
+                if let Answer::To(place) = asked.answer {
+                    asked.answer = Answer::Nobody;
+                    let late = Error::new(ErrorKind::Timeout, "no answer in time");
+                    wakers.extend(places.bring(place, Some(Err(late))));
                 }
             }
+            drop(state);
+            wakers.into_iter().for_each(Waker::wake);
         }
     }
 }

@@ -29,7 +29,7 @@ fn key(name: &str) -> Key {
     Key::from(name)
 }
 
-fn ask(pipe: &Pipe, name: &str, patience: Duration) -> oneshot::Receiver<FredResult<Bytes>> {
+fn ask<'p>(pipe: &'p Pipe, name: &str, patience: Duration) -> Awaited<'p> {
     pipe.ask(named(name), clock::monotonic() + patience).expect("it is connected")
 }
 

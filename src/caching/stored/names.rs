@@ -23,8 +23,10 @@ use http::header::{
     X_XSS_PROTECTION,
 };
 
+use super::lines::Kind;
+
 /// Stands before a name that is spelt.
-pub(super) const SPELT: u8 = 0;
+pub const SPELT: u8 = 0;
 
 /// The first has number 1.
 static NAMES: [HeaderName; 87] = [
@@ -118,14 +120,28 @@ static NAMES: [HeaderName; 87] = [
 ];
 
 /// The number of a name; `None` where it is to be spelt.
-pub(super) fn number(name: &HeaderName) -> Option<u8> {
+#[must_use]
+pub fn number(name: &HeaderName) -> Option<u8> {
     static NUMBERS: LazyLock<HashMap<&HeaderName, u8>> = LazyLock::new(|| NAMES.iter().zip(1..).collect());
     NUMBERS.get(name).copied()
 }
 
 /// The name that a number stands for; `None` where none does.
-pub(super) fn name(number: u8) -> Option<HeaderName> {
+#[must_use]
+pub fn name(number: u8) -> Option<HeaderName> {
     NAMES.get(usize::from(number).checked_sub(1)?).cloned()
+}
+
+/// How a line begins whose name has a number, and what the name says of the line; `None` where none has it.
+pub(super) fn beginning(number: u8) -> Option<&'static (Box<[u8]>, Kind)> {
+    static BEGINNINGS: LazyLock<Box<[(Box<[u8]>, Kind)]>> = LazyLock::new(|| {
+        let beginning = |name: &HeaderName| {
+            let name = name.as_str().as_bytes();
+            ([name, b": "].concat().into(), Kind::of(name))
+        };
+        NAMES.iter().map(beginning).collect()
+    });
+    BEGINNINGS.get(usize::from(number).checked_sub(1)?)
 }
 
 #[cfg(test)]
@@ -138,8 +154,11 @@ mod tests {
             let number = number(known).expect("a number");
             assert_eq!(usize::from(number), at + 1, "{known} is there twice");
             assert_eq!(name(number).as_ref(), Some(known));
+            let (line, kind) = beginning(number).expect("a beginning");
+            assert_eq!(**line, *format!("{known}: ").as_bytes());
+            assert_eq!(*kind, Kind::of(known.as_str().as_bytes()));
         }
-        assert_eq!(name(SPELT), None);
+        assert_eq!((name(SPELT), beginning(SPELT)), (None, None));
         assert_eq!((NAMES.len() + 1..=255).filter_map(|n| name(n as u8)).next(), None);
         assert_eq!(number(&HeaderName::from_static("x-none")), None);
     }
