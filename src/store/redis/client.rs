@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use fred::clients::{Client, WithOptions};
-use fred::error::Error;
+use fred::error::{Error, ErrorKind};
 use fred::interfaces::{ClientLike, ClusterInterface, EventInterface, FredResult, KeysInterface};
 use fred::types::{ConnectHandle, Expiration, Key, Value};
 use tokio::sync::Notify;
@@ -203,21 +203,33 @@ impl Line {
         put_name: impl Fn(&mut Vec<u8>),
     ) -> Result<Bytes, Failure> {
         let sending = self.begin()?;
-        self.shared.context.counters.sent();
+        let counters = &self.shared.context.counters;
         let until = sending.begun + self.shared.context.settings.read_timeout;
         let asked = self.shared.pipe.as_ref().and_then(|pipe| pipe.ask(&put_name, until));
+        let was_asked = asked.is_some();
+        if was_asked {
+            counters.sent();
+        }
         let answer = match asked {
             Some(asked) => asked.await.ok(),
             None => None,
         };
         let result = match answer {
             Some(answer) => answer,
-            None => {
-                let (link, mut name) = (self.link()?, Vec::new());
-                put_name(&mut name);
-                self.pulse.feel();
-                in_place(|| link.read.getrange(name.as_slice(), 0, LONGEST_VALUE - 1)).await
-            }
+            // Where the pipe cannot answer, the library reads.
+            None => match self.link() {
+                Ok(link) => {
+                    if !was_asked {
+                        counters.sent();
+                    }
+                    let mut name = Vec::new();
+                    put_name(&mut name);
+                    self.pulse.feel();
+                    in_place(|| link.read.getrange(name.as_slice(), 0, LONGEST_VALUE - 1)).await
+                }
+                Err(_) if was_asked => Err(Error::new(ErrorKind::IO, "lost with its connection")),
+                Err(failure) => return Err(failure),
+            },
         };
         self.end(command, &sending, result)
     }
