@@ -6,7 +6,7 @@
 //!
 //! | clause | function | test |
 //! |---|---|---|
-//! | RFC 9211 2: a list of caches, the one closest to the client last | `proxy` writes [`CacheStatus::to_text`] behind theirs | `cache_status_is_appended_to_the_inner_caches` |
+//! | RFC 9211 2: a list of caches, the one closest to the client last | [`CacheStatus::to_text`] | `cache_status_is_appended_to_the_inner_caches` |
 //! | RFC 9211 2.1, 2.2: hit and fwd exclude each other | [`CacheStatus::hit`], [`CacheStatus::forwarded`] | `rfc9211_2_members` |
 //! | RFC 9211 2.2: the fwd reasons | [`Fwd`], [`Reason::fwd`] | `rfc9211_2_2_reasons` |
 //! | RFC 9211 2.3, 2.5, 2.6: fwd-status, stored, collapsed only with fwd | [`Forwarded`] | `rfc9211_2_members` |
