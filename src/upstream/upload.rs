@@ -169,7 +169,13 @@ impl Upload {
                     self.stage = Stage::WithClient;
                     return Poll::Pending;
                 }
-                Err(error) => self.cut = Some(error),
+                Err(error) => {
+                    self.cut = Some(error);
+                    // Nothing more of the client's goes there: what is waited for is the origin's answer.
+                    if self.stage == Stage::WithClient {
+                        self.stage = Stage::WithOrigin(clock::monotonic());
+                    }
+                }
             }
         }
         Poll::Ready(Ok(()))
