@@ -280,6 +280,11 @@ impl Client {
     /// So many of the held bytes were used; where none are left, nothing is held.
     fn take(&mut self, length: usize) {
         self.held.advance(length.min(self.held.len()));
+        self.let_go();
+    }
+
+    /// Where nothing is held, no room is kept for it.
+    fn let_go(&mut self) {
         if self.held.is_empty() {
             self.held = BytesMut::new();
         }
@@ -407,9 +412,7 @@ impl Client {
         ready!(self.socket.poll_read_ready(cx))?;
         self.held.reserve(READ);
         let read = pin!(self.socket.read_buf(&mut self.held)).poll(cx);
-        if self.held.is_empty() {
-            self.held = BytesMut::new();
-        }
+        self.let_go();
         match ready!(read)? {
             0 => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
             _ => Poll::Ready(Ok(())),
@@ -435,12 +438,10 @@ impl Client {
                 piece.ended
             });
         }
-        if self.held.is_empty() {
-            self.held = BytesMut::new();
-        }
         if let Some(feed) = upload.feed.as_ref().filter(|_| !data.is_empty()) {
             feed.give(data.freeze());
         }
+        self.let_go();
         match next {
             Ok(false) => {}
             Ok(true) => self.end_upload(),

@@ -98,7 +98,7 @@ impl Asked {
     /// RFC 9112 9.3: `close`, then the version, then `keep-alive`.
     fn of(request: &Request<Content>) -> Self {
         let version = request.version();
-        let says = |option| has_option(request.headers(), option);
+        let says = |option| tokens::has_token(request.headers(), &CONNECTION, option);
         let keep = match version {
             _ if !request.headers().contains_key(CONNECTION) => Keep::usual(version),
             _ if says("close") => Keep::Close,
@@ -107,10 +107,6 @@ impl Asked {
         };
         Self { version, is_head: *request.method() == Method::HEAD, keep }
     }
-}
-
-fn has_option(fields: &HeaderMap, option: &str) -> bool {
-    tokens::has_token(fields, &CONNECTION, option)
 }
 
 /// What becomes of a connection after an answer.
@@ -130,7 +126,7 @@ async fn exchange<A: App>(
     request: Request<Content>,
     refused: Option<Refusal>,
 ) -> Result<After, Gone> {
-    // At once, not when it is first polled: a client that left already is known to the service all the same.
+    // The service knows of a client that has left already all the same.
     let mut answering = pin!(app.answer(request, connection.clone(), refused));
     let answered = std::future::poll_fn(|cx| match answering.as_mut().poll(cx) {
         Poll::Ready(answer) => Poll::Ready(Ok(answer)),

@@ -114,6 +114,10 @@ impl Feed {
 
     /// It broke off. What was handed over and not taken is lost with it.
     pub(crate) fn break_off(self, broken: BrokenContent) {
+        self.broke_off(broken);
+    }
+
+    fn broke_off(&self, broken: BrokenContent) {
         self.tell(|passage| {
             passage.piece = Some(Err(broken));
             passage.is_ended = true;
@@ -135,10 +139,7 @@ impl Feed {
 impl Drop for Feed {
     fn drop(&mut self) {
         if !lock(&self.0).is_ended {
-            self.tell(|passage| {
-                passage.piece = Some(Err(BrokenContent::ClientGone));
-                passage.is_ended = true;
-            });
+            self.broke_off(BrokenContent::ClientGone);
         }
     }
 }
