@@ -138,7 +138,8 @@ fn trailers_pass_both_ways_and_frame_nothing() {
     let (origin, proxy) = echo();
     origin.bytes(
         "/p",
-        "HTTP/1.1 200 OK\r\nTrailer: X-Sum, Content-Length\r\nCache-Control: no-store\r\nTransfer-Encoding: chunked\r\n\r\n\
+        "HTTP/1.1 200 OK\r\nTrailer: X-Sum, Content-Length\r\nCache-Control: no-store\r\nConnection: close\r\n\
+         Transfer-Encoding: chunked\r\n\r\n\
          3\r\nabc\r\n0\r\nX-Sum: 7\r\nContent-Length: 99\r\n\r\n",
     );
     let answer = proxy.get_with("/p", "TE: trailers\r\n");
