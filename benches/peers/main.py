@@ -40,7 +40,8 @@ class Path_:
         self.redis, self.memory = redis, memory
 
     def peers(self):
-        return ["nginx-lua"] if self.redis else ["nginx", "haproxy", "varnish"]
+        # nginx's own cache is asked for the same keys: what stands in its own files beside what stands in Redis.
+        return ["nginx-lua", "nginx"] if self.redis else ["nginx", "haproxy", "varnish"]
 
 
 PATHS = {
@@ -51,7 +52,7 @@ PATHS = {
     # Many keys: requests that want the same record at the same time would share one reading.
     "redis": Path_(
         "hit from Redis, 1 KiB, 10,000 keys", "/b/1024/k", script=SPREAD, keys=10_000, redis=True, memory="0",
-        targets={"nginx-lua": 0.70},
+        targets={"nginx-lua": 0.70, "nginx": 1.00},
     ),
     "conditional": Path_(
         "conditional hit (304)", "/b/1024/hit", field='If-None-Match: "33a64df551425fcc"'

@@ -71,9 +71,9 @@ http {{
 
     def __init__(self, stage, cpus, origin, *, size=1024 * MIB, descriptors=20000, **_):
         self.address = f"127.0.0.1:{free_port()}"
-        self.folder = stage.folder / "nginx"
+        self.folder = stage.folder / self.name
         self.folder.mkdir()
-        config = stage.write("nginx.conf", self.config(origin, size, descriptors))
+        config = stage.write(f"{self.name}.conf", self.config(origin, size, descriptors))
         self.process = stage.start(self.name, ["nginx", "-c", config, "-p", self.folder], cpus)
         until(self.process, lambda: get(self.address, "/n/16/ready")[0] == 200, "the first answer")
 
