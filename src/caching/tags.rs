@@ -31,6 +31,12 @@ pub fn is_tag_field(name: &HeaderName) -> bool {
     *name == SURROGATE_KEY || *name == CACHE_TAG || *name == CACHE_GROUPS
 }
 
+/// The same of a name in lower case.
+#[must_use]
+pub fn carries_tags(name: &[u8]) -> bool {
+    [SURROGATE_KEY, CACHE_TAG, CACHE_GROUPS].iter().any(|field| field.as_str().as_bytes() == name)
+}
+
 /// The purge ids of a response's tags and its route's, sorted, each once.
 ///
 /// # Errors

@@ -21,12 +21,13 @@ use crate::caching::admission::RequestFacts;
 use crate::caching::age::age_seconds;
 use crate::caching::outcome::{CacheResult, Reason, X_CACHE};
 use crate::caching::stored::{self, InStore, StoredBody, StoredHead};
+use crate::caching::tags;
 use crate::collapse::fill::FillReader;
 use crate::semantics::preconditions::{self, Precondition};
 use crate::semantics::range::{self, ByteRange, ContentRange, Multipart, RangeVerdict, Representation};
 use crate::semantics::{UnixMillis, fields};
-use crate::upstream::AnswerBody;
-use crate::wire::AnswerHead;
+use crate::upstream::{Answer, AnswerBody, response};
+use crate::wire::{AnswerHead, FieldLines};
 
 /// Where a stored response's content is read from.
 #[derive(Debug)]
@@ -236,6 +237,20 @@ impl Proxy {
         )
     }
 
+    /// The same of an answer whose fields nobody has looked at: less those that end here, and the tags.
+    pub(super) fn pass_on(
+        self: &Arc<Self>,
+        asked: &Asked,
+        route: usize,
+        answer: Answer<response::Head>,
+        outcome: Outcome,
+    ) -> Reply {
+        let Answer { mut head, body, .. } = answer;
+        head.clean(&self.site.via);
+        let content = Content::Passing(Box::new(body));
+        self.finish(asked, Some(route), head.status, Fields::Lines(&head.fields), content, outcome)
+    }
+
     /// Tells the client that both sides now speak another protocol.
     pub(super) fn switching(
         self: &Arc<Self>,
@@ -283,10 +298,11 @@ impl Proxy {
         let server = &self.site.rules.server;
         let x_cache = outcome.result.x_cache().filter(|_| server.x_cache);
         // A stated length leaves no room for trailers (RFC 9112 7.1.2).
-        let has_trailers = content.length().is_none() && takes_trailers(asked);
-        let is_kept =
-            |name: &HeaderName| (has_trailers || *name != TRAILER) && (x_cache.is_none() || *name != X_CACHE);
-        let mut head = fields.write(status, is_kept);
+        let kept = Kept {
+            trailer: content.length().is_none() && takes_trailers(asked),
+            x_cache: x_cache.is_none(),
+        };
+        let mut head = fields.write(status, kept);
         if let Some(member) = outcome.cache_status(&server.name) {
             // Behind those of the caches nearer to the origin (RFC 9211 2).
             head.text_line(&CACHE_STATUS, member.to_text().as_bytes());
@@ -326,6 +342,8 @@ impl Proxy {
 pub(super) enum Fields<'a> {
     /// These.
     Map(HeaderMap),
+    /// These lines of an origin's answer, less its tags.
+    Lines(&'a FieldLines),
     /// Those of a stored response that are to be told, and how old it is by now where that is said.
     Stored {
         /// All of them.
@@ -346,11 +364,35 @@ pub(super) enum Told {
     In304,
 }
 
+/// Which fields of others are told that this hop may have to leave out.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    /// `Trailer`, where trailers may follow.
+    trailer: bool,
+    /// `X-Cache`, where we say none.
+    x_cache: bool,
+}
+
+impl Kept {
+    fn field(self, name: &HeaderName) -> bool {
+        (self.trailer || *name != TRAILER) && (self.x_cache || *name != X_CACHE)
+    }
+
+    /// The same of a name in lower case.
+    fn line(self, name: &[u8]) -> bool {
+        (self.trailer || name != TRAILER.as_str().as_bytes())
+            && (self.x_cache || name != X_CACHE.as_str().as_bytes())
+    }
+}
+
 impl Fields<'_> {
-    /// The head with those that `is_kept`.
-    fn write(self, status: StatusCode, is_kept: impl Fn(&HeaderName) -> bool) -> AnswerHead {
+    /// The head with those that are `kept`.
+    fn write(self, status: StatusCode, kept: Kept) -> AnswerHead {
         match self {
-            Self::Map(map) => AnswerHead::of_kept(status, &map, is_kept),
+            Self::Map(map) => AnswerHead::of_kept(status, &map, |name| kept.field(name)),
+            Self::Lines(lines) => {
+                AnswerHead::of_lines(status, lines, |name| kept.line(name) && !tags::carries_tags(name))
+            }
             Self::Stored { fields, told, age } => {
                 let mut head = AnswerHead::new(status);
                 match fields.text().filter(|_| told == Told::All) {
@@ -358,8 +400,8 @@ impl Fields<'_> {
                     None => fields.iter().for_each(|(name, value)| {
                         if *name == CONTENT_LENGTH {
                             // Of a response to HEAD: there is no content to count.
-                            head.stated_length(value);
-                        } else if (told == Told::All || is_in_304(name)) && is_kept(name) {
+                            head.stated_length(value.as_bytes());
+                        } else if (told == Told::All || is_in_304(name)) && kept.field(name) {
                             head.line(name, value);
                         }
                     }),
@@ -559,10 +601,10 @@ mod tests {
             let packed = stored::Fields::packed(template, own).expect("as many");
             let text = loose.as_text().expect("lines");
             assert_eq!(text.text().is_some(), special == "x-b");
-            for (told, hides) in [(Told::All, true), (Told::All, false), (Told::In304, true)] {
+            for (told, x_cache) in [(Told::All, false), (Told::All, true), (Told::In304, false)] {
                 let head = |fields| {
                     let fields = Fields::Stored { fields, told, age: Some(7) };
-                    format!("{:?}", fields.write(StatusCode::OK, |name| !hides || *name != X_CACHE))
+                    format!("{:?}", fields.write(StatusCode::OK, Kept { trailer: true, x_cache }))
                 };
                 assert_eq!(head(&text), head(&loose), "{special} {told:?}");
                 assert_eq!(head(&packed), head(&loose), "{special} {told:?}");

@@ -136,6 +136,12 @@ impl Asked {
         self.forwarded.get_or_init(|| Box::new(forward().unwrap_or_else(|| self.headers().clone())))
     }
 
+    /// What the wall clock showed at `instant`, by what has passed since receipt.
+    pub(super) fn wall_at(&self, instant: Instant) -> UnixMillis {
+        let since = instant.saturating_duration_since(self.started).as_millis();
+        UnixMillis(self.now.0.saturating_add(u64::try_from(since).unwrap_or(u64::MAX)))
+    }
+
     /// The request's method.
     #[must_use]
     pub const fn method(&self) -> &Method {

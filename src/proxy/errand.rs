@@ -51,7 +51,8 @@ use crate::rules::route::Route;
 use crate::semantics::UnixMillis;
 use crate::store::redis::Written;
 use crate::store::{StoreKey, Tier};
-use crate::upstream::{Answer, AnswerBody, Renewal, RequestBody, SendOptions, Upstream, response};
+use crate::upstream::request::RequestHead;
+use crate::upstream::{Answer, AnswerBody, Renewal, RequestBody, SendOptions, Upstream};
 
 /// What a flight leads to when it may be shared.
 #[derive(Debug)]
@@ -282,18 +283,18 @@ impl Errand {
 
     /// Sends the request: with the stored validators (RFC 9111 4.3.1), or as an ordinary one.
     pub(super) async fn ask(&self, stamp: Stamp, validate: bool) -> Result<(Answer, Arrival), Failure> {
-        let mut request = http::Request::from_parts(self.request.clone(), RequestBody::Empty);
+        let mut request = self.request.clone();
         let rest = match &self.wanted {
             Wanted::Rest(rest) if validate => Some(rest),
             _ => None,
         };
         let conditions = if let Some(Completion { range, if_range }) = rest {
-            validation::remove_preconditions(request.headers_mut());
-            request.headers_mut().insert(RANGE, range.clone());
-            request.headers_mut().insert(IF_RANGE, if_range.clone());
+            validation::remove_preconditions(&mut request.headers);
+            request.headers.insert(RANGE, range.clone());
+            request.headers.insert(IF_RANGE, if_range.clone());
             Conditions::Nothing
         } else if self.wanted == Wanted::Range {
-            validation::ask_for_part(request.headers_mut());
+            validation::ask_for_part(&mut request.headers);
             Conditions::Nothing
         } else if validate {
             // What is stored and not for this request lends it no validators: a 304 could not be used.
@@ -303,19 +304,20 @@ impl Errand {
                 Found::NoVariant(index) => Some(index.etags()),
                 _ => None,
             };
-            validation::condition(request.headers_mut(), selected, others.into_iter().flatten())
+            validation::condition(&mut request.headers, selected, others.into_iter().flatten())
         } else {
-            validation::remove_preconditions(request.headers_mut());
-            request.headers_mut().remove(RANGE);
+            validation::remove_preconditions(&mut request.headers);
+            request.headers.remove(RANGE);
             Conditions::Nothing
         };
         let metrics = &self.proxy.shared.metrics;
         metrics.origin_fetch(self.proxy.site.route_metrics(&self.route), self.cause);
         let sent = clock::wall();
         let begun = clock::monotonic();
-        match self.upstream().send(request, &self.options).await {
-            Ok(mut answer) => {
-                response::clean(&mut answer.head, &self.proxy.site.via);
+        let request = RequestHead::from(request);
+        let answered = self.upstream().send(&request, RequestBody::Empty, &self.options).await;
+        match answered.and_then(|answer| answer.cleaned(&self.proxy.site.via)) {
+            Ok(answer) => {
                 let took = clock::monotonic().saturating_duration_since(begun);
                 metrics.origin_answered(
                     self.proxy.site.route_metrics(&self.route),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http::header::CONTENT_LOCATION;
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 
 use super::answer::{Given, Reused, Source};
 use super::asked::{Asked, Outcome};
@@ -31,8 +31,8 @@ use crate::observe::metrics::Cause;
 use crate::rules::route::Route;
 use crate::store::StoreKey;
 use crate::store::redis::Told;
-use crate::upstream::request::{self, Hop, Unforwardable};
-use crate::upstream::{Answer, RequestBody, response};
+use crate::upstream::request::{self, Hop, RequestHead, Unforwardable};
+use crate::upstream::{Answer, RequestBody, UpstreamError};
 use crate::wire::{Connection, Content};
 
 /// What is forwarded, and what for.
@@ -61,28 +61,36 @@ impl Proxy {
         self.shared.metrics.origin_fetch(self.site.route_metrics(route), Cause::Bypass);
         let stamp = self.shared.purges.stamp();
         let options = self.relaying(&asked, route, connection);
-        let (sent, begun) = (clock::wall(), clock::monotonic());
-        let answered = upstream.send(Request::from_parts(head, body), &options).await;
-        let mut answer = match answered {
+        let begun = clock::monotonic();
+        let failed = |error: &UpstreamError| {
+            let (reason, text) = (error.reason().code(), error.in_full());
+            tracing::warn!(route = %route.name, upstream = %upstream.name(), reason, error = %text, "the origin could not answer");
+            // Content that was refused in its middle broke the upstream message off.
+            connection.refusal().map_or_else(|| Failure::from(error), Failure::from)
+        };
+        let answer = match upstream.send(&head, body, &options).await {
             Ok(answer) => answer,
-            Err(error) => {
-                // Content that was refused in its middle broke the upstream message off.
-                let failure = connection.refusal().map_or_else(|| Failure::from(&error), Failure::from);
-                let (reason, text) = (error.reason().code(), error.in_full());
-                tracing::warn!(route = %route.name, upstream = %upstream.name(), reason, error = %text, "the origin could not answer");
-                return self.fail(&asked, Some(route.index), failure, outcome);
-            }
+            Err(error) => return self.fail(&asked, Some(route.index), failed(&error), outcome),
         };
         let took = clock::monotonic().saturating_duration_since(begun);
         self.shared.metrics.origin_answered(self.site.route_metrics(route), upstream.name(), took);
         outcome.origin = Some(took);
         outcome.told.status = Some(answer.head.status);
-        response::clean(&mut answer.head, &self.site.via);
-        if answer.head.status == StatusCode::SWITCHING_PROTOCOLS {
+        let switches = answer.head.status == StatusCode::SWITCHING_PROTOCOLS;
+        if !switches && invalidation::is_safe(asked.method()) {
+            // Nothing has changed, and nothing is decided by what the answer says: it goes on as it came.
+            return self.pass_on(&asked, route.index, answer, outcome);
+        }
+        let answer = match answer.cleaned(&self.site.via) {
+            Ok(answer) => answer,
+            Err(error) => return self.fail(&asked, Some(route.index), failed(&error), outcome),
+        };
+        if switches {
             return self.switch(&asked, route, answer, connection, outcome);
         }
         let conditions = validation::Asked::Nothing;
-        let arrival = Arrival { stamp, sent, received: clock::wall(), begun, took, conditions };
+        let (sent, received) = (asked.wall_at(begun), asked.wall_at(begun + took));
+        let arrival = Arrival { stamp, sent, received, begun, took, conditions };
         let described = facts.and_then(|facts| self.described(&asked, facts, route, &answer, arrival));
         let (status, fields) = (answer.head.status, &answer.head.headers);
         let purged = self.invalidate(&asked, route, status, fields, described.is_some()).await;
@@ -151,7 +159,6 @@ impl Proxy {
         let (sent, begun) = (clock::wall(), clock::monotonic());
         let upstream = self.upstream(route);
         self.shared.metrics.origin_fetch(self.site.route_metrics(route), Cause::Validate);
-        let request = Request::from_parts(head, RequestBody::Empty);
         let stands_in = || {
             let head = &candidate.stored.head;
             reuse::stale_if_error(head, &errand.facts, &route.policy, asked.now)
@@ -163,7 +170,8 @@ impl Proxy {
             let source = Source::of_head(&candidate.stored.body);
             proxy.reuse(&asked, &errand.facts, route, candidate, source, reason)
         };
-        let mut answer = match upstream.send(request, &options).await {
+        let answered = upstream.send(&head, RequestBody::Empty, &options).await;
+        let answer = match answered.and_then(|answer| answer.cleaned(&self.site.via)) {
             Ok(answer) if answer.head.status.is_server_error() && stands_in() => {
                 errand.stood_in_for(answer.head.status);
                 return stale(self, Failure::ORIGIN_ERROR);
@@ -181,7 +189,6 @@ impl Proxy {
         };
         let took = clock::monotonic().saturating_duration_since(begun);
         self.shared.metrics.origin_answered(self.site.route_metrics(route), upstream.name(), took);
-        response::clean(&mut answer.head, &self.site.via);
         outcome.origin = Some(took);
         outcome.told.status = Some(answer.head.status);
         let conditions = validation::Asked::Nothing;
@@ -196,15 +203,20 @@ impl Proxy {
     }
 
     /// The head that goes upstream for this request.
-    pub(super) fn upstream_head(&self, asked: &Asked, method: Method) -> Result<Parts, Unforwardable> {
-        let trusted = &self.site.rules.server.trusted_proxies;
-        let hop = Hop {
-            peer: asked.client,
-            trusted: request::is_trusted(asked.client, trusted),
-            tls: false,
-            via: &self.site.via,
-        };
-        request::forwarded(method, &asked.head.uri, asked.head.version, asked.head.headers.clone(), &hop)
+    fn upstream_head(&self, asked: &Asked, method: Method) -> Result<RequestHead, Unforwardable> {
+        let Parts { uri, version, headers, .. } = &asked.head;
+        request::forwarded(method, uri, *version, headers, &self.hop(asked))
+    }
+
+    /// The same with its fields in a map.
+    pub(super) fn upstream_fields(&self, asked: &Asked, method: Method) -> Result<Parts, Unforwardable> {
+        let Parts { uri, version, headers, .. } = &asked.head;
+        request::forwarded_fields(method, uri, *version, headers, &self.hop(asked))
+    }
+
+    fn hop(&self, asked: &Asked) -> Hop<'_> {
+        let trusted = request::is_trusted(asked.client, &self.site.rules.server.trusted_proxies);
+        Hop { peer: asked.client, trusted, tls: false, via: &self.site.via }
     }
 
     /// 101 that the client asked for: from here on both sides exchange bytes that are not HTTP.

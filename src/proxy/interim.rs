@@ -7,13 +7,14 @@
 use std::sync::Arc;
 
 use http::header::TRAILER;
-use http::{Response, StatusCode, Version};
+use http::{StatusCode, Version};
 
 use super::Proxy;
 use super::asked::Asked;
 use crate::caching::storability;
 use crate::rules::route::Route;
-use crate::upstream::{SendOptions, response};
+use crate::upstream::SendOptions;
+use crate::upstream::response::Head;
 use crate::wire::Connection;
 
 impl Proxy {
@@ -25,16 +26,17 @@ impl Proxy {
             return SendOptions::default();
         }
         let (interim, via, route) = (connection.relay(), self.site.via.clone(), Arc::clone(route));
-        let relay = move |status: StatusCode, fields: &http::HeaderMap| {
-            if matches!(status, StatusCode::CONTINUE | StatusCode::SWITCHING_PROTOCOLS) {
+        let relay = move |head: &Head| {
+            if matches!(head.status, StatusCode::CONTINUE | StatusCode::SWITCHING_PROTOCOLS) {
                 return;
             }
-            let (mut head, ()) = Response::new(()).into_parts();
-            (head.status, head.headers) = (status, fields.clone());
-            response::clean(&mut head, &via);
+            let mut head = head.clone();
+            head.clean(&via);
+            // One whose fields cannot be told is not told: the final one will be refused for such.
+            let Some(mut head) = head.into_parts() else { return };
             storability::client_fields(&mut head.headers, false, &route.policy);
             head.headers.remove(TRAILER);
-            interim.send(status, &head.headers);
+            interim.send(head.status, &head.headers);
         };
         SendOptions { informational: Some(Arc::new(relay)) }
     }

@@ -173,7 +173,7 @@ impl Proxy {
         match by {
             Selecting::Sent(headers) => headers,
             Selecting::Asked(asked) if names.into_iter().any(request::is_rewritten) => {
-                asked.forwarded(|| Some(self.upstream_head(asked, Method::GET).ok()?.headers))
+                asked.forwarded(|| Some(self.upstream_fields(asked, Method::GET).ok()?.headers))
             }
             Selecting::Asked(asked) => asked.headers(),
         }

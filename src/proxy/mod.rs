@@ -361,7 +361,7 @@ impl Proxy {
             found.to_complete(facts, &route.policy, cause, asked.now).map_or(Wanted::Whole, Wanted::Rest)
         };
         // A miss of HEAD fetches the whole response: the next GET finds it.
-        let mut request = self.upstream_head(asked, Method::GET).ok()?;
+        let mut request = self.upstream_fields(asked, Method::GET).ok()?;
         if facts.range && !ranged {
             // Judged is what is sent: a part that nobody asked for is none.
             request.headers.remove(RANGE);

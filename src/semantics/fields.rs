@@ -16,6 +16,7 @@
 //! | RFC 9111 3.1: what no cache stores | [`is_hop_by_hop`] | `rfc9111_3_1_never_stored` |
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
@@ -188,31 +189,36 @@ pub fn ends_at_this_hop(name: &[u8]) -> bool {
 /// `Cookie` or `Cache-Control` away would decide how its neighbours are served.
 #[must_use]
 pub fn cannot_be_nominated(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    name.starts_with("content-")
+    is_for_all(name.as_str().as_bytes())
+}
+
+/// The same of a name in lower case.
+#[must_use]
+pub fn is_for_all(name: &[u8]) -> bool {
+    name.starts_with(b"content-")
         || matches!(
             name,
-            "host"
-                | "via"
-                | "forwarded"
-                | "x-forwarded-for"
-                | "x-forwarded-proto"
-                | "x-forwarded-host"
-                | "authorization"
-                | "www-authenticate"
-                | "cookie"
-                | "set-cookie"
-                | "cache-control"
-                | "cdn-cache-control"
-                | "forebay-cache-control"
-                | "cache-status"
-                | "pragma"
-                | "vary"
-                | "age"
-                | "date"
-                | "expires"
-                | "etag"
-                | "last-modified"
+            b"host"
+                | b"via"
+                | b"forwarded"
+                | b"x-forwarded-for"
+                | b"x-forwarded-proto"
+                | b"x-forwarded-host"
+                | b"authorization"
+                | b"www-authenticate"
+                | b"cookie"
+                | b"set-cookie"
+                | b"cache-control"
+                | b"cdn-cache-control"
+                | b"forebay-cache-control"
+                | b"cache-status"
+                | b"pragma"
+                | b"vary"
+                | b"age"
+                | b"date"
+                | b"expires"
+                | b"etag"
+                | b"last-modified"
         )
 }
 
@@ -228,7 +234,8 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let mut ending = headers.keys().filter(|name| is_hop_by_hop(name));
     let Some(first) = ending.next().cloned() else { return };
     let others: Vec<HeaderName> = ending.cloned().collect();
-    for name in nominated(headers) {
+    let nominated = nominated(headers);
+    for name in &nominated {
         headers.remove(name);
     }
     headers.remove(first);
@@ -237,18 +244,26 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// The fields that `Connection` nominates and that exist, without the refused ones.
-fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
-    let lines = headers.get_all(header::CONNECTION).iter();
-    // A connection option is a token: quotes mean nothing here, so that no nomination hides in them.
-    let options = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b',')).map(trim_ows);
-    options
-        .filter(|option| {
-            !option.eq_ignore_ascii_case(b"keep-alive") && !option.eq_ignore_ascii_case(b"close")
-        })
+/// The fields that `Connection` nominates and that exist, without those of [`cannot_be_nominated`]. Hardly ever any:
+/// then nothing is allocated.
+#[must_use]
+pub fn nominated(headers: &HeaderMap) -> HashSet<HeaderName> {
+    let lines = headers.get_all(header::CONNECTION).iter().map(HeaderValue::as_bytes);
+    nominations(lines)
         .filter_map(|option| HeaderName::from_bytes(option).ok())
         .filter(|name| !cannot_be_nominated(name) && headers.contains_key(name))
         .collect()
+}
+
+/// The options of `Connection` lines that nominate something.
+pub fn nominations<'a>(lines: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item = &'a [u8]> {
+    // A connection option is a token: quotes mean nothing here, so that no nomination hides in them.
+    let options = lines.flat_map(|line| line.split(|&byte| byte == b',')).map(trim_ows);
+    options.filter(|option| {
+        !option.is_empty()
+            && !option.eq_ignore_ascii_case(b"keep-alive")
+            && !option.eq_ignore_ascii_case(b"close")
+    })
 }
 
 /// Pieces of a value between separators outside quoted strings: trimmed, never empty.

@@ -13,13 +13,13 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::response::Parts;
-use http::{Version, header};
+use http::Version;
 
 use super::UpstreamError;
 use super::connect::Said;
 use super::pool::Lease;
 use super::receive::{Received, Receiver};
+use super::response::Head;
 use super::tunnel::Tunnel;
 use super::upload::Upload;
 use crate::semantics::fields;
@@ -74,7 +74,7 @@ impl Exchange {
     pub(super) fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
-        interim: impl Fn(&Parts),
+        interim: impl Fn(&Head),
     ) -> Poll<Result<Received, UpstreamError>> {
         if let Progress::Begun(awaited) = self.progress {
             // A connection that was used before was asked when it was taken.
@@ -87,11 +87,13 @@ impl Exchange {
         loop {
             let received = ready!(self.poll_received(cx, &interim))?;
             if let Some(head) = &received.head {
+                let mut options = head.fields.values(b"connection").flat_map(fields::split_list);
                 if head.version == Version::HTTP_10
-                    || fields::has_token(&head.headers, &header::CONNECTION, "close")
+                    || options.any(|option| option.eq_ignore_ascii_case(b"close"))
                 {
                     self.after = After::Close;
                 }
+                drop(options);
                 return Poll::Ready(Ok(received));
             }
         }
@@ -99,7 +101,7 @@ impl Exchange {
 
     /// Waits for content, trailers or the end; what comes may be nothing of them.
     pub(super) fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, UpstreamError>> {
-        self.poll_received(cx, &|_: &Parts| {})
+        self.poll_received(cx, &|_: &Head| {})
     }
 
     /// Ready once the origin alone has been waited for, for `limit`, since `since` at the earliest.
@@ -149,7 +151,7 @@ impl Exchange {
     fn poll_received(
         &mut self,
         cx: &mut Context<'_>,
-        interim: &impl Fn(&Parts),
+        interim: &impl Fn(&Head),
     ) -> Poll<Result<Received, UpstreamError>> {
         if let Poll::Ready(uploaded) = self.upload.poll(cx, self.lease.transport()) {
             uploaded?;

@@ -51,8 +51,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 
-use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Request, StatusCode, request::Parts};
+use http::header::HeaderValue;
+use http::{Method, StatusCode};
 use rustls::ClientConfig;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -60,6 +60,8 @@ use self::balance::{Candidate, Standing};
 use self::exchange::Exchange;
 use self::pool::{Lease, Pool};
 use self::receive::Received;
+use self::request::RequestHead;
+use self::response::Head;
 use self::server::{ServerShared, Slot};
 use self::upload::Upload;
 use crate::clock;
@@ -80,7 +82,7 @@ const CONNECT_ATTEMPTS: usize = 3;
 ///
 /// There are at most [`crate::wire::MAX_INTERIM`] of them, and together with the final head they are bounded at
 /// 128 KiB: an origin that sends more is a protocol error.
-pub type Informational = Arc<dyn Fn(StatusCode, &HeaderMap) + Send + Sync>;
+pub type Informational = Arc<dyn Fn(&Head) + Send + Sync>;
 
 /// What one request asks of the sending.
 #[derive(Clone, Default)]
@@ -95,15 +97,29 @@ impl std::fmt::Debug for SendOptions {
     }
 }
 
-/// A final answer, or a 101 that was asked for.
+/// A final answer, or a 101 that was asked for: as it came, or as [`Self::cleaned`] made it fit for others.
 #[derive(Debug)]
-pub struct Answer {
-    /// The head as it came, read in one way only; [`response::clean`] makes it fit for others.
-    pub head: http::response::Parts,
+pub struct Answer<H = http::response::Parts> {
+    /// The head, read in one way only.
+    pub head: H,
     /// The body; already at its end where there is none.
     pub body: AnswerBody,
     /// With a 101: the way out of HTTP.
     pub tunnel: Option<Tunnel>,
+}
+
+impl Answer<Head> {
+    /// Without the fields that end at this hop, and with those that are left in a map.
+    ///
+    /// # Errors
+    ///
+    /// [`UpstreamError::Protocol`] for a field that no map takes.
+    pub fn cleaned(self, via: &request::Via) -> Result<Answer, UpstreamError> {
+        let Self { mut head, body, tunnel } = self;
+        head.clean(via);
+        let head = head.into_parts().ok_or_else(|| UpstreamError::protocol(ResponseFault::FieldLine))?;
+        Ok(Answer { head, body, tunnel })
+    }
 }
 
 /// What all workers share about one upstream: slots, health, gauges.
@@ -210,22 +226,21 @@ impl Upstream {
     /// See [`UpstreamError`]; with [`UpstreamError::nothing_was_sent`], not one byte left.
     pub async fn send(
         &self,
-        request: Request<RequestBody>,
+        head: &RequestHead,
+        body: RequestBody,
         options: &SendOptions,
-    ) -> Result<Answer, UpstreamError> {
-        let (mut head, body) = request.into_parts();
-        upload::frame(&mut head, &body);
+    ) -> Result<Answer<Head>, UpstreamError> {
         let repeatable =
-            body.is_empty() && matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS);
+            body.is_empty() && matches!(*head.method(), Method::GET | Method::HEAD | Method::OPTIONS);
         let (lease, authority) = self.lease(Reuse::Allowed).await?;
         let reused = lease.is_reused();
-        self.set_host(&mut head.headers, authority);
-        match self.exchange(lease, &head, body, options).await {
+        match self.exchange(lease, head, self.host(head, authority), body, options).await {
             Err(Failed { came_to: CameTo::Silence, .. }) if repeatable && reused => {
                 self.shared.gauges.retries.fetch_add(1, Relaxed);
                 let (lease, authority) = self.lease(Reuse::Refused).await?;
-                self.set_host(&mut head.headers, authority);
-                self.exchange(lease, &head, RequestBody::Empty, options).await.map_err(|failed| failed.error)
+                let host = self.host(head, authority);
+                let again = self.exchange(lease, head, host, RequestBody::Empty, options).await;
+                again.map_err(|failed| failed.error)
             }
             outcome => outcome.map_err(|failed| failed.error),
         }
@@ -311,18 +326,13 @@ impl Upstream {
         }
     }
 
-    fn set_host(&self, headers: &mut HeaderMap, authority: &HeaderValue) {
+    /// What `Host` says to a server of this authority.
+    fn host<'a>(&'a self, head: &'a RequestHead, authority: &'a HeaderValue) -> &'a HeaderValue {
         match (&self.shared.settings.host, &self.shared.host_name) {
-            (UpstreamHost::Upstream, _) => {
-                headers.insert(header::HOST, authority.clone());
-            }
-            (UpstreamHost::Name(_), Some(name)) => {
-                headers.insert(header::HOST, name.clone());
-            }
+            (UpstreamHost::Upstream, _) => authority,
+            (UpstreamHost::Name(_), Some(name)) => name,
             // An HTTP/1.0 client may have sent none; HTTP/1.1 has to have one (RFC 9112 3.2).
-            (UpstreamHost::Preserve | UpstreamHost::Name(_), _) => {
-                headers.entry(header::HOST).or_insert_with(|| authority.clone());
-            }
+            (UpstreamHost::Preserve | UpstreamHost::Name(_), _) => head.host().unwrap_or(authority),
         }
     }
 
@@ -330,20 +340,18 @@ impl Upstream {
     async fn exchange(
         &self,
         lease: Lease,
-        head: &Parts,
+        head: &RequestHead,
+        host: &HeaderValue,
         body: RequestBody,
         options: &SendOptions,
-    ) -> Result<Answer, Failed> {
-        let awaited = Awaited {
-            head: head.method == Method::HEAD,
-            upgrade: request::asks_for_upgrade(head.version, &head.headers),
-        };
+    ) -> Result<Answer<Head>, Failed> {
+        let awaited = Awaited { head: *head.method() == Method::HEAD, upgrade: head.upgrades() };
         let began = clock::monotonic();
-        let mut exchange = Exchange::new(lease, Upload::new(head, body, began), awaited);
+        let mut exchange = Exchange::new(lease, Upload::new(head, host, body, began), awaited);
         let limit = self.shared.settings.first_byte_timeout;
-        let interim = |head: &http::response::Parts| {
+        let interim = |head: &Head| {
             if let Some(told) = &options.informational {
-                told(head.status, &head.headers);
+                told(head);
             }
         };
         let received = poll_fn(|cx| match exchange.poll_head(cx, interim) {
@@ -359,7 +367,7 @@ impl Upstream {
         }
     }
 
-    fn answered(&self, exchange: Exchange, mut received: Received) -> Result<Answer, UpstreamError> {
+    fn answered(&self, exchange: Exchange, mut received: Received) -> Result<Answer<Head>, UpstreamError> {
         let Some(head) = received.head.take() else { return Err(UpstreamError::protocol("no head")) };
         if head.status != StatusCode::SWITCHING_PROTOCOLS {
             let body = AnswerBody::new(received, exchange, self.shared.settings.between_bytes_timeout);

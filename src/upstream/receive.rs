@@ -15,18 +15,20 @@ use std::cell::Cell;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http::response::{Parts, Response};
 
 use super::UpstreamError;
+use super::response::Head;
 use crate::wire::framed::Piece;
 use crate::wire::{
-    Awaited, MAX_FIELDS, Next, ResponseFault, ResponseHead, ResponseScanner, Then, fields, whole_head,
+    Awaited, FieldLines, MAX_FIELDS, Next, ResponseFault, ResponseHead, ResponseScanner, Then, whole_head,
 };
 
 /// Bytes of one read.
 const SIZE: usize = 64 << 10;
 /// What must be free for the rest of a head that did not come at once.
 const ROOM: usize = 16 << 10;
+/// Bytes that are added to a head on its way.
+const ADDED: usize = 64;
 
 thread_local! {
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
@@ -61,7 +63,7 @@ pub(super) struct Receiver {
 #[derive(Debug, Default)]
 pub(super) struct Received {
     /// The final head, or a 101.
-    pub(super) head: Option<Parts>,
+    pub(super) head: Option<Head>,
     /// With a head: the length of the content, where it states one.
     pub(super) length: Option<u64>,
     /// Content, out of its framing; behind a 101, bytes of the other protocol.
@@ -114,15 +116,15 @@ impl Receiver {
     pub(super) fn read(
         &mut self,
         mut buffer: Vec<u8>,
-        interim: impl Fn(&Parts),
+        interim: impl Fn(&Head),
     ) -> Result<Received, UpstreamError> {
         let mut received = Received::default();
         let mut begin = 0;
         while let Some(bytes) = buffer.get(begin..).filter(|bytes| !bytes.is_empty()) {
             if let Some(head) = self.whole_head(bytes) {
-                let (head, parts) = head?;
+                let (head, fields) = head?;
                 begin += head.fields.end;
-                received.told(&head, parts, &self.scanner, &interim);
+                received.told(&head, fields, &self.scanner, &interim);
                 continue;
             }
             match self.scanner.next(bytes).map_err(UpstreamError::protocol)? {
@@ -133,10 +135,10 @@ impl Receiver {
                 }
                 Next::Head(head) => {
                     let lines = bytes.get(head.fields.clone()).unwrap_or_default();
-                    let fields = fields::map(&Bytes::copy_from_slice(lines));
+                    let fields = FieldLines::read(lines);
                     let fields = fields.ok_or_else(|| UpstreamError::protocol(ResponseFault::FieldLine))?;
                     begin += head.fields.end;
-                    received.told(&head, parts(&head, fields), &self.scanner, &interim);
+                    received.told(&head, fields, &self.scanner, &interim);
                 }
                 Next::Content(first) => {
                     let begin = self.unframe(&mut buffer, begin, first)?;
@@ -161,20 +163,16 @@ impl Receiver {
 
     /// The head at the beginning of `bytes`, where nothing of it was read before and all of it is there, as nearly
     /// always: its lines are judged and taken down in one go.
-    fn whole_head(&mut self, bytes: &[u8]) -> Option<Result<(ResponseHead, Parts), UpstreamError>> {
+    fn whole_head(&mut self, bytes: &[u8]) -> Option<Result<(ResponseHead, FieldLines), UpstreamError>> {
         if !self.scanner.is_before_head() {
             return None;
         }
         let (length, lines) = whole_head(bytes)?;
-        let kept = Bytes::copy_from_slice(bytes.get(..length)?);
-        // As many as there are, and what is added on the way: no table is made twice.
-        let mut fields = HeaderMap::with_capacity((lines + 1).min(usize::from(MAX_FIELDS)));
-        let append = |name: &[u8], value: &[u8]| fields::append(&mut fields, &kept, name, value);
-        match self.scanner.next_told(&kept, append) {
-            Ok(Next::Head(head)) => {
-                let parts = parts(&head, fields);
-                Some(Ok((head, parts)))
-            }
+        // As many as there are, and what is added on the way.
+        let lines = (lines + 1).min(usize::from(MAX_FIELDS));
+        let mut fields = FieldLines::with_capacity(length + ADDED, lines);
+        match self.scanner.next_told(bytes.get(..length)?, |name, value| fields.push(name, value)) {
+            Ok(Next::Head(head)) => Some(Ok((head, fields))),
             // A head that has ended is one, or is refused.
             Ok(_) => Some(Err(UpstreamError::protocol(ResponseFault::FieldLine))),
             Err(fault) => Some(Err(UpstreamError::protocol(fault))),
@@ -213,26 +211,18 @@ impl Received {
     fn told(
         &mut self,
         head: &ResponseHead,
-        parts: Parts,
+        fields: FieldLines,
         scanner: &ResponseScanner,
-        interim: &impl Fn(&Parts),
+        interim: &impl Fn(&Head),
     ) {
+        let told = Head { status: head.status, version: head.version, fields };
         if head.then == Then::Head {
-            interim(&parts);
+            interim(&told);
         } else {
-            self.head = Some(parts);
+            self.head = Some(told);
             self.length = scanner.left();
         }
     }
-}
-
-/// A head as the rest of the program knows it; its values keep a copy of its lines, and nothing else.
-fn parts(head: &ResponseHead, fields: HeaderMap) -> Parts {
-    let (mut parts, ()) = Response::new(()).into_parts();
-    parts.status = head.status;
-    parts.version = head.version;
-    parts.headers = fields;
-    parts
 }
 
 /// What the buffer holds from `begin` on: a copy, or the buffer itself where little else is in it.
@@ -281,15 +271,14 @@ mod tests {
             let mut buffer = receiver.buffer();
             buffer.extend_from_slice(&bytes[start..end]);
             start = end;
-            let told = |head: &Parts| {
-                interim.borrow_mut().push((head.status.as_u16(), head.headers.clone()));
-            };
+            let map = |head: &Head| head.clone().into_parts().expect("good lines").headers;
+            let told = |head: &Head| interim.borrow_mut().push((head.status.as_u16(), map(head)));
             let Ok(received) = receiver.read(buffer, told) else {
                 refused = true;
                 break;
             };
             if let Some(head) = received.head {
-                assert!(heard.head.replace((head.status.as_u16(), head.headers)).is_none());
+                assert!(heard.head.replace((head.status.as_u16(), map(&head))).is_none());
             }
             heard.content.extend_from_slice(&received.content);
             heard.trailers = received.trailers;
@@ -310,8 +299,8 @@ mod tests {
             let rest = &bytes[read..];
             match scanner.next(rest) {
                 Ok(Next::Head(head)) => {
-                    let lines = Bytes::copy_from_slice(&rest[head.fields.clone()]);
-                    let told = (head.status.as_u16(), fields::map(&lines).expect("good lines"));
+                    let lines = FieldLines::read(&rest[head.fields.clone()]).expect("good lines");
+                    let told = (head.status.as_u16(), lines.into_map().expect("good lines"));
                     if head.then == Then::Head {
                         said.interim.push(told)
                     } else {

@@ -1,7 +1,8 @@
 //! The head that is forwarded, made from the head that was received.
 //!
 //! Decides: which fields go to the origin and with what values (RFC 9110 7.6, RFC 9112 3.2). Never
-//! touches: bodies and their framing (`Upstream::send` frames anew), sockets, clocks, caching. Pure.
+//! touches: bodies, sockets, clocks, caching. Pure. What is forwarded as it came is written as text at once
+//! ([`forwarded`]); a map is made of the same lines where somebody has more to do with them ([`forwarded_fields`]).
 //!
 //! | clause | what becomes of it |
 //! |---|---|
@@ -16,14 +17,16 @@
 //!
 //! RFC 9110 7.6.2 (Max-Forwards) does not apply: TRACE is refused, and OPTIONS is for the origin.
 
-use std::fmt;
 use std::net::IpAddr;
+use std::{fmt, iter};
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
 use http::{Method, Request, Uri, Version, request::Parts};
 use ipnet::IpNet;
 
 use crate::semantics::fields;
+use crate::wire::{MAX_FIELDS, fields as wire};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -47,10 +50,9 @@ impl Via {
         Some(Self { http10: element("1.0")?, http11: element("1.1")? })
     }
 
-    /// Appends it to a message received in `version`.
-    pub(super) fn append(&self, fields: &mut HeaderMap, version: Version) {
-        let element = if version == Version::HTTP_10 { &self.http10 } else { &self.http11 };
-        fields.append(header::VIA, element.clone());
+    /// For a message received in `version`.
+    pub(super) const fn element(&self, version: Version) -> &HeaderValue {
+        if matches!(version, Version::HTTP_10) { &self.http10 } else { &self.http11 }
     }
 }
 
@@ -86,6 +88,142 @@ impl fmt::Display for Unforwardable {
 
 impl std::error::Error for Unforwardable {}
 
+/// The head of a request as it goes out, but for its framing and for `Host`, which depend on what is sent and where to.
+#[derive(Clone, Debug)]
+pub struct RequestHead {
+    method: Method,
+    target: PathAndQuery,
+    /// What the client meant.
+    host: Option<HeaderValue>,
+    /// All other lines.
+    lines: Vec<u8>,
+    /// The trailer fields that it announces.
+    trailers: Vec<HeaderName>,
+    upgrades: bool,
+}
+
+/// Room for the lines of a usual request.
+const ROOM: usize = 512;
+
+/// How the content of a request is framed (RFC 9112 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// There is none.
+    None,
+    /// By its length.
+    Length(u64),
+    /// In chunks.
+    Chunked,
+}
+
+impl RequestHead {
+    fn new(method: Method, target: PathAndQuery, upgrades: bool) -> Self {
+        let lines = Vec::with_capacity(ROOM);
+        Self { method, target, host: None, lines, trailers: Vec::new(), upgrades }
+    }
+
+    /// Its method.
+    pub(super) const fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// Whose content a client means.
+    pub(super) const fn host(&self) -> Option<&HeaderValue> {
+        self.host.as_ref()
+    }
+
+    /// The trailer fields that it announces.
+    pub(super) fn trailers(&self) -> &[HeaderName] {
+        &self.trailers
+    }
+
+    /// Whether it asks to leave HTTP.
+    pub(super) const fn upgrades(&self) -> bool {
+        self.upgrades
+    }
+
+    /// All of it, to the end of its last line.
+    pub(super) fn write(&self, out: &mut Vec<u8>, host: &HeaderValue, framing: Framing) {
+        out.extend_from_slice(self.method.as_str().as_bytes());
+        out.push(b' ');
+        let target = self.target.as_str();
+        // An absolute-form may have had a query alone.
+        if !target.starts_with(['/', '*']) {
+            out.push(b'/');
+        }
+        out.extend_from_slice(target.as_bytes());
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+        wire::put(out, &header::HOST, host.as_bytes());
+        out.extend_from_slice(&self.lines);
+        match framing {
+            Framing::Length(length) => {
+                wire::put(out, &header::CONTENT_LENGTH, itoa::Buffer::new().format(length).as_bytes());
+            }
+            Framing::Chunked => wire::put(out, &header::TRANSFER_ENCODING, b"chunked"),
+            // RFC 9110 8.6: a method that gives content a meaning says that there is none.
+            Framing::None if matches!(self.method, Method::POST | Method::PUT | Method::PATCH) => {
+                wire::put(out, &header::CONTENT_LENGTH, b"0");
+            }
+            Framing::None => {}
+        }
+    }
+}
+
+impl From<Parts> for RequestHead {
+    /// A head whose fields are in a map; what it says of framing is left out.
+    fn from(head: Parts) -> Self {
+        let upgrades = asks_for_upgrade(Version::HTTP_11, &head.headers);
+        let target = head.uri.into_parts().path_and_query;
+        let target = target.unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let mut to = Self::new(head.method, target, upgrades);
+        for (name, value) in &head.headers {
+            if !matches!(*name, header::CONTENT_LENGTH | header::TRANSFER_ENCODING) {
+                to.field(name, value);
+            }
+        }
+        to
+    }
+}
+
+/// Where the lines of a forwarded head go.
+trait Lines {
+    fn line(&mut self, name: &HeaderName, value: &[u8]);
+
+    fn field(&mut self, name: &HeaderName, value: &HeaderValue) {
+        self.line(name, value.as_bytes());
+    }
+}
+
+impl Lines for RequestHead {
+    fn line(&mut self, name: &HeaderName, value: &[u8]) {
+        wire::put(&mut self.lines, name, value);
+    }
+
+    fn field(&mut self, name: &HeaderName, value: &HeaderValue) {
+        match *name {
+            header::HOST => self.host = Some(value.clone()),
+            header::TRAILER => {
+                self.trailers.extend(wire::announced(iter::once(value.as_bytes())));
+                self.trailers.truncate(usize::from(MAX_FIELDS));
+                self.line(name, value.as_bytes());
+            }
+            _ => self.line(name, value.as_bytes()),
+        }
+    }
+}
+
+impl Lines for HeaderMap {
+    fn line(&mut self, name: &HeaderName, value: &[u8]) {
+        if let Ok(value) = HeaderValue::from_bytes(value) {
+            self.append(name, value);
+        }
+    }
+
+    fn field(&mut self, name: &HeaderName, value: &HeaderValue) {
+        self.append(name, value.clone());
+    }
+}
+
 /// The head to forward for a request that came with `method`, `target`, `version` and `fields`.
 ///
 /// The target is forwarded byte for byte (an absolute-form's path and query, that is); `Host` is what
@@ -98,32 +236,97 @@ pub fn forwarded(
     method: Method,
     target: &Uri,
     version: Version,
-    mut fields: HeaderMap,
+    fields: &HeaderMap,
+    hop: &Hop<'_>,
+) -> Result<RequestHead, Unforwardable> {
+    let path = target.path_and_query().ok_or(Unforwardable)?.clone();
+    let mut head = RequestHead::new(method, path, asks_for_upgrade(version, fields));
+    forward(target, version, fields, hop, &mut head)?;
+    Ok(head)
+}
+
+/// The same with its fields in a map: for whoever changes them, or looks at them.
+///
+/// # Errors
+///
+/// [`Unforwardable`] for a target without a path.
+pub fn forwarded_fields(
+    method: Method,
+    target: &Uri,
+    version: Version,
+    fields: &HeaderMap,
     hop: &Hop<'_>,
 ) -> Result<Parts, Unforwardable> {
     let path = target.path_and_query().ok_or(Unforwardable)?.clone();
-    let upgrade = asks_for_upgrade(version, &fields);
-    let trailers = fields::has_token(&fields, &header::TE, "trailers");
-    let kept = Kept::take(&mut fields, upgrade);
-
-    fields::remove_hop_by_hop(&mut fields);
-    for name in [header::CONTENT_LENGTH, header::EXPECT] {
-        fields.remove(name);
-    }
-    if let Some(authority) = target.authority() {
-        // User information never leaves: it would be a credential in a name (RFC 9110 4.2.4).
-        let host = authority.as_str().rsplit('@').next().unwrap_or_default();
-        fields.insert(header::HOST, HeaderValue::from_str(host).map_err(|_| Unforwardable)?);
-    }
-    kept.put_back(&mut fields, upgrade, trailers);
-    forward_addresses(&mut fields, hop);
-    hop.via.append(&mut fields, version);
-
     let (mut parts, ()) = Request::new(()).into_parts();
     parts.method = method;
     parts.uri = Uri::from(path);
-    parts.headers = fields;
+    // And those that this hop adds.
+    parts.headers = HeaderMap::with_capacity(fields.len() + 4);
+    forward(target, version, fields, hop, &mut parts.headers)?;
     Ok(parts)
+}
+
+/// The lines that are forwarded.
+fn forward(
+    target: &Uri,
+    version: Version,
+    fields: &HeaderMap,
+    hop: &Hop<'_>,
+    to: &mut impl Lines,
+) -> Result<(), Unforwardable> {
+    let meant = match target.authority() {
+        // User information never leaves: it would be a credential in a name (RFC 9110 4.2.4).
+        Some(authority) => {
+            let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+            Some(HeaderValue::from_str(host).map_err(|_| Unforwardable)?)
+        }
+        None => None,
+    };
+    let host = meant.as_ref().or_else(|| fields.get(header::HOST));
+    if let Some(host) = host {
+        to.field(&header::HOST, host);
+    }
+    let nominated = fields::nominated(fields);
+    for (name, value) in fields {
+        let ends_here = match *name {
+            header::HOST | header::CONTENT_LENGTH | header::EXPECT => true,
+            // What the content ends with is for the next hop to know too.
+            header::TRAILER => false,
+            _ => {
+                fields::is_hop_by_hop(name)
+                    || nominated.contains(name)
+                    || is_replaced(name, hop.trusted)
+            }
+        };
+        if !ends_here {
+            to.field(name, value);
+        }
+    }
+    let upgrade = asks_for_upgrade(version, fields);
+    if upgrade {
+        fields.get_all(header::UPGRADE).iter().for_each(|value| to.field(&header::UPGRADE, value));
+    }
+    let trailers = fields::has_token(fields, &header::TE, "trailers");
+    if trailers {
+        to.line(&header::TE, b"trailers");
+    }
+    match (trailers, upgrade) {
+        (true, true) => to.line(&header::CONNECTION, b"te, upgrade"),
+        (true, false) => to.line(&header::CONNECTION, b"te"),
+        (false, true) => to.line(&header::CONNECTION, b"upgrade"),
+        (false, false) => {}
+    }
+    add_addresses(fields, host, hop, to);
+    to.field(&header::VIA, hop.via.element(version));
+    Ok(())
+}
+
+/// Whether a field about where a request came from is not the client's to say: all of them, unless a trusted proxy
+/// sent them; the list of addresses goes on as one line in any case.
+fn is_replaced(name: &HeaderName, trusted: bool) -> bool {
+    let is_claim = name.as_str().starts_with("x-forwarded-") || *name == header::FORWARDED;
+    is_claim && (!trusted || *name == X_FORWARDED_FOR)
 }
 
 /// Whether what the origin sees of a field may differ from what the client sent, so that a `Vary`
@@ -160,73 +363,32 @@ pub fn asks_for_upgrade(version: Version, fields: &HeaderMap) -> bool {
         && fields::has_token(fields, &header::CONNECTION, "upgrade")
 }
 
-/// Connection-bound fields that mean something to the next hop too.
-struct Kept {
-    upgrade: Vec<HeaderValue>,
-    trailer: Vec<HeaderValue>,
-}
-
-impl Kept {
-    fn take(fields: &mut HeaderMap, upgrade: bool) -> Self {
-        let lines = |name: HeaderName| fields.get_all(name).iter().cloned().collect();
-        Self {
-            upgrade: if upgrade { lines(header::UPGRADE) } else { Vec::new() },
-            trailer: lines(header::TRAILER),
-        }
-    }
-
-    fn put_back(self, fields: &mut HeaderMap, upgrade: bool, trailers: bool) {
-        for line in self.trailer {
-            fields.append(header::TRAILER, line);
-        }
-        for line in self.upgrade {
-            fields.append(header::UPGRADE, line);
-        }
-        if trailers {
-            fields.insert(header::TE, HeaderValue::from_static("trailers"));
-        }
-        let connection = match (trailers, upgrade) {
-            (true, true) => "te, upgrade",
-            (true, false) => "te",
-            (false, true) => "upgrade",
-            (false, false) => return,
-        };
-        fields.insert(header::CONNECTION, HeaderValue::from_static(connection));
-    }
-}
-
-/// `X-Forwarded-*` and `Forwarded`: replaced, or appended to where a trusted proxy sent them.
-fn forward_addresses(fields: &mut HeaderMap, hop: &Hop<'_>) {
+/// `X-Forwarded-*` and `Forwarded` of this hop: behind those that a trusted proxy sent.
+fn add_addresses(fields: &HeaderMap, host: Option<&HeaderValue>, hop: &Hop<'_>, to: &mut impl Lines) {
     let peer = hop.peer.to_canonical();
     let scheme = if hop.tls { "https" } else { "http" };
-    let host = fields.get(header::HOST).cloned();
-    if !hop.trusted {
-        let claimed =
-            |name: &&HeaderName| name.as_str().starts_with("x-forwarded-") || **name == header::FORWARDED;
-        let claims: Vec<HeaderName> = fields.keys().filter(claimed).cloned().collect();
-        for name in claims {
-            fields.remove(name);
-        }
-    } else if fields.contains_key(header::FORWARDED) {
+    let is_told = |name: &HeaderName| hop.trusted && fields.contains_key(name);
+    if is_told(&header::FORWARDED) {
         let node = match peer {
             IpAddr::V4(v4) => format!("for={v4};proto={scheme}"),
             IpAddr::V6(v6) => format!("for=\"[{v6}]\";proto={scheme}"),
         };
-        if let Ok(element) = HeaderValue::try_from(node) {
-            fields.append(header::FORWARDED, element);
-        }
+        to.line(&header::FORWARDED, node.as_bytes());
     }
-    append_member(fields, &X_FORWARDED_FOR, peer);
-    fields.entry(X_FORWARDED_PROTO).or_insert_with(|| HeaderValue::from_static(scheme));
-    if let Some(host) = host {
-        fields.entry(X_FORWARDED_HOST).or_insert(host);
+    let told = hop.trusted.then(|| fields.get_all(X_FORWARDED_FOR).iter());
+    to.line(&X_FORWARDED_FOR, &list_of(told.into_iter().flatten(), peer));
+    if !is_told(&X_FORWARDED_PROTO) {
+        to.line(&X_FORWARDED_PROTO, scheme.as_bytes());
+    }
+    if let Some(host) = host.filter(|_| !is_told(&X_FORWARDED_HOST)) {
+        to.field(&X_FORWARDED_HOST, host);
     }
 }
 
-/// Adds an address to a list, on the one line that many origins read.
-fn append_member(fields: &mut HeaderMap, name: &HeaderName, member: IpAddr) {
-    let mut joined: Vec<u8> = Vec::with_capacity(64);
-    for line in fields.get_all(name) {
+/// Addresses and one more, on the one line that many origins read.
+fn list_of<'a>(told: impl Iterator<Item = &'a HeaderValue>, member: IpAddr) -> Vec<u8> {
+    let mut joined = Vec::with_capacity(64);
+    for line in told {
         if !line.is_empty() {
             joined.extend_from_slice(line.as_bytes());
             joined.extend_from_slice(b", ");
@@ -249,9 +411,7 @@ fn append_member(fields: &mut HeaderMap, name: &HeaderName, member: IpAddr) {
         }
         IpAddr::V6(v6) => joined.extend_from_slice(v6.to_string().as_bytes()),
     }
-    if let Ok(value) = HeaderValue::try_from(joined) {
-        fields.insert(name.clone(), value);
-    }
+    joined
 }
 
 #[cfg(test)]
@@ -262,10 +422,10 @@ mod tests {
     fn every_octet_is_written_as_the_formatter_would() {
         for octet in 0..=255 {
             let address = IpAddr::from([octet, 0, 255, octet]);
-            let mut fields = HeaderMap::new();
-            append_member(&mut fields, &X_FORWARDED_FOR, address);
-            append_member(&mut fields, &X_FORWARDED_FOR, IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]));
-            assert_eq!(fields[&X_FORWARDED_FOR], format!("{address}, ::1"));
+            assert_eq!(list_of(iter::empty(), address), address.to_string().as_bytes());
+            let told = [HeaderValue::from_static("::1"), HeaderValue::from_static(""), HeaderValue::from_static("a, b")];
+            let list = format!("::1, a, b, {address}");
+            assert_eq!(list_of(told.iter(), address), list.as_bytes());
         }
     }
 
@@ -288,7 +448,20 @@ mod tests {
     ) -> Result<Parts, Unforwardable> {
         let via = Via::new("forebay").expect("a token");
         let hop = Hop { peer: IpAddr::from([192, 0, 2, 7]), trusted, tls: false, via: &via };
-        forwarded(Method::GET, &target.parse().expect("target"), version, map(lines), &hop)
+        let (target, fields) = (target.parse().expect("target"), map(lines));
+        let parts = forwarded_fields(Method::GET, &target, version, &fields, &hop)?;
+        // As text, at once or from the map, it is the same.
+        let text = |head: &RequestHead| {
+            let mut text = Vec::new();
+            let host = head.host().cloned().unwrap_or_else(|| HeaderValue::from_static("nobody"));
+            head.write(&mut text, &host, Framing::None);
+            let mut lines: Vec<_> = text.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+            lines.sort();
+            (lines, head.upgrades(), head.trailers().to_vec())
+        };
+        let at_once = forwarded(Method::GET, &target, version, &fields, &hop)?;
+        assert_eq!(text(&at_once), text(&RequestHead::from(parts.clone())));
+        Ok(parts)
     }
 
     /// Every line of the forwarded head, sorted, without what every request gets.

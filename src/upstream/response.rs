@@ -3,41 +3,80 @@
 //! Decides: which of an answer's fields leave this hop (RFC 9110 7.6.1). Never touches: bodies, caching,
 //! tag fields; or whether an answer may be read at all (that is `wire`'s). Pure.
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{StatusCode, response::Parts};
+use std::collections::HashSet;
+
+use http::header::{self, HeaderMap};
+use http::response::{Parts, Response};
+use http::{StatusCode, Version};
 
 use super::request::Via;
 use crate::semantics::fields;
+use crate::wire::FieldLines;
 
-/// Removes what ends at this hop and appends our element to `Via`, in place.
-///
-/// Left as they came: `Content-Length` (one number of it; for the answer to a HEAD or a 304 it says
-/// something about the representation), and `Trailer`, which the server side needs to pass trailers on.
-/// A 101 keeps `Upgrade`, and its `Connection` is `upgrade` again.
-pub fn clean(head: &mut Parts, via: &Via) {
-    let upgrade: Vec<HeaderValue> = if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        lines(&head.headers, header::UPGRADE)
-    } else {
-        Vec::new()
-    };
-    let trailer = lines(&head.headers, header::TRAILER);
-    fields::remove_hop_by_hop(&mut head.headers);
-    if head.status.is_informational() || head.status == StatusCode::NO_CONTENT {
+/// The head of an answer.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// Its status.
+    pub status: StatusCode,
+    /// The version that the origin speaks.
+    pub version: Version,
+    /// Its fields, as they came.
+    pub fields: FieldLines,
+}
+
+impl Head {
+    /// Removes what ends at this hop and adds our element to `Via`.
+    ///
+    /// Left as they came: `Content-Length` (one number of it; for the answer to a HEAD or a 304 it says
+    /// something about the representation), and `Trailer`, which the server side needs to pass trailers on.
+    /// A 101 keeps `Upgrade`, and its `Connection` is `upgrade` again.
+    pub fn clean(&mut self, via: &Via) {
+        let switches = self.status == StatusCode::SWITCHING_PROTOCOLS;
         // RFC 9110 8.6: not in these.
-        head.headers.remove(header::CONTENT_LENGTH);
-    } else if let Some(length) = repeated_length(&head.headers) {
-        head.headers.insert(header::CONTENT_LENGTH, length);
-    }
-    for line in trailer {
-        head.headers.append(header::TRAILER, line);
-    }
-    if !upgrade.is_empty() {
-        for line in upgrade {
-            head.headers.append(header::UPGRADE, line);
+        let has_length = !self.status.is_informational() && self.status != StatusCode::NO_CONTENT;
+        let nominated = nominated(&self.fields);
+        let (mut is_stated, mut listed, mut upgrades) = (false, None, false);
+        self.fields.retain(|name, value| match name {
+            // One number, be it repeated on several lines or in a list (RFC 9110 8.6).
+            b"content-length" if !has_length || is_stated => false,
+            b"content-length" => {
+                is_stated = true;
+                let first = value.split(|byte| *byte == b',').next().unwrap_or_default();
+                let is_list = first.len() < value.len();
+                listed = is_list.then(|| fields::trim_ows(first).to_vec());
+                !is_list
+            }
+            b"trailer" => true,
+            b"upgrade" => {
+                upgrades |= switches;
+                switches
+            }
+            _ => !fields::ends_at_this_hop(name) && !nominated.contains(name),
+        });
+        if let Some(length) = listed {
+            self.fields.push(b"content-length", &length);
         }
-        head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        if upgrades {
+            self.fields.push(b"connection", b"upgrade");
+        }
+        self.fields.push(b"via", via.element(self.version).as_bytes());
     }
-    via.append(&mut head.headers, head.version);
+
+    /// Its fields in a map, to be looked at; `None` where they cannot be: a name is longer than any.
+    #[must_use]
+    pub fn into_parts(self) -> Option<Parts> {
+        let (mut parts, ()) = Response::new(()).into_parts();
+        parts.status = self.status;
+        parts.version = self.version;
+        parts.headers = self.fields.into_map()?;
+        Some(parts)
+    }
+}
+
+/// The names that `Connection` nominates, in lower case, less those that it cannot. Hardly ever any.
+fn nominated(lines: &FieldLines) -> HashSet<Vec<u8>> {
+    let nominations = fields::nominations(lines.values(b"connection")).map(<[u8]>::to_ascii_lowercase);
+    nominations.filter(|name| !fields::is_for_all(name)).collect()
 }
 
 /// Removes from trailers what must not stand in them (RFC 9110 6.5.1): framing, routing, and what ends
@@ -50,23 +89,10 @@ pub fn clean_trailers(trailers: &mut HeaderMap) {
     }
 }
 
-fn lines(headers: &HeaderMap, name: HeaderName) -> Vec<HeaderValue> {
-    headers.get_all(name).iter().cloned().collect()
-}
-
-/// The one number that a repeated Content-Length is, be it on several lines or in a list (RFC 9110 8.6);
-/// `None` where nothing is repeated.
-fn repeated_length(headers: &HeaderMap) -> Option<HeaderValue> {
-    let mut all = headers.get_all(header::CONTENT_LENGTH).iter();
-    let first = all.next()?;
-    match first.as_bytes().split(|byte| *byte == b',').next() {
-        Some(number) if number.len() < first.len() => HeaderValue::from_bytes(fields::trim_ows(number)).ok(),
-        _ => all.next().map(|_| first.clone()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use http::header::{HeaderName, HeaderValue};
+
     use super::*;
 
     fn map(lines: &[(&str, &str)]) -> HeaderMap {
@@ -123,12 +149,14 @@ mod tests {
                 &["set-cookie: a", "set-cookie: b"],
             ),
         ] {
-            let (mut head, ()) = http::Response::new(()).into_parts();
-            head.status = StatusCode::from_u16(status).expect("status");
-            head.headers = map(lines);
-            clean(&mut head, &via);
+            let mut fields = FieldLines::default();
+            lines.iter().for_each(|(name, value)| fields.push(name.as_bytes(), value.as_bytes()));
+            let status = StatusCode::from_u16(status).expect("status");
+            let mut head = Head { status, version: Version::HTTP_11, fields };
+            head.clean(&via);
+            let headers = head.into_parts().expect("good lines").headers;
             let mut left: Vec<_> =
-                head.headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().expect("text"))).collect();
+                headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().expect("text"))).collect();
             left.sort();
             let before = left.len();
             left.retain(|line| line != "via: 1.1 forebay");

@@ -12,6 +12,7 @@ use std::task::Context;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::{HeaderMap, Request};
 use http_body::{Body, Frame};
 use http_body_util::channel::Channel;
 use http_body_util::{BodyExt, Full};
@@ -160,8 +161,17 @@ fn full(text: &'static str) -> RequestBody {
     RequestBody::boxed(Full::new(Bytes::from_static(text.as_bytes())))
 }
 
-async fn send(upstream: &Upstream, request: Request<RequestBody>) -> Result<Answer, UpstreamError> {
-    upstream.send(request, &SendOptions::default()).await
+async fn send_with(
+    upstream: &Upstream,
+    request: Request<RequestBody>,
+    options: &SendOptions,
+) -> Result<Answer<Head>, UpstreamError> {
+    let (head, body) = request.into_parts();
+    upstream.send(&head.into(), body, options).await
+}
+
+async fn send(upstream: &Upstream, request: Request<RequestBody>) -> Result<Answer<Head>, UpstreamError> {
+    send_with(upstream, request, &SendOptions::default()).await
 }
 
 /// Sends and reads the answer to its end.
@@ -1083,12 +1093,13 @@ async fn informational_answers_are_passed_on() {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let callback = {
         let heard = Arc::clone(&heard);
-        move |status: StatusCode, fields: &HeaderMap| {
-            heard.lock().expect("lock").push((status.as_u16(), fields.contains_key("link")));
+        move |head: &Head| {
+            let has_link = head.fields.values(b"link").next().is_some();
+            heard.lock().expect("lock").push((head.status.as_u16(), has_link));
         }
     };
     let options = SendOptions { informational: Some(Arc::new(callback)) };
-    let (_peer, answer) = tokio::join!(script, upstream.send(get(), &options));
+    let (_peer, answer) = tokio::join!(script, send_with(&upstream, get(), &options));
     assert_eq!(answer.expect("answer").body.collect().await.expect("body").to_bytes(), "hello");
     assert_eq!(*heard.lock().expect("lock"), [(103, true), (102, false)]);
     assert_eq!(idle(&upstream), 1);

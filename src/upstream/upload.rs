@@ -17,13 +17,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::{Buf, Bytes};
-use http::header::{self, HeaderName, HeaderValue};
-use http::{HeaderMap, Method, Version, request::Parts};
+use http::HeaderMap;
+use http::header::{HeaderName, HeaderValue};
 use http_body::Frame;
 use tokio::io::AsyncWrite;
 
 use super::UpstreamError;
 use super::body::RequestBody;
+use super::request::{Framing, RequestHead};
 use crate::clock;
 use crate::wire::fields;
 
@@ -78,36 +79,18 @@ enum Coding {
     Ended,
 }
 
-/// Sets the framing fields of a request from its body (RFC 9112 6, RFC 9110 8.6): the length of a body
-/// that knows it, `chunked` for one that does not.
-pub(super) fn frame(head: &mut Parts, body: &RequestBody) {
-    head.version = Version::HTTP_11;
-    head.headers.remove(header::CONTENT_LENGTH);
-    head.headers.remove(header::TRANSFER_ENCODING);
-    if body.is_empty() {
-        // RFC 9110 8.6: a method that gives content a meaning says that there is none.
-        if matches!(head.method, Method::POST | Method::PUT | Method::PATCH) {
-            head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-        }
-    } else if let Some(length) = body.size_hint().exact() {
-        head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-    } else {
-        head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
-}
-
 impl Upload {
-    /// The request of `head`, which [`frame`] was applied to, and `body`; begun at `now`.
-    pub(super) fn new(head: &Parts, body: RequestBody, now: Instant) -> Self {
+    /// The request of `head` to `host`, framed for `body` (RFC 9112 6, RFC 9110 8.6); begun at `now`.
+    pub(super) fn new(head: &RequestHead, host: &HeaderValue, body: RequestBody, now: Instant) -> Self {
         let body = if body.is_empty() { RequestBody::Empty } else { body };
-        let coding = match body.size_hint().exact() {
-            Some(0) => Coding::Ended,
-            Some(length) => Coding::Length(length),
-            None => Coding::Chunked(fields::announced(&head.headers)),
+        let (framing, coding) = match body.size_hint().exact() {
+            _ if matches!(body, RequestBody::Empty) => (Framing::None, Coding::Ended),
+            Some(0) => (Framing::Length(0), Coding::Ended),
+            Some(length) => (Framing::Length(length), Coding::Length(length)),
+            None => (Framing::Chunked, Coding::Chunked(head.trailers().to_vec())),
         };
         let mut pieces = Vec::with_capacity(HEAD);
-        put_request_line(&mut pieces, head);
-        fields::put_all(&mut pieces, &head.headers);
+        head.write(&mut pieces, host, framing);
         pieces.extend_from_slice(CRLF);
         let (content, behind) = (Bytes::new(), &[][..]);
         let stage = Stage::WithOrigin(now);
@@ -282,16 +265,4 @@ impl Upload {
 fn misstated() -> UpstreamError {
     let told = "the request's content is not as long as it said";
     UpstreamError::ClientBody(Arc::new(io::Error::new(io::ErrorKind::InvalidData, told)))
-}
-
-fn put_request_line(out: &mut Vec<u8>, head: &Parts) {
-    out.extend_from_slice(head.method.as_str().as_bytes());
-    out.push(b' ');
-    let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
-    // An absolute-form may have had a query alone.
-    if !target.starts_with(['/', '*']) {
-        out.push(b'/');
-    }
-    out.extend_from_slice(target.as_bytes());
-    out.extend_from_slice(b" HTTP/1.1\r\n");
 }

@@ -7,8 +7,8 @@
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{StatusCode, Version};
 
-use super::fields;
-use super::grammar::is_value;
+use super::grammar::{self, is_value};
+use super::{FieldLines, fields};
 
 /// Room for the head of a usual answer.
 const ROOM: usize = 640;
@@ -20,7 +20,7 @@ pub struct AnswerHead {
     text: Vec<u8>,
     is_dated: bool,
     /// What `Content-Length` says of content that is not sent: in answers to HEAD, and in 304.
-    length: Option<HeaderValue>,
+    length: Option<u64>,
     /// The trailer fields that it announces.
     trailers: Vec<HeaderName>,
 }
@@ -49,16 +49,49 @@ impl AnswerHead {
                 _ if !is_kept(name) => {}
                 header::TRAILER => {
                     if head.trailers.is_empty() {
-                        head.trailers = fields::announced(map);
+                        let lines = map.get_all(header::TRAILER).iter().map(HeaderValue::as_bytes);
+                        head.trailers = fields::announced(lines);
                     }
                     head.line(name, value);
                 }
-                header::CONTENT_LENGTH => head.length = Some(value.clone()),
+                header::CONTENT_LENGTH => head.stated_length(value.as_bytes()),
                 header::TRANSFER_ENCODING => {}
                 // Of a 101 it is the answer to what was asked for (RFC 9110 7.8).
                 header::CONNECTION if status != StatusCode::SWITCHING_PROTOCOLS => {}
                 _ => head.line(name, value),
             }
+        }
+        head
+    }
+
+    /// The same of lines as they came.
+    #[must_use]
+    pub fn of_lines(status: StatusCode, lines: &FieldLines, is_kept: impl Fn(&[u8]) -> bool) -> Self {
+        let mut head = Self::new(status);
+        let Self { text, is_dated, .. } = &mut head;
+        let (mut length, mut has_trailers) = (None, false);
+        let keep = |name: &[u8], value: &[u8]| match name {
+            _ if !is_kept(name) => false,
+            b"content-length" => {
+                length = grammar::length(value);
+                false
+            }
+            b"transfer-encoding" => false,
+            b"connection" => status == StatusCode::SWITCHING_PROTOCOLS,
+            b"date" => {
+                *is_dated = true;
+                true
+            }
+            b"trailer" => {
+                has_trailers = true;
+                true
+            }
+            _ => true,
+        };
+        lines.write(keep, |piece| text.extend_from_slice(piece));
+        head.length = length;
+        if has_trailers {
+            head.trailers = fields::announced(lines.values(b"trailer"));
         }
         head
     }
@@ -89,12 +122,12 @@ impl AnswerHead {
 
     /// Says how long the content is that is not sent (RFC 9110 8.6).
     pub fn unsent_length(&mut self, length: u64) {
-        self.length = Some(HeaderValue::from(length));
+        self.length = Some(length);
     }
 
     /// The same, as it was stated.
-    pub fn stated_length(&mut self, length: &HeaderValue) {
-        self.length = Some(length.clone());
+    pub fn stated_length(&mut self, length: &[u8]) {
+        self.length = grammar::length(length);
     }
 
     /// The status.
@@ -111,17 +144,16 @@ impl AnswerHead {
         {
             *minor = b'0';
         }
-        match (&hop.framing, &length) {
-            (AnswerFraming::Length(length), _) => {
-                let mut digits = itoa::Buffer::new();
-                put(&mut text, b"content-length: ", digits.format(*length).as_bytes());
-            }
-            (AnswerFraming::Chunked, _) => put(&mut text, b"transfer-encoding: chunked", b""),
+        let stated = match hop.framing {
+            AnswerFraming::Length(length) => Some(length),
             // RFC 9110 8.6: not in a 1xx or 204.
-            (AnswerFraming::None, Some(length)) if !status.is_informational() && status != 204 => {
-                put(&mut text, b"content-length: ", length.as_bytes());
-            }
-            (AnswerFraming::None | AnswerFraming::UntilClose, _) => {}
+            AnswerFraming::None if !status.is_informational() && status != 204 => length,
+            AnswerFraming::None | AnswerFraming::Chunked | AnswerFraming::UntilClose => None,
+        };
+        if let Some(length) = stated {
+            put(&mut text, b"content-length: ", itoa::Buffer::new().format(length).as_bytes());
+        } else if hop.framing == AnswerFraming::Chunked {
+            put(&mut text, b"transfer-encoding: chunked", b"");
         }
         match hop.connection {
             _ if status == StatusCode::SWITCHING_PROTOCOLS => {}

@@ -7,7 +7,7 @@ use http::HeaderMap;
 
 pub(crate) use super::chunked::Piece;
 use super::chunked::{Chunked, Fault};
-use super::fields;
+use super::FieldLines;
 
 /// Where in the content of one message its reader stands.
 #[derive(Clone, Debug)]
@@ -56,7 +56,7 @@ impl Framed {
     pub(crate) fn trailers(&mut self) -> Option<HeaderMap> {
         let Self::Chunked(chunked) = self else { return None };
         let section = chunked.trailer_section();
-        if section.is_empty() { None } else { fields::map(&section.into()) }
+        if section.is_empty() { None } else { FieldLines::read(&section)?.into_map() }
     }
 }
 

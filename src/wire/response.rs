@@ -216,14 +216,14 @@ impl ResponseScanner {
     /// # Errors
     /// Why the answer is refused; the same again if asked again.
     pub(crate) fn next(&mut self, bytes: &[u8]) -> Result<Next, ResponseFault> {
-        self.next_told(bytes, |_, _| Some(()))
+        self.next_told(bytes, |_, _| {})
     }
 
-    /// The same; `tell` is told name and value of each field line that is read, and says if it is none after all.
+    /// The same; `tell` is told name and value of each field line that is read.
     pub(crate) fn next_told(
         &mut self,
         bytes: &[u8],
-        tell: impl FnMut(&[u8], &[u8]) -> Option<()>,
+        tell: impl FnMut(&[u8], &[u8]),
     ) -> Result<Next, ResponseFault> {
         let next = match &mut self.at {
             At::Nothing => Ok(Next::Excess),
@@ -254,7 +254,7 @@ impl ResponseScanner {
     fn head(
         &mut self,
         bytes: &[u8],
-        mut tell: impl FnMut(&[u8], &[u8]) -> Option<()>,
+        mut tell: impl FnMut(&[u8], &[u8]),
     ) -> Result<Next, ResponseFault> {
         let allowed = bytes.get(..self.room).unwrap_or(bytes);
         while let Some(length) = memchr::memchr(b'\n', allowed.get(self.head.searched..).unwrap_or_default())
@@ -323,7 +323,7 @@ impl Head {
     fn line(
         &mut self,
         line: &[u8],
-        tell: &mut impl FnMut(&[u8], &[u8]) -> Option<()>,
+        tell: &mut impl FnMut(&[u8], &[u8]),
     ) -> Result<Line, ResponseFault> {
         if self.status == 0 {
             self.status_line(line).ok_or(ResponseFault::StatusLine)?;
@@ -344,7 +344,7 @@ impl Head {
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.transfer_encoding(value)?,
             _ => {}
         }
-        tell(name, trim(value)).ok_or(ResponseFault::FieldLine)?;
+        tell(name, trim(value));
         Ok(Line::Field)
     }
 
