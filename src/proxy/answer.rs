@@ -298,10 +298,8 @@ impl Proxy {
         let server = &self.site.rules.server;
         let x_cache = outcome.result.x_cache().filter(|_| server.x_cache);
         // A stated length leaves no room for trailers (RFC 9112 7.1.2).
-        let kept = Kept {
-            trailer: content.length().is_none() && takes_trailers(asked),
-            x_cache: x_cache.is_none(),
-        };
+        let kept =
+            Kept { trailer: content.length().is_none() && takes_trailers(asked), x_cache: x_cache.is_none() };
         let mut head = fields.write(status, kept);
         if let Some(member) = outcome.cache_status(&server.name) {
             // Behind those of the caches nearer to the origin (RFC 9211 2).

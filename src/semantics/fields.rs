@@ -234,8 +234,7 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let mut ending = headers.keys().filter(|name| is_hop_by_hop(name));
     let Some(first) = ending.next().cloned() else { return };
     let others: Vec<HeaderName> = ending.cloned().collect();
-    let nominated = nominated(headers);
-    for name in &nominated {
+    for name in nominated(headers).into_iter().flatten() {
         headers.remove(name);
     }
     headers.remove(first);
@@ -244,15 +243,15 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// The fields that `Connection` nominates and that exist, without those of [`cannot_be_nominated`]. Hardly ever any:
-/// then nothing is allocated.
+/// The fields that `Connection` nominates and that exist, without those of [`cannot_be_nominated`]; `None` where it
+/// nominates nothing, as nearly always.
 #[must_use]
-pub fn nominated(headers: &HeaderMap) -> HashSet<HeaderName> {
+pub fn nominated(headers: &HeaderMap) -> Option<HashSet<HeaderName>> {
     let lines = headers.get_all(header::CONNECTION).iter().map(HeaderValue::as_bytes);
-    nominations(lines)
-        .filter_map(|option| HeaderName::from_bytes(option).ok())
-        .filter(|name| !cannot_be_nominated(name) && headers.contains_key(name))
-        .collect()
+    let mut nominations = nominations(lines).peekable();
+    nominations.peek()?;
+    let names = nominations.filter_map(|option| HeaderName::from_bytes(option).ok());
+    Some(names.filter(|name| !cannot_be_nominated(name) && headers.contains_key(name)).collect())
 }
 
 /// The options of `Connection` lines that nominate something.

@@ -295,7 +295,7 @@ fn forward(
             header::TRAILER => false,
             _ => {
                 fields::is_hop_by_hop(name)
-                    || nominated.contains(name)
+                    || nominated.as_ref().is_some_and(|nominated| nominated.contains(name))
                     || is_replaced(name, hop.trusted)
             }
         };
@@ -423,7 +423,11 @@ mod tests {
         for octet in 0..=255 {
             let address = IpAddr::from([octet, 0, 255, octet]);
             assert_eq!(list_of(iter::empty(), address), address.to_string().as_bytes());
-            let told = [HeaderValue::from_static("::1"), HeaderValue::from_static(""), HeaderValue::from_static("a, b")];
+            let told = [
+                HeaderValue::from_static("::1"),
+                HeaderValue::from_static(""),
+                HeaderValue::from_static("a, b"),
+            ];
             let list = format!("::1, a, b, {address}");
             assert_eq!(list_of(told.iter(), address), list.as_bytes());
         }

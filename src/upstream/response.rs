@@ -51,7 +51,10 @@ impl Head {
                 upgrades |= switches;
                 switches
             }
-            _ => !fields::ends_at_this_hop(name) && !nominated.contains(name),
+            _ => {
+                !fields::ends_at_this_hop(name)
+                    && nominated.as_ref().is_none_or(|nominated| !nominated.contains(name))
+            }
         });
         if let Some(length) = listed {
             self.fields.push(b"content-length", &length);
@@ -73,10 +76,12 @@ impl Head {
     }
 }
 
-/// The names that `Connection` nominates, in lower case, less those that it cannot. Hardly ever any.
-fn nominated(lines: &FieldLines) -> HashSet<Vec<u8>> {
-    let nominations = fields::nominations(lines.values(b"connection")).map(<[u8]>::to_ascii_lowercase);
-    nominations.filter(|name| !fields::is_for_all(name)).collect()
+/// The names that `Connection` nominates, in lower case, less those that it cannot: hardly ever any.
+fn nominated(lines: &FieldLines) -> Option<HashSet<Vec<u8>>> {
+    let mut nominations = fields::nominations(lines.values(b"connection")).peekable();
+    nominations.peek()?;
+    let names = nominations.map(<[u8]>::to_ascii_lowercase);
+    Some(names.filter(|name| !fields::is_for_all(name)).collect())
 }
 
 /// Removes from trailers what must not stand in them (RFC 9110 6.5.1): framing, routing, and what ends

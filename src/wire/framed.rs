@@ -5,9 +5,9 @@
 
 use http::HeaderMap;
 
+use super::FieldLines;
 pub(crate) use super::chunked::Piece;
 use super::chunked::{Chunked, Fault};
-use super::FieldLines;
 
 /// Where in the content of one message its reader stands.
 #[derive(Clone, Debug)]

@@ -61,21 +61,35 @@ pub(super) const fn is_value_byte(byte: u8) -> bool {
     (byte >= 0x20 && byte != 0x7f) || byte == b'\t'
 }
 
-/// Whether all bytes may be part of a field value. Eight at once are looked at as one number: where all are
-/// neither controls nor DEL, as nearly always, that is a few instructions.
+/// Whether all bytes may be part of a field value.
 pub(super) fn is_value(bytes: &[u8]) -> bool {
+    value_length(bytes) == bytes.len()
+}
+
+/// How many bytes at the beginning may be part of a field value. Eight at once are looked at as one number: where
+/// all are neither controls nor DEL, as nearly always, that is a few instructions.
+fn value_length(bytes: &[u8]) -> usize {
     const LOW: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = LOW << 7;
+    let end_of = |bytes: &[u8]| bytes.iter().position(|byte| !is_value_byte(*byte));
     let (eights, rest) = bytes.as_chunks::<8>();
-    let plain = |eight: &[u8; 8]| {
+    for (at, eight) in eights.iter().enumerate() {
         let word = u64::from_le_bytes(*eight);
         // A byte below 0x20 borrows, one that is 0x7f becomes 0 and borrows too; those from 0x80 on are let through.
         let controls = word.wrapping_sub(LOW * 0x20) & !word;
         let dels = (word ^ (LOW * 0x7f)).wrapping_sub(LOW) & !(word ^ (LOW * 0x7f));
-        (controls | dels) & HIGH == 0
-    };
-    eights.iter().all(|eight| plain(eight) || eight.iter().all(|byte| is_value_byte(*byte)))
-        && rest.iter().all(|byte| is_value_byte(*byte))
+        let found = (controls | dels) & HIGH;
+        if found == 0 {
+            continue;
+        }
+        // The first that was found is one; a tab is a control, and may be there.
+        let first = (found.trailing_zeros() / 8) as usize;
+        let end = if eight[first] == b'\t' { end_of(eight) } else { Some(first) };
+        if let Some(end) = end {
+            return at * 8 + end;
+        }
+    }
+    bytes.len() - rest.len() + end_of(rest).unwrap_or(rest.len())
 }
 
 /// Whether `target` has only bytes that the path and the query of a URI may have.
@@ -112,6 +126,28 @@ pub(super) fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let (name, rest) = line.split_at_checked(token_length(line))?;
     let (b':', value) = rest.split_first()? else { return None };
     (!name.is_empty() && is_value(value)).then_some((name, value))
+}
+
+/// A field line as nearly all are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plain<'a> {
+    pub(super) name: &'a [u8],
+    /// Without the blanks around it.
+    pub(super) value: &'a [u8],
+    /// Bytes of the line, its CR LF included.
+    pub(super) length: usize,
+}
+
+/// The field line at the beginning of `bytes`, found and judged in one go. `None` where it has not ended, is none, or
+/// is the empty one: which of these is to be found out.
+pub(super) fn plain(bytes: &[u8]) -> Option<Plain<'_>> {
+    let (name, rest) = bytes.split_at_checked(token_length(bytes))?;
+    let (b':', rest) = rest.split_first()? else { return None };
+    let (value, rest) = rest.split_at_checked(value_length(rest))?;
+    if name.is_empty() || !rest.starts_with(b"\r\n") {
+        return None;
+    }
+    Some(Plain { name, value: trim(value), length: name.len() + 1 + value.len() + 2 })
 }
 
 /// The value without the blanks around it (RFC 9110 5.6.3: OWS is spaces and tabs alone).
@@ -236,6 +272,36 @@ mod tests {
             }
         }
         assert!(is_value(b""));
+    }
+
+    /// A line that is read in one go is what it is found to be when it is looked at more closely; one that is not is
+    /// none, or has not ended.
+    #[test]
+    fn rfc9112_5_lines_in_one_go() {
+        let lines = [
+            "Host: a",
+            "A:",
+            "a:\t b\tc \t",
+            "a: \u{e9}",
+            "a : b",
+            ": b",
+            "a",
+            "",
+            "a: b\rc",
+            "a: \u{7f}",
+            " a: b",
+        ];
+        for line in lines {
+            for (end, what) in
+                [("\r\n", "more"), ("\r\n", ""), ("\n", "b: c\r\n"), ("\r", ""), ("", ""), ("\r\r\n", "")]
+            {
+                let bytes = [line, end, what].concat();
+                let read = plain(bytes.as_bytes()).map(|line| (line.name, line.value, line.length));
+                let closer = field(line.as_bytes()).filter(|_| end == "\r\n");
+                let closer = closer.map(|(name, value)| (name, trim(value), line.len() + 2));
+                assert_eq!(read, closer, "{bytes:?}");
+            }
+        }
     }
 
     #[test]

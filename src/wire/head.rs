@@ -67,26 +67,41 @@ impl Head {
             return self.end(head).map(Some);
         }
         let (name, value) = field(line).ok_or(Refusal::FieldLine)?;
+        self.field(head, name, trim(value), tell)?;
+        Ok(None)
+    }
+
+    /// Whether the next line that ends may be a field line.
+    pub(super) const fn is_begun(&self) -> bool {
+        self.is_begun
+    }
+
+    /// Reads a field line of `head` that is a good one.
+    pub(super) fn field(
+        &mut self,
+        head: &[u8],
+        name: &[u8],
+        value: &[u8],
+        tell: &mut impl FnMut(&[u8], &[u8]) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
         if self.fields == MAX_FIELDS {
             return Err(Refusal::HeadTooLarge);
         }
         self.fields += 1;
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => {
-                let value = trim(value);
                 if self.host.is_some() || !is_host(value) {
                     return Err(Refusal::Host);
                 }
                 self.host = Some(place(head, value));
             }
             7 if name.eq_ignore_ascii_case(b"upgrade") => refuse_http2(value)?,
-            14 if name.eq_ignore_ascii_case(b"content-length") => self.content_length(trim(value))?,
+            14 if name.eq_ignore_ascii_case(b"content-length") => self.content_length(value)?,
             14 if name.eq_ignore_ascii_case(b"http2-settings") => return Err(Refusal::UpgradeToHttp2),
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.transfer_encoding(trim(value))?,
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.transfer_encoding(value)?,
             _ => {}
         }
-        tell(name, trim(value))?;
-        Ok(None)
+        tell(name, value)
     }
 
     /// What can be told of the beginning of a line whose end has not come: it will not become right by

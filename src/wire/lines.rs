@@ -55,13 +55,18 @@ impl FieldLines {
 
     /// Adds a line.
     pub(crate) fn push(&mut self, name: &[u8], value: &[u8]) {
-        let begin = self.text.len();
-        self.text.extend(name.iter().map(u8::to_ascii_lowercase));
-        let name = self.text.len();
-        for piece in [b": ", value, b"\r\n"] {
-            self.text.extend_from_slice(piece);
+        let Self { text, lines } = self;
+        let begin = text.len();
+        text.extend_from_slice(name);
+        let end = text.len();
+        if let Some(name) = text.get_mut(begin..) {
+            name.make_ascii_lowercase();
         }
-        self.lines.push(Line { begin, name, end: self.text.len() });
+        // Piece by piece: what has a length that is known is no call.
+        text.extend_from_slice(b": ");
+        text.extend_from_slice(value);
+        text.extend_from_slice(b"\r\n");
+        lines.push(Line { begin, name: end, end: text.len() });
     }
 
     /// Name and value of each.

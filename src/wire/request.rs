@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Uri, Version};
 
 use super::framed::Framed;
-use super::grammar::whole_head;
+use super::grammar::{plain, whole_head};
 use super::head::{Framing, Head, MAX_FIELDS};
 use super::{Refusal, chunked, fields};
 
@@ -82,9 +82,9 @@ impl RequestReader {
         }
         // Bytes that were looked at before are not looked at again.
         let whole = if self.is_in_head() { None } else { whole_head(bytes) };
-        let (end, lines) = match whole {
+        let (end, count) = match whole {
             // Nearly always all of it comes at once: its lines are judged and taken down in one go.
-            Some((end, lines)) if end <= self.limits.max_head => (end, lines),
+            Some((end, lines)) if end <= self.limits.max_head => (end, lines.saturating_sub(1)),
             _ => match self.partial.read(bytes, self.limits, |_, _| Ok(()))? {
                 Some(_) => {
                     let Partial { head, lines, .. } = std::mem::take(&mut self.partial);
@@ -94,14 +94,14 @@ impl RequestReader {
             },
         };
         self.after_empty_line = false;
-        self.whole(bytes.get(..end).unwrap_or_default(), lines)
+        self.whole(bytes.get(..end).unwrap_or_default(), count)
     }
 
-    /// What a whole head of so many lines says.
-    fn whole(&self, head: &[u8], lines: usize) -> Result<Option<ReadHead>, Refusal> {
+    /// What a whole head of so many fields says.
+    fn whole(&self, head: &[u8], count: usize) -> Result<Option<ReadHead>, Refusal> {
         let bytes = Bytes::copy_from_slice(head);
-        // As many as there are, and those that forwarding adds: no table is made twice.
-        let mut fields = HeaderMap::with_capacity((lines + 3).min(usize::from(MAX_FIELDS)));
+        // As many as there are: no table is made twice, and none is larger than need be.
+        let mut fields = HeaderMap::with_capacity(count.min(usize::from(MAX_FIELDS)));
         let mut partial = Partial::default();
         let framing = partial.read(&bytes, self.limits, |name, value| {
             fields::append(&mut fields, &bytes, name, value).ok_or(Refusal::FieldLine)
@@ -168,7 +168,18 @@ impl Partial {
         mut field: impl FnMut(&[u8], &[u8]) -> Result<(), Refusal>,
     ) -> Result<Option<Framing>, Refusal> {
         let allowed = bytes.get(..limits.max_head).unwrap_or(bytes);
-        while let Some(length) = memchr::memchr(b'\n', allowed.get(self.searched..).unwrap_or_default()) {
+        loop {
+            if self.head.is_begun()
+                && self.searched == self.lines
+                && let Some(line) = plain(allowed.get(self.lines..).unwrap_or_default())
+            {
+                self.head.field(allowed, line.name, line.value, &mut field)?;
+                self.lines += line.length;
+                self.searched = self.lines;
+                continue;
+            }
+            let unread = allowed.get(self.searched..).unwrap_or_default();
+            let Some(length) = memchr::memchr(b'\n', unread) else { break };
             let end = self.searched + length;
             let framing = self.head.line(allowed, self.lines, end, &mut field)?;
             self.lines = end + 1;

@@ -14,7 +14,7 @@ use http::{HeaderMap, StatusCode, Version};
 
 use super::MAX_FIELDS;
 use super::framed::{Framed, Piece};
-use super::grammar::{field, is_value, length, trim};
+use super::grammar::{field, is_value, length, plain, trim};
 
 /// Interim (1xx) answers to one request.
 pub const MAX_INTERIM: u8 = 16;
@@ -251,14 +251,20 @@ impl ResponseScanner {
     ///
     /// The verdict is the one that the earliest byte makes inevitable, so that it does not depend on
     /// how the bytes arrive.
-    fn head(
-        &mut self,
-        bytes: &[u8],
-        mut tell: impl FnMut(&[u8], &[u8]),
-    ) -> Result<Next, ResponseFault> {
+    fn head(&mut self, bytes: &[u8], mut tell: impl FnMut(&[u8], &[u8])) -> Result<Next, ResponseFault> {
         let allowed = bytes.get(..self.room).unwrap_or(bytes);
-        while let Some(length) = memchr::memchr(b'\n', allowed.get(self.head.searched..).unwrap_or_default())
-        {
+        loop {
+            if self.head.status != 0
+                && self.head.searched == self.head.lines
+                && let Some(line) = plain(allowed.get(self.head.lines..).unwrap_or_default())
+            {
+                self.head.field(line.name, line.value, &mut tell)?;
+                self.head.lines += line.length;
+                self.head.searched = self.head.lines;
+                continue;
+            }
+            let unread = allowed.get(self.head.searched..).unwrap_or_default();
+            let Some(length) = memchr::memchr(b'\n', unread) else { break };
             let end = self.head.searched + length;
             let line = allowed.get(self.head.lines..end).unwrap_or_default();
             self.head.lines = end + 1;
@@ -320,11 +326,7 @@ fn may_begin_status_line(bytes: &[u8]) -> bool {
 }
 
 impl Head {
-    fn line(
-        &mut self,
-        line: &[u8],
-        tell: &mut impl FnMut(&[u8], &[u8]),
-    ) -> Result<Line, ResponseFault> {
+    fn line(&mut self, line: &[u8], tell: &mut impl FnMut(&[u8], &[u8])) -> Result<Line, ResponseFault> {
         if self.status == 0 {
             self.status_line(line).ok_or(ResponseFault::StatusLine)?;
             self.begin = self.lines;
@@ -335,6 +337,17 @@ impl Head {
             return Ok(Line::Empty);
         }
         let (name, value) = field(line).ok_or(ResponseFault::FieldLine)?;
+        self.field(name, trim(value), tell)?;
+        Ok(Line::Field)
+    }
+
+    /// A field line that is a good one; its value has no blanks around it.
+    fn field(
+        &mut self,
+        name: &[u8],
+        value: &[u8],
+        tell: &mut impl FnMut(&[u8], &[u8]),
+    ) -> Result<(), ResponseFault> {
         if self.fields == MAX_FIELDS {
             return Err(ResponseFault::HeadTooLarge);
         }
@@ -344,8 +357,8 @@ impl Head {
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.transfer_encoding(value)?,
             _ => {}
         }
-        tell(name, trim(value));
-        Ok(Line::Field)
+        tell(name, value);
+        Ok(())
     }
 
     /// RFC 9112 4: `HTTP-version SP status-code [SP reason-phrase]`; the blank before a reason that is
