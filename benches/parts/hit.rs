@@ -13,7 +13,7 @@ use forebay::proxy::deliver::{Delivery, Reply};
 use forebay::proxy::{Instance, Proxy};
 use forebay::server::{self, App, Listeners, Running, Settings};
 use forebay::wire::{Connection, Content, Limits, Refusal};
-use http::Request;
+use http::request::Parts;
 use tokio::sync::watch;
 
 const REQUEST: &[u8] = b"GET /hit HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: x\r\nAccept: */*\r\n\r\n";
@@ -26,11 +26,12 @@ impl App for Worker {
 
     fn answer(
         &self,
-        request: Request<Content>,
+        head: Box<Parts>,
+        content: Content,
         connection: Connection,
         refused: Option<Refusal>,
     ) -> impl Future<Output = Reply> + Send {
-        Arc::clone(&self.0).handle(request, connection, refused)
+        Arc::clone(&self.0).handle(head, content, connection, refused)
     }
 }
 

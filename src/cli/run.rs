@@ -260,11 +260,12 @@ impl server::App for Worker {
 
     fn answer(
         &self,
-        request: http::Request<crate::wire::Content>,
+        head: Box<http::request::Parts>,
+        content: crate::wire::Content,
         connection: crate::wire::Connection,
         refused: Option<crate::wire::Refusal>,
     ) -> impl Future<Output = crate::proxy::deliver::Reply> + Send {
-        self.0.load_full().handle(request, connection, refused)
+        self.0.load_full().handle(head, content, connection, refused)
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use http::header::{CONNECTION, HOST};
+use http::request::Parts;
 use http::{HeaderMap, Method};
 
 use super::Proxy;
@@ -21,7 +22,7 @@ use crate::upstream::request;
 #[derive(Debug)]
 pub struct Asked {
     /// Method, target and fields as they came.
-    pub head: http::request::Parts,
+    pub head: Box<Parts>,
     /// The fields less what `Connection` nominates, where it nominates any: nothing about caching is
     /// decided by a field that the origin does not see (RFC 9110 7.6.1).
     end_to_end: Option<Box<HeaderMap>>,
@@ -50,12 +51,7 @@ impl Asked {
 
     /// Takes down a request that has just been received.
     #[must_use]
-    pub(super) fn receive(
-        proxy: &Arc<Proxy>,
-        head: http::request::Parts,
-        client: IpAddr,
-        has_body: bool,
-    ) -> Self {
+    pub(super) fn receive(proxy: &Arc<Proxy>, head: Box<Parts>, client: IpAddr, has_body: bool) -> Self {
         let end_to_end = nominates(&head.headers).then(|| {
             let mut headers = head.headers.clone();
             fields::remove_hop_by_hop(&mut headers);
@@ -79,8 +75,8 @@ impl Asked {
 
     /// A request that nobody sent, to be looked at and not answered.
     #[must_use]
-    pub fn described(proxy: &Arc<Proxy>, head: http::request::Parts) -> Self {
-        let asked = Self::receive(proxy, head, IpAddr::V4(Ipv4Addr::LOCALHOST), false);
+    pub fn described(proxy: &Arc<Proxy>, head: Parts) -> Self {
+        let asked = Self::receive(proxy, Box::new(head), IpAddr::V4(Ipv4Addr::LOCALHOST), false);
         asked.is_answered.store(true, Ordering::Relaxed);
         asked
     }

@@ -204,13 +204,13 @@ impl Proxy {
 
     /// The head that goes upstream for this request.
     fn upstream_head(&self, asked: &Asked, method: Method) -> Result<RequestHead, Unforwardable> {
-        let Parts { uri, version, headers, .. } = &asked.head;
+        let Parts { uri, version, headers, .. } = &*asked.head;
         request::forwarded(method, uri, *version, headers, &self.hop(asked))
     }
 
     /// The same with its fields in a map.
     pub(super) fn upstream_fields(&self, asked: &Asked, method: Method) -> Result<Parts, Unforwardable> {
-        let Parts { uri, version, headers, .. } = &asked.head;
+        let Parts { uri, version, headers, .. } = &*asked.head;
         request::forwarded_fields(method, uri, *version, headers, &self.hop(asked))
     }
 

@@ -34,8 +34,9 @@ mod tunnel;
 
 use std::sync::Arc;
 
+use http::Method;
 use http::header::{IF_RANGE, RANGE};
-use http::{Method, Request};
+use http::request::Parts;
 use http_body::Body as _;
 
 pub use instance::{Instance, SetupError};
@@ -69,13 +70,13 @@ impl Proxy {
     /// Answers one request.
     pub fn handle(
         self: Arc<Self>,
-        request: Request<wire::Content>,
+        head: Box<Parts>,
+        body: wire::Content,
         connection: Connection,
         refused: Option<Refusal>,
     ) -> impl Future<Output = Reply> + Send {
         // Receive: one reading of the message; what is ambiguous was refused at the wire. At once, so that
         // a client which left before anything else could be done is written down as well.
-        let (head, body) = request.into_parts();
         let mut asked = Asked::receive(&self, head, connection.peer(), !body.is_end_stream());
         // A block, not a function: what it captures is not kept twice, and every open connection has one.
         async move {

@@ -22,7 +22,8 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use http::header::EXPECT;
-use http::{HeaderMap, Request, Version};
+use http::request::Parts;
+use http::{HeaderMap, Version};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
@@ -118,10 +119,9 @@ enum Awaits {
 
 /// What comes next on a connection.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "it is taken apart where it is returned")]
 pub(super) enum Next {
     /// A request, all of whose head is there.
-    Request(Request<Content>),
+    Request(Box<Parts>, Content),
     /// One that is refused.
     Refused(Refusal),
     /// Nothing: the client has gone, or has been silent for too long.
@@ -244,19 +244,19 @@ impl Client {
                 (body, Some(feed))
             }
         };
-        let request = match head.request(body) {
-            Ok(request) => request,
+        let head = match head.parts() {
+            Ok(head) => head,
             Err(refusal) => return self.refuse(refusal, &[]),
         };
         self.upload = framed.map(|framed| {
-            let expects_continue = version == Version::HTTP_11 && expects_continue(request.headers());
+            let expects_continue = version == Version::HTTP_11 && expects_continue(&head.headers);
             Upload { framed, feed, expects_continue }
         });
         self.connection.begin(self.upload.is_none() && !self.held.is_empty());
         self.is_new = false;
         self.is_answering = true;
         self.write_patience = Patience::default();
-        Next::Request(request)
+        Next::Request(head, body)
     }
 
     /// Nothing behind this is read; `read` is what came of the refused request.

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::CONNECTION;
+use http::request::Parts;
 use http::{HeaderMap, Method, Request, StatusCode, Version};
 use http_body::Body;
 use tokio::net::TcpStream;
@@ -37,13 +38,14 @@ pub(super) async fn serve<A: App>(
     let room = Arc::clone(open.room());
     let mut client = Client::new(socket, connection.clone(), settings, open);
     loop {
-        let (asked, request, refused) = match next(&mut client, &room, worker).await {
-            Next::Request(request) => (Asked::of(&request), request, None),
-            Next::Refused(refusal) => (Asked::REFUSED, Request::new(Content::NONE), Some(refusal)),
+        let (asked, head, content, refused) = match next(&mut client, &room, worker).await {
+            Next::Request(head, content) => (Asked::of(&head), head, content, None),
+            Next::Refused(refusal) => (Asked::REFUSED, nothing(), Content::NONE, Some(refusal)),
             Next::End => return client.close().await,
         };
         // What is under way has a box of its own: an idle connection does not keep the room for it.
-        let exchange = in_place(|| exchange(&mut client, &app, &connection, &room, asked, request, refused));
+        let exchange =
+            in_place(|| exchange(&mut client, &app, &connection, &room, asked, (head, content, refused)));
         match exchange.await {
             Ok(After::Next) => {}
             Ok(After::Close) => return client.close().await,
@@ -96,17 +98,22 @@ impl Asked {
     const REFUSED: Self = Self { version: Version::HTTP_11, is_head: false, keep: Keep::Close };
 
     /// RFC 9112 9.3: `close`, then the version, then `keep-alive`.
-    fn of(request: &Request<Content>) -> Self {
-        let version = request.version();
-        let says = |option| tokens::has_token(request.headers(), &CONNECTION, option);
+    fn of(head: &Parts) -> Self {
+        let version = head.version;
+        let says = |option| tokens::has_token(&head.headers, &CONNECTION, option);
         let keep = match version {
-            _ if !request.headers().contains_key(CONNECTION) => Keep::usual(version),
+            _ if !head.headers.contains_key(CONNECTION) => Keep::usual(version),
             _ if says("close") => Keep::Close,
             Version::HTTP_10 if says("keep-alive") => Keep::SaidAlive,
             _ => Keep::usual(version),
         };
-        Self { version, is_head: *request.method() == Method::HEAD, keep }
+        Self { version, is_head: head.method == Method::HEAD, keep }
     }
+}
+
+/// What stands for the head of a request that was refused.
+fn nothing() -> Box<Parts> {
+    Box::new(Request::new(()).into_parts().0)
 }
 
 /// What becomes of a connection after an answer.
@@ -123,11 +130,10 @@ async fn exchange<A: App>(
     connection: &Connection,
     room: &Room,
     asked: Asked,
-    request: Request<Content>,
-    refused: Option<Refusal>,
+    (head, content, refused): (Box<Parts>, Content, Option<Refusal>),
 ) -> Result<After, Gone> {
     // The service knows of a client that has left already all the same.
-    let mut answering = pin!(app.answer(request, connection.clone(), refused));
+    let mut answering = pin!(app.answer(head, content, connection.clone(), refused));
     let answered = std::future::poll_fn(|cx| match answering.as_mut().poll(cx) {
         Poll::Ready(answer) => Poll::Ready(Ok(answer)),
         Poll::Pending => client.poll_meanwhile(cx).map(Err),

@@ -22,7 +22,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use http::Request;
+use http::request::Parts;
 
 pub use self::listener::Listeners;
 pub use self::worker::{Running, serve};
@@ -58,14 +58,15 @@ pub trait App: Clone + Send + Sync + 'static {
     type Body: http_body::Body<Data = bytes::Bytes, Error: std::error::Error + Send + Sync> + Send + 'static;
 
     /// Answers one request; or, where `refused` says so, tells the client why its request was
-    /// refused (`request` then stands in for it, and says nothing). Dropped when the client goes
+    /// refused (`head` then stands in for its own, and says nothing). Dropped when the client goes
     /// away first.
     ///
     /// Where the content of a request ends in an error, [`Connection::refusal`] says whether it was
     /// refused, and with which status. Whoever answers 101 has asked [`Connection::tunnel`] before.
     fn answer(
         &self,
-        request: Request<Content>,
+        head: Box<Parts>,
+        content: Content,
         connection: Connection,
         refused: Option<Refusal>,
     ) -> impl Future<Output = (AnswerHead, Self::Body)> + Send;

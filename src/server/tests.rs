@@ -9,7 +9,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, StatusCode, Version};
+use http::request::Parts;
+use http::{HeaderMap, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -89,7 +90,8 @@ impl App for Shop {
 
     async fn answer(
         &self,
-        mut request: Request<wire::Content>,
+        head: Box<Parts>,
+        content: wire::Content,
         connection: Connection,
         refused: Option<Refusal>,
     ) -> (AnswerHead, Content) {
@@ -97,7 +99,7 @@ impl App for Shop {
             return text(refusal.status(), refusal.to_string());
         }
         assert!(connection.peer().is_loopback() && connection.local().ip().is_loopback());
-        match request.uri().path() {
+        match head.uri.path() {
             "/wait" => {
                 self.came.send(()).expect("the test listens");
                 self.go.acquire().await.expect("open").forget();
@@ -120,7 +122,7 @@ impl App for Shop {
             "/large" => text(StatusCode::OK, "x".repeat(LARGE)),
             "/empty" => (AnswerHead::new(StatusCode::NO_CONTENT), Content::Text(None)),
             "/unread" => text(StatusCode::OK, "unread".into()),
-            "/echo" => match request.body_mut().collect().await {
+            "/echo" => match content.collect().await {
                 Ok(content) => {
                     text(StatusCode::OK, String::from_utf8_lossy(&content.to_bytes()).into_owned())
                 }
@@ -150,7 +152,7 @@ impl App for Shop {
                 (AnswerHead::of(StatusCode::SWITCHING_PROTOCOLS, &fields), Content::Text(None))
             }
             path => {
-                assert!(request.version() <= Version::HTTP_11);
+                assert!(head.version <= Version::HTTP_11);
                 text(StatusCode::OK, path.to_owned())
             }
         }

@@ -5,6 +5,7 @@
 //! whole: the bytes of an unfinished head stay with the caller, who shows them again.
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderMap, Method, Request, Uri, Version};
 
 use super::framed::Framed;
@@ -129,23 +130,23 @@ impl ReadHead {
         self.bytes.len()
     }
 
-    /// Method, target, version and fields, and a body.
+    /// Method, target, version and fields: in a box, since they are handed on from one to the next.
     ///
     /// # Errors
     /// [`Refusal::Target`] where a library takes for no target what was found to be one; no such bytes are
     /// known.
-    pub fn request<B>(self, body: B) -> Result<Request<B>, Refusal> {
+    pub fn parts(self) -> Result<Box<Parts>, Refusal> {
         let (method, target) = self.head.parts(&self.bytes);
-        let mut request = Request::new(body);
-        *request.method_mut() = match method {
-            b"GET" => Method::GET,
-            method => Method::from_bytes(method).map_err(|_| Refusal::RequestLine)?,
-        };
+        let mut parts = Box::new(Request::new(()).into_parts().0);
+        // A new one is a GET.
+        if method != b"GET" {
+            parts.method = Method::from_bytes(method).map_err(|_| Refusal::RequestLine)?;
+        }
         let target = self.bytes.slice_ref(target);
-        *request.uri_mut() = Uri::from_maybe_shared(target).map_err(|_| Refusal::Target)?;
-        *request.version_mut() = self.version();
-        *request.headers_mut() = self.fields;
-        Ok(request)
+        parts.uri = Uri::from_maybe_shared(target).map_err(|_| Refusal::Target)?;
+        parts.version = self.version();
+        parts.headers = self.fields;
+        Ok(parts)
     }
 
     /// The version of the message.
@@ -256,7 +257,7 @@ mod tests {
                             pass += head.length();
                             self.heads += 1;
                             self.content = head.content.clone();
-                            head.request(()).expect("what was read is a request");
+                            head.parts().expect("what was read is a request");
                         }
                         Err(refusal) => return Scan::Refused { pass, refusal, in_content: false },
                     },
