@@ -33,7 +33,7 @@ class Path_:
         self.field = field
         # How many origin requests there are per request; anything else is no measurement of this path.
         self.origin = origin
-        # Peer: the largest ratio of forebay's CPU per request to its own (DESIGN 7).
+        # Peer: the largest ratio of forebay's CPU per request to its own that is to be reached.
         self.targets = targets or {}
         # So many keys are stored beforehand, and asked for in turn.
         self.keys = keys

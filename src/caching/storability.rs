@@ -143,9 +143,7 @@ pub fn client_fields(headers: &mut HeaderMap, stored: bool, policy: &Policy) {
         for line in trailer {
             headers.append(TRAILER, line);
         }
-        for name in [tags::SURROGATE_KEY, tags::CACHE_TAG, tags::CACHE_GROUPS] {
-            headers.remove(name);
-        }
+        tags::remove(headers);
     }
     if stored && policy.set_cookie == SetCookiePolicy::Strip {
         headers.remove(SET_COOKIE);

@@ -31,10 +31,17 @@ pub fn is_tag_field(name: &HeaderName) -> bool {
     *name == SURROGATE_KEY || *name == CACHE_TAG || *name == CACHE_GROUPS
 }
 
-/// The same of a name in lower case.
+/// [`is_tag_field`] of a name in lower case.
 #[must_use]
-pub fn carries_tags(name: &[u8]) -> bool {
+pub fn is_tag_field_bytes(name: &[u8]) -> bool {
     [SURROGATE_KEY, CACHE_TAG, CACHE_GROUPS].iter().any(|field| field.as_str().as_bytes() == name)
+}
+
+/// Takes out the fields that carry tags: they never go to a client.
+pub fn remove(fields: &mut HeaderMap) {
+    for name in [SURROGATE_KEY, CACHE_TAG, CACHE_GROUPS] {
+        fields.remove(name);
+    }
 }
 
 /// The purge ids of a response's tags and its route's, sorted, each once.

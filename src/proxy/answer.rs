@@ -389,7 +389,7 @@ impl Fields<'_> {
         match self {
             Self::Map(map) => AnswerHead::of_kept(status, &map, |name| kept.field(name)),
             Self::Lines(lines) => {
-                AnswerHead::of_lines(status, lines, |name| kept.line(name) && !tags::carries_tags(name))
+                AnswerHead::of_lines(status, lines, |name| kept.line(name) && !tags::is_tag_field_bytes(name))
             }
             Self::Stored { fields, told, age } => {
                 let mut head = AnswerHead::new(status);
@@ -606,6 +606,18 @@ mod tests {
                 };
                 assert_eq!(head(&text), head(&loose), "{special} {told:?}");
                 assert_eq!(head(&packed), head(&loose), "{special} {told:?}");
+            }
+            // As the origin said them, tags and all.
+            let said = lines(special).iter().fold("cache-tag: t\r\n".to_owned(), |said, (name, value)| {
+                said + &format!("{name}: {}\r\n", value.to_str().expect("text"))
+            });
+            let said = FieldLines::read(said.as_bytes()).expect("good lines");
+            let map: HeaderMap = lines(special).into_iter().collect();
+            for x_cache in [false, true] {
+                let head = |fields: Fields<'_>| {
+                    format!("{:?}", fields.write(StatusCode::OK, Kept { trailer: true, x_cache }))
+                };
+                assert_eq!(head(Fields::Lines(&said)), head(Fields::Map(map.clone())), "{special}");
             }
         }
     }

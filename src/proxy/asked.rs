@@ -132,7 +132,8 @@ impl Asked {
         self.forwarded.get_or_init(|| Box::new(forward().unwrap_or_else(|| self.headers().clone())))
     }
 
-    /// What the wall clock showed at `instant`, by what has passed since receipt.
+    /// What the wall clock showed at `instant`, by what has passed since receipt: no clock is read again, and one
+    /// that is set meanwhile tears no request apart.
     pub(super) fn wall_at(&self, instant: Instant) -> UnixMillis {
         let since = instant.saturating_duration_since(self.started).as_millis();
         UnixMillis(self.now.0.saturating_add(u64::try_from(since).unwrap_or(u64::MAX)))

@@ -12,6 +12,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::caching::outcome::Reason;
+use crate::caching::tags;
 use crate::collapse::fill::FillReader;
 use crate::upstream::response::clean_trailers;
 use crate::upstream::{AnswerBody, UpstreamError};
@@ -143,6 +144,7 @@ impl Content {
                 .map_ok(|frame| match frame.into_trailers() {
                     Ok(mut trailers) => {
                         clean_trailers(&mut trailers);
+                        tags::remove(&mut trailers);
                         Frame::trailers(trailers)
                     }
                     Err(frame) => frame,

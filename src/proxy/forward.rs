@@ -25,7 +25,7 @@ use crate::caching::invalidation::{self, Invalidation, TargetUri};
 use crate::caching::outcome::{CacheResult, Reason};
 use crate::caching::stamp::{Mode, Purge, PurgeId, Stamp};
 use crate::caching::stored::StoredHead;
-use crate::caching::{reuse, storability, url, validation};
+use crate::caching::{reuse, storability, tags, url, validation};
 use crate::clock;
 use crate::observe::metrics::Cause;
 use crate::rules::route::Route;
@@ -156,7 +156,7 @@ impl Proxy {
         };
         let stamp = self.shared.purges.stamp();
         let options = self.relaying(&asked, route, connection);
-        let (sent, begun) = (clock::wall(), clock::monotonic());
+        let begun = clock::monotonic();
         let upstream = self.upstream(route);
         self.shared.metrics.origin_fetch(self.site.route_metrics(route), Cause::Validate);
         let stands_in = || {
@@ -192,7 +192,8 @@ impl Proxy {
         outcome.origin = Some(took);
         outcome.told.status = Some(answer.head.status);
         let conditions = validation::Asked::Nothing;
-        let arrival = Arrival { stamp, sent, received: clock::wall(), begun, took, conditions };
+        let (sent, received) = (asked.wall_at(begun), asked.wall_at(begun + took));
+        let arrival = Arrival { stamp, sent, received, begun, took, conditions };
         if !answer.head.status.is_server_error() {
             self.shared.backoff.recovered(errand.flight());
         }
@@ -224,10 +225,11 @@ impl Proxy {
         self: &Arc<Self>,
         asked: &Asked,
         route: &Arc<Route>,
-        answer: Answer,
+        mut answer: Answer,
         connection: &Connection,
         outcome: Outcome,
     ) -> Reply {
+        tags::remove(&mut answer.head.headers);
         let Some(tunnel) = answer.tunnel.filter(|_| asked.upgrades()) else {
             return self.fail(asked, Some(route.index), Failure::UNASKED_UPGRADE, outcome);
         };

@@ -32,7 +32,6 @@ impl Proxy {
             }
             let mut head = head.clone();
             head.clean(&via);
-            // One whose fields cannot be told is not told: the final one will be refused for such.
             let Some(mut head) = head.into_parts() else { return };
             storability::client_fields(&mut head.headers, false, &route.policy);
             head.headers.remove(TRAILER);

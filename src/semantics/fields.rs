@@ -163,12 +163,12 @@ pub fn digits(text: &[u8]) -> Option<u64> {
 /// `Proxy-Authorization` and `Proxy-Authentication-Info` because the proxy they speak of is this one.
 #[must_use]
 pub fn is_hop_by_hop(name: &HeaderName) -> bool {
-    ends_at_this_hop(name.as_str().as_bytes())
+    is_hop_by_hop_bytes(name.as_str().as_bytes())
 }
 
-/// The same of a name in lower case.
+/// [`is_hop_by_hop`] of a name in lower case.
 #[must_use]
-pub fn ends_at_this_hop(name: &[u8]) -> bool {
+pub fn is_hop_by_hop_bytes(name: &[u8]) -> bool {
     matches!(
         name,
         b"connection"
@@ -189,12 +189,12 @@ pub fn ends_at_this_hop(name: &[u8]) -> bool {
 /// `Cookie` or `Cache-Control` away would decide how its neighbours are served.
 #[must_use]
 pub fn cannot_be_nominated(name: &HeaderName) -> bool {
-    is_for_all(name.as_str().as_bytes())
+    cannot_be_nominated_bytes(name.as_str().as_bytes())
 }
 
-/// The same of a name in lower case.
+/// [`cannot_be_nominated`] of a name in lower case.
 #[must_use]
-pub fn is_for_all(name: &[u8]) -> bool {
+pub fn cannot_be_nominated_bytes(name: &[u8]) -> bool {
     name.starts_with(b"content-")
         || matches!(
             name,

@@ -124,42 +124,50 @@ enum After {
 }
 
 /// One request, answered.
-async fn exchange<A: App>(
+fn exchange<A: App>(
     client: &mut Client,
     app: &A,
     connection: &Connection,
     room: &Room,
     asked: Asked,
     (head, content, refused): (Box<Parts>, Content, Option<Refusal>),
-) -> Result<After, Gone> {
-    // The service knows of a client that has left already all the same.
-    let mut answering = pin!(app.answer(head, content, connection.clone(), refused));
-    let answered = std::future::poll_fn(|cx| match answering.as_mut().poll(cx) {
-        Poll::Ready(answer) => Poll::Ready(Ok(answer)),
-        Poll::Pending => client.poll_meanwhile(cx).map(Err),
-    });
-    let (head, body) = answered.await?;
-    // What came before it goes out before it.
-    if let Some(interim) = connection.last_interim() {
-        client.outbox().put_text(&interim);
+) -> impl Future<Output = Result<After, Gone>> {
+    // A block, not a function: what it captures is not kept twice.
+    async move {
+        let (head, body) = {
+            // The service knows of a client that has left already all the same.
+            let mut answering = pin!(app.answer(head, content, connection.clone(), refused));
+            let answered = std::future::poll_fn(|cx| match answering.as_mut().poll(cx) {
+                Poll::Ready(answer) => Poll::Ready(Ok(answer)),
+                Poll::Pending => client.poll_meanwhile(cx).map(Err),
+            });
+            // What made the answer goes, and leaves its room to who gives it.
+            answered.await?
+        };
+        // What came before it goes out before it.
+        if let Some(interim) = connection.last_interim() {
+            client.outbox().put_text(&interim);
+        }
+        let status = head.status();
+        let framing = framing(status, asked, body.size_hint().exact());
+        let may_go_on = std::future::poll_fn(|cx| Poll::Ready(client.may_go_on(cx))).await;
+        let leaves = !may_go_on || room.pressure() != Pressure::None || connection.refusal().is_some();
+        let keep = if leaves || framing == AnswerFraming::UntilClose { Keep::Close } else { asked.keep };
+        let head = head.end(&Hop { version: asked.version, framing, connection: keep }, || {
+            http_date::format(clock::wall())
+        });
+        client.outbox().put_head(head.text);
+        let mut body = pin!(body);
+        let mut giving =
+            Giving { framing, trailers: head.trailers, has_more: framing != AnswerFraming::None };
+        std::future::poll_fn(|cx| giving.poll(cx, client, body.as_mut())).await?;
+        let has_ended = client.answered();
+        Ok(match status {
+            StatusCode::SWITCHING_PROTOCOLS => After::Tunnel,
+            _ if has_ended && keep != Keep::Close => After::Next,
+            _ => After::Close,
+        })
     }
-    let status = head.status();
-    let framing = framing(status, asked, body.size_hint().exact());
-    let may_go_on = std::future::poll_fn(|cx| Poll::Ready(client.may_go_on(cx))).await;
-    let leaves = !may_go_on || room.pressure() != Pressure::None || connection.refusal().is_some();
-    let keep = if leaves || framing == AnswerFraming::UntilClose { Keep::Close } else { asked.keep };
-    let head = head
-        .end(&Hop { version: asked.version, framing, connection: keep }, || http_date::format(clock::wall()));
-    client.outbox().put_head(head.text);
-    let mut body = pin!(body);
-    let mut giving = Giving { framing, trailers: head.trailers, has_more: framing != AnswerFraming::None };
-    std::future::poll_fn(|cx| giving.poll(cx, client, body.as_mut())).await?;
-    let has_ended = client.answered();
-    Ok(match status {
-        StatusCode::SWITCHING_PROTOCOLS => After::Tunnel,
-        _ if has_ended && keep != Keep::Close => After::Next,
-        _ => After::Close,
-    })
 }
 
 /// RFC 9112 6.3, from the side of who sends: `length` is that of the content, if it is known.

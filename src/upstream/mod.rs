@@ -214,10 +214,8 @@ impl Upstream {
         &self.shared
     }
 
-    /// Sends `request`, whose head is one of [`request::forwarded`], and waits for the answer's head.
-    ///
-    /// The head's framing fields are set here, from the body. A request that asks for an upgrade
-    /// ([`request::asks_for_upgrade`]) may be answered 101.
+    /// Sends a request, framed for its `body` and to whom it is sent, and waits for the answer's head. One that
+    /// asks for an upgrade ([`request::asks_for_upgrade`]) may be answered 101.
     ///
     /// Cancel safe in the sense of RFC 9112 9.5: a dropped future cuts the connection off.
     ///

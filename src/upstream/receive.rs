@@ -168,8 +168,8 @@ impl Receiver {
             return None;
         }
         let (length, lines) = whole_head(bytes)?;
-        // As many as there are, and what is added on the way.
-        let lines = (lines + 1).min(usize::from(MAX_FIELDS));
+        // The status line is counted among them: room for one more that is added on the way.
+        let lines = lines.min(usize::from(MAX_FIELDS) + 1);
         let mut fields = FieldLines::with_capacity(length + ADDED, lines);
         match self.scanner.next_told(bytes.get(..length)?, |name, value| fields.push(name, value)) {
             Ok(Next::Head(head)) => Some(Ok((head, fields))),

@@ -1,8 +1,9 @@
 //! The head that is forwarded, made from the head that was received.
 //!
-//! Decides: which fields go to the origin and with what values (RFC 9110 7.6, RFC 9112 3.2). Never
-//! touches: bodies, sockets, clocks, caching. Pure. What is forwarded as it came is written as text at once
-//! ([`forwarded`]); a map is made of the same lines where somebody has more to do with them ([`forwarded_fields`]).
+//! Decides: which fields go to the origin and with what values (RFC 9110 7.6, RFC 9112 3.2), and what a framing that
+//! it is told looks like. Never touches: content, sockets, clocks, caching. Pure. What is forwarded as it came is
+//! written as text at once ([`forwarded`]); a map is made of the same lines where somebody has more to do with them
+//! ([`forwarded_fields`]).
 //!
 //! | clause | what becomes of it |
 //! |---|---|
@@ -17,8 +18,8 @@
 //!
 //! RFC 9110 7.6.2 (Max-Forwards) does not apply: TRACE is refused, and OPTIONS is for the origin.
 
+use std::fmt;
 use std::net::IpAddr;
-use std::{fmt, iter};
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
@@ -26,7 +27,7 @@ use http::{Method, Request, Uri, Version, request::Parts};
 use ipnet::IpNet;
 
 use crate::semantics::fields;
-use crate::wire::{MAX_FIELDS, fields as wire};
+use crate::wire::fields as text;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -97,8 +98,8 @@ pub struct RequestHead {
     host: Option<HeaderValue>,
     /// All other lines.
     lines: Vec<u8>,
-    /// The trailer fields that it announces.
-    trailers: Vec<HeaderName>,
+    /// The lines of `Trailer` among them.
+    trailer: Vec<HeaderValue>,
     upgrades: bool,
 }
 
@@ -119,7 +120,7 @@ pub(super) enum Framing {
 impl RequestHead {
     fn new(method: Method, target: PathAndQuery, upgrades: bool) -> Self {
         let lines = Vec::with_capacity(ROOM);
-        Self { method, target, host: None, lines, trailers: Vec::new(), upgrades }
+        Self { method, target, host: None, lines, trailer: Vec::new(), upgrades }
     }
 
     /// Its method.
@@ -133,8 +134,8 @@ impl RequestHead {
     }
 
     /// The trailer fields that it announces.
-    pub(super) fn trailers(&self) -> &[HeaderName] {
-        &self.trailers
+    pub(super) fn trailers(&self) -> Vec<HeaderName> {
+        text::announced(self.trailer.iter().map(HeaderValue::as_bytes))
     }
 
     /// Whether it asks to leave HTTP.
@@ -153,16 +154,16 @@ impl RequestHead {
         }
         out.extend_from_slice(target.as_bytes());
         out.extend_from_slice(b" HTTP/1.1\r\n");
-        wire::put(out, &header::HOST, host.as_bytes());
+        text::put(out, &header::HOST, host.as_bytes());
         out.extend_from_slice(&self.lines);
         match framing {
             Framing::Length(length) => {
-                wire::put(out, &header::CONTENT_LENGTH, itoa::Buffer::new().format(length).as_bytes());
+                text::put(out, &header::CONTENT_LENGTH, itoa::Buffer::new().format(length).as_bytes());
             }
-            Framing::Chunked => wire::put(out, &header::TRANSFER_ENCODING, b"chunked"),
+            Framing::Chunked => text::put(out, &header::TRANSFER_ENCODING, b"chunked"),
             // RFC 9110 8.6: a method that gives content a meaning says that there is none.
             Framing::None if matches!(self.method, Method::POST | Method::PUT | Method::PATCH) => {
-                wire::put(out, &header::CONTENT_LENGTH, b"0");
+                text::put(out, &header::CONTENT_LENGTH, b"0");
             }
             Framing::None => {}
         }
@@ -189,22 +190,19 @@ impl From<Parts> for RequestHead {
 trait Lines {
     fn line(&mut self, name: &HeaderName, value: &[u8]);
 
-    fn field(&mut self, name: &HeaderName, value: &HeaderValue) {
-        self.line(name, value.as_bytes());
-    }
+    fn field(&mut self, name: &HeaderName, value: &HeaderValue);
 }
 
 impl Lines for RequestHead {
     fn line(&mut self, name: &HeaderName, value: &[u8]) {
-        wire::put(&mut self.lines, name, value);
+        text::put(&mut self.lines, name, value);
     }
 
     fn field(&mut self, name: &HeaderName, value: &HeaderValue) {
         match *name {
             header::HOST => self.host = Some(value.clone()),
             header::TRAILER => {
-                self.trailers.extend(wire::announced(iter::once(value.as_bytes())));
-                self.trailers.truncate(usize::from(MAX_FIELDS));
+                self.trailer.push(value.clone());
                 self.line(name, value.as_bytes());
             }
             _ => self.line(name, value.as_bytes()),
@@ -330,7 +328,7 @@ fn is_replaced(name: &HeaderName, trusted: bool) -> bool {
 }
 
 /// Whether what the origin sees of a field may differ from what the client sent, so that a `Vary`
-/// that names it speaks of [`forwarded`]'s value: fields of this proxy's own, and those it takes out.
+/// that names it speaks of [`forwarded_fields`]' value: fields of this proxy's own, and those it takes out.
 #[must_use]
 pub fn is_rewritten(name: &HeaderName) -> bool {
     // Of those who are not trusted, every X-Forwarded field goes.
@@ -422,7 +420,7 @@ mod tests {
     fn every_octet_is_written_as_the_formatter_would() {
         for octet in 0..=255 {
             let address = IpAddr::from([octet, 0, 255, octet]);
-            assert_eq!(list_of(iter::empty(), address), address.to_string().as_bytes());
+            assert_eq!(list_of([].iter(), address), address.to_string().as_bytes());
             let told = [
                 HeaderValue::from_static("::1"),
                 HeaderValue::from_static(""),
@@ -461,7 +459,7 @@ mod tests {
             head.write(&mut text, &host, Framing::None);
             let mut lines: Vec<_> = text.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
             lines.sort();
-            (lines, head.upgrades(), head.trailers().to_vec())
+            (lines, head.upgrades(), head.trailers())
         };
         let at_once = forwarded(Method::GET, &target, version, &fields, &hop)?;
         assert_eq!(text(&at_once), text(&RequestHead::from(parts.clone())));

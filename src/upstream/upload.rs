@@ -87,7 +87,7 @@ impl Upload {
             _ if matches!(body, RequestBody::Empty) => (Framing::None, Coding::Ended),
             Some(0) => (Framing::Length(0), Coding::Ended),
             Some(length) => (Framing::Length(length), Coding::Length(length)),
-            None => (Framing::Chunked, Coding::Chunked(head.trailers().to_vec())),
+            None => (Framing::Chunked, Coding::Chunked(head.trailers())),
         };
         let mut pieces = Vec::with_capacity(HEAD);
         head.write(&mut pieces, host, framing);

@@ -229,7 +229,55 @@ fn put(text: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// The lines of a head with `end`ed hop fields, and the trailer fields that it announces.
+    fn ended(head: AnswerHead, framing: AnswerFraming) -> (Vec<String>, Vec<HeaderName>) {
+        let hop = Hop { version: Version::HTTP_11, framing, connection: Keep::Alive };
+        let Ended { text, trailers } = head.end(&hop, || HeaderValue::from_static("now"));
+        let text = String::from_utf8(text).expect("text");
+        let mut lines: Vec<_> = text.split("\r\n").map(str::to_owned).collect();
+        // A map keeps together what has one name.
+        lines.sort();
+        (lines, trailers)
+    }
+
+    proptest! {
+        /// A head that is written from lines is the one that is written from the map of them.
+        #[test]
+        fn lines_and_their_map_are_written_alike(
+            lines in proptest::collection::vec(
+                (
+                    proptest::sample::select(vec![
+                        "date", "Date", "content-length", "trailer", "Transfer-Encoding", "connection", "x-a",
+                        "X-B", "set-cookie", "hidden",
+                    ]),
+                    proptest::sample::select(vec!["7", "a, b", "", "x-sum"]),
+                ),
+                0..8,
+            ),
+            status in proptest::sample::select(vec![200, 204, 304, 101, 404]),
+            framing in proptest::sample::select(vec![
+                AnswerFraming::None, AnswerFraming::Length(5), AnswerFraming::Chunked, AnswerFraming::UntilClose,
+            ]),
+        ) {
+            // One length, as what was cleaned has.
+            let mut lengths = 0;
+            let lines: Vec<_> = lines.into_iter().filter(|(name, _)| {
+                lengths += u8::from(*name == "content-length");
+                *name != "content-length" || lengths == 1
+            }).collect();
+            let text: String = lines.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+            let status = StatusCode::from_u16(status).expect("a status");
+            let as_lines = FieldLines::read(text.as_bytes()).expect("good lines");
+            let of_lines = AnswerHead::of_lines(status, &as_lines, |name| name != b"hidden");
+            let map = as_lines.into_map().expect("good lines");
+            let of_map = AnswerHead::of_kept(status, &map, |name| *name != "hidden");
+            prop_assert_eq!(ended(of_lines, framing), ended(of_map, framing));
+        }
+    }
 
     fn written(status: u16, fields: &[(&'static str, &'static str)], hop: &Hop) -> String {
         let mut map = HeaderMap::new();

@@ -1,7 +1,6 @@
-//! Field lines as a map of fields, and back: the one form that the rest of the program knows.
+//! Fields of a map, as text and out of text; and what else heads and trailers are written with.
 //!
-//! Decides nothing: which lines are good was decided before ([`super::grammar`]). Values are parts of the
-//! bytes they came in, which are not copied.
+//! Decides: which fields may be trailers. Which lines are good was decided before ([`super::grammar`]).
 
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};

@@ -219,6 +219,8 @@ pub(super) fn without_default_port(authority: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -267,6 +269,8 @@ mod tests {
                         let mut value = vec![filler; length];
                         value[at] = byte;
                         assert_eq!(is_value(&value), is_value_byte(byte), "{byte:#x} at {at} of {length}");
+                        let end = if is_value_byte(byte) { length } else { at };
+                        assert_eq!(value_length(&value), end, "{byte:#x} at {at} of {length}");
                     }
                 }
             }
@@ -301,6 +305,21 @@ mod tests {
                 let closer = closer.map(|(name, value)| (name, trim(value), line.len() + 2));
                 assert_eq!(read, closer, "{bytes:?}");
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn rfc9112_5_any_line_in_one_go(
+            line in "[Xx-]{0,9}[: ]{0,2}[a-z\u{e9}\t ]{0,20}[\r\u{1}\u{7f}\n]{0,1}[a-z\t ]{0,12}",
+            more in "[a-z\r\n]{0,9}",
+        ) {
+            let bytes = [line.as_bytes(), b"\r\n", more.as_bytes()].concat();
+            let read = plain(&bytes).map(|line| (line.name, line.value, line.length));
+            // By the rule: up to the first LF, which has to have its CR.
+            let end = memchr::memchr(b'\n', &bytes).expect("one at least");
+            let closer = bytes[..end].strip_suffix(b"\r").and_then(field);
+            prop_assert_eq!(read, closer.map(|(name, value)| (name, trim(value), end + 1)));
         }
     }
 

@@ -16,6 +16,8 @@ use super::MAX_FIELDS;
 use super::framed::{Framed, Piece};
 use super::grammar::{field, is_value, length, plain, trim};
 
+/// The longest field name, in bytes: longer ones fit in no map.
+const MAX_NAME: usize = 65_535;
 /// Interim (1xx) answers to one request.
 pub const MAX_INTERIM: u8 = 16;
 
@@ -348,6 +350,9 @@ impl Head {
         value: &[u8],
         tell: &mut impl FnMut(&[u8], &[u8]),
     ) -> Result<(), ResponseFault> {
+        if name.len() > MAX_NAME {
+            return Err(ResponseFault::FieldLine);
+        }
         if self.fields == MAX_FIELDS {
             return Err(ResponseFault::HeadTooLarge);
         }
@@ -398,7 +403,7 @@ impl Head {
         if self.length.is_some() {
             return Err(ResponseFault::BothFramings);
         }
-        if self.chunked || self.http_10 || !trim(value).eq_ignore_ascii_case(b"chunked") {
+        if self.chunked || self.http_10 || !value.eq_ignore_ascii_case(b"chunked") {
             return Err(ResponseFault::TransferEncoding);
         }
         self.chunked = true;
@@ -680,6 +685,11 @@ mod tests {
             Just("2\r\nxy\r\n"),
             Just("0\r\n\r\n"),
             Just("\r\n"),
+            Just("X-A: b \t\r\n"),
+            Just("X : y\r\n"),
+            Just("X: \0\r\n"),
+            Just("X: a\rb\r\n"),
+            Just(" folded\r\n"),
             Just("abcd"),
             Just("\n"),
             Just("\r"),

@@ -68,6 +68,18 @@ fn tag_fields_never_reach_a_client() {
     let not_modified = proxy.get_with("/p/1", "If-None-Match: \"e1\"\r\n");
     assert_eq!(not_modified.status, 304);
     without_tags(&not_modified);
+    // Nor as trailers, be they stored or not.
+    origin.bytes(
+        "/p/trailed*",
+        "HTTP/1.1 200 OK\r\nTrailer: X-Sum, Cache-Tag\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n\
+         3\r\nabc\r\n0\r\nX-Sum: 7\r\nCache-Tag: secret\r\n\r\n",
+    );
+    let raw = Config::new(&origin).defaults("cache = false").start();
+    for (proxy, x_cache) in [(&proxy, "MISS"), (&proxy, "HIT"), (&raw, "BYPASS")] {
+        let answer = proxy.get_with("/p/trailed", "TE: trailers\r\n");
+        assert_eq!((answer.x_cache(), answer.text().as_str()), (x_cache, "abc"));
+        assert_eq!(answer.trailers, [("x-sum".to_owned(), "7".to_owned())], "{x_cache}");
+    }
 }
 
 #[test]

@@ -14,7 +14,7 @@ fn an_upgrade_is_a_tunnel_both_ways_until_it_ends() {
             exchange.head().field("connection").is_some_and(|value| value.eq_ignore_ascii_case("upgrade"))
         );
         exchange.send(
-            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSurrogate-Key: t\r\n\
              Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\nhello",
         );
         loop {
@@ -30,6 +30,7 @@ fn an_upgrade_is_a_tunnel_both_ways_until_it_ends() {
     client.send(request("GET", "/socket", UPGRADE));
     let (_, status, head) = client.head().unwrap();
     assert_eq!((status, head.field("upgrade")), (101, Some("websocket")));
+    assert_eq!(head.field("surrogate-key"), None, "tags go to nobody");
     assert_eq!(head.field("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
     assert_eq!(client.read_until(|text| text.len() >= 5), "hello", "what came with the 101 is not lost");
     // Bytes that look like HTTP are nobody's request inside a tunnel.

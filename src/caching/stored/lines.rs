@@ -12,7 +12,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::Fields;
 use super::names;
-use crate::semantics::fields::{ends_at_this_hop, is_tchar};
+use crate::semantics::fields::{is_hop_by_hop_bytes, is_tchar};
 
 /// The most lines of one response: an origin sends a hundred at most, and what is merged with them (RFC 9111 3.2)
 /// as many again.
@@ -51,7 +51,7 @@ impl Kind {
         match name {
             b"date" => Self::Dated,
             b"trailer" | b"x-cache" | b"content-length" => Self::Varying,
-            _ if ends_at_this_hop(name) => Self::Refused,
+            _ if is_hop_by_hop_bytes(name) => Self::Refused,
             _ => Self::Plain,
         }
     }

@@ -10,8 +10,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::{Arrival, Content, Errand, How, Obtained, Permits, millis};
 use crate::caching::outcome::Reason;
-use crate::caching::storability;
 use crate::caching::stored::StoredHead;
+use crate::caching::{storability, tags};
 use crate::clock;
 use crate::collapse::fill::{Fill, FillWriter, Pushed};
 use crate::proxy::counted::Counted;
@@ -74,6 +74,7 @@ impl Errand {
                     trailers = frame.into_trailers().ok();
                     if let Some(trailers) = &mut trailers {
                         response::clean_trailers(trailers);
+                        tags::remove(trailers);
                     }
                 }
             }
