@@ -227,14 +227,7 @@ impl Proxy {
         body: AnswerBody,
         outcome: Outcome,
     ) -> Reply {
-        self.finish(
-            asked,
-            Some(route),
-            status,
-            Fields::Map(headers),
-            Content::Passing(Box::new(body)),
-            outcome,
-        )
+        self.finish(asked, Some(route), status, Fields::Map(headers), passing(asked, body), outcome)
     }
 
     /// The same of an answer whose fields nobody has looked at: less those that end here, and the tags.
@@ -247,7 +240,7 @@ impl Proxy {
     ) -> Reply {
         let Answer { mut head, body, .. } = answer;
         head.clean(&self.site.via);
-        let content = Content::Passing(Box::new(body));
+        let content = passing(asked, body);
         self.finish(asked, Some(route), head.status, Fields::Lines(&head.fields), content, outcome)
     }
 
@@ -332,6 +325,18 @@ impl Proxy {
             content => Delivery::new(content, Some(Box::new(record))),
         };
         (head, delivery)
+    }
+}
+
+/// An origin's content on its way to the client: what has come with its head is at hand, as stored content is.
+fn passing(asked: &Asked, body: AnswerBody) -> Content {
+    // What answers a HEAD is no content of no length.
+    if *asked.method() == Method::HEAD {
+        return Content::Passing(Box::new(body));
+    }
+    match body.into_whole(PIECE) {
+        Ok(content) => Content::Whole(content),
+        Err(body) => Content::Passing(Box::new(body)),
     }
 }
 

@@ -20,6 +20,7 @@ use super::error::Failure;
 use super::long::Unopened;
 use super::lookup::{Candidate, Found, Selecting};
 use super::{Got, Proxy, own};
+use crate::boxed::in_place;
 use crate::caching::admission::RequestFacts;
 use crate::caching::invalidation::{self, Invalidation, TargetUri};
 use crate::caching::outcome::{CacheResult, Reason};
@@ -50,7 +51,7 @@ pub(super) struct Forwarding<'a> {
 }
 
 impl Proxy {
-    /// Forwards and streams the answer back.
+    /// Forwards, and streams the answer back.
     pub(super) async fn forward(self: &Arc<Self>, asked: Asked, forwarding: Forwarding<'_>) -> Reply {
         let Forwarding { route, reason, facts, body, connection } = forwarding;
         let mut outcome = Outcome::forwarded(CacheResult::Bypass, reason);
@@ -91,12 +92,26 @@ impl Proxy {
         let conditions = validation::Asked::Nothing;
         let (sent, received) = (asked.wall_at(begun), asked.wall_at(begun + took));
         let arrival = Arrival { stamp, sent, received, begun, took, conditions };
+        in_place(|| self.changed(asked, route, facts, answer, arrival, outcome)).await
+    }
+
+    /// Acts on the answer to an unsafe method before it is streamed back: what it has changed is invalidated, and
+    /// where it is what a GET would be given, it is stored.
+    async fn changed(
+        self: &Arc<Self>,
+        asked: Asked,
+        route: &Arc<Route>,
+        facts: Option<&RequestFacts>,
+        answer: Answer,
+        arrival: Arrival,
+        mut outcome: Outcome,
+    ) -> Reply {
         let described = facts.and_then(|facts| self.described(&asked, facts, route, &answer, arrival));
         let (status, fields) = (answer.head.status, &answer.head.headers);
         let purged = self.invalidate(&asked, route, status, fields, described.is_some()).await;
         if let Some((errand, mut head)) = described {
             // It is what this very request has left behind: only its own purge does not concern it.
-            head.stamp = purged.unwrap_or(stamp);
+            head.stamp = purged.unwrap_or(arrival.stamp);
             outcome.told.stored = true;
             if let Got::Landed(landed, Unopened::Here(source)) =
                 own(errand.take_in(head, answer, arrival)).await

@@ -25,13 +25,13 @@ impl Proxy {
         if asked.head.version != Version::HTTP_11 {
             return SendOptions::default();
         }
-        let (interim, via, route) = (connection.relay(), self.site.via.clone(), Arc::clone(route));
+        let (interim, site, route) = (connection.relay(), Arc::clone(&self.site), Arc::clone(route));
         let relay = move |head: &Head| {
             if matches!(head.status, StatusCode::CONTINUE | StatusCode::SWITCHING_PROTOCOLS) {
                 return;
             }
             let mut head = head.clone();
-            head.clean(&via);
+            head.clean(&site.via);
             let Some(mut head) = head.into_parts() else { return };
             storability::client_fields(&mut head.headers, false, &route.policy);
             head.headers.remove(TRAILER);

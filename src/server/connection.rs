@@ -124,6 +124,7 @@ enum After {
 }
 
 /// One request, answered.
+#[expect(clippy::manual_async_fn, reason = "a function keeps its arguments twice, a block does not")]
 fn exchange<A: App>(
     client: &mut Client,
     app: &A,
@@ -132,7 +133,6 @@ fn exchange<A: App>(
     asked: Asked,
     (head, content, refused): (Box<Parts>, Content, Option<Refusal>),
 ) -> impl Future<Output = Result<After, Gone>> {
-    // A block, not a function: what it captures is not kept twice.
     async move {
         let (head, body) = {
             // The service knows of a client that has left already all the same.

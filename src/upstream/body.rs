@@ -132,6 +132,19 @@ impl AnswerBody {
         Self { content, trailers, rest, last, owed, limit, waiting_since: None }
     }
 
+    /// All of its content, where that has come, is no longer than `most`, and has no trailers behind it.
+    ///
+    /// # Errors
+    ///
+    /// The body as it is.
+    pub fn into_whole(mut self, most: usize) -> Result<Bytes, Self> {
+        if matches!(self.rest, Rest::Ended) && self.trailers.is_none() && self.content.len() <= most {
+            Ok(std::mem::take(&mut self.content))
+        } else {
+            Err(self)
+        }
+    }
+
     /// One without content whose connection is none of its business (a 101).
     pub(super) const fn none() -> Self {
         Self {

@@ -64,6 +64,7 @@ use self::request::RequestHead;
 use self::response::Head;
 use self::server::{ServerShared, Slot};
 use self::upload::Upload;
+use crate::boxed::in_place;
 use crate::clock;
 use crate::wire::{Awaited, ResponseFault};
 
@@ -230,18 +231,29 @@ impl Upstream {
     ) -> Result<Answer<Head>, UpstreamError> {
         let repeatable =
             body.is_empty() && matches!(*head.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-        let (lease, authority) = self.lease(Reuse::Allowed).await?;
+        let (lease, authority) = match self.at_hand() {
+            Some(at_hand) => at_hand,
+            // Whoever finds a connection at hand does not carry the room that connecting needs.
+            None => in_place(|| self.lease(Reuse::Allowed)).await?,
+        };
         let reused = lease.is_reused();
         match self.exchange(lease, head, self.host(head, authority), body, options).await {
             Err(Failed { came_to: CameTo::Silence, .. }) if repeatable && reused => {
                 self.shared.gauges.retries.fetch_add(1, Relaxed);
-                let (lease, authority) = self.lease(Reuse::Refused).await?;
+                let (lease, authority) = in_place(|| self.lease(Reuse::Refused)).await?;
                 let host = self.host(head, authority);
                 let again = self.exchange(lease, head, host, RequestBody::Empty, options).await;
                 again.map_err(|failed| failed.error)
             }
             outcome => outcome.map_err(|failed| failed.error),
         }
+    }
+
+    /// An idle connection to a server that has a slot, as nearly every request finds one: nothing is waited for.
+    fn at_hand(&self) -> Option<(Lease, &HeaderValue)> {
+        let (_, pool) = self.choose(&[])?;
+        let lease = pool.reuse(pool.server().try_slot()?).ok()?;
+        Some((lease, &pool.server().authority))
     }
 
     /// A connection to one of the servers. One that cannot be connected to is followed by another:

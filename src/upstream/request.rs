@@ -373,8 +373,11 @@ fn add_addresses(fields: &HeaderMap, host: Option<&HeaderValue>, hop: &Hop<'_>, 
         };
         to.line(&header::FORWARDED, node.as_bytes());
     }
-    let told = hop.trusted.then(|| fields.get_all(X_FORWARDED_FOR).iter());
-    to.line(&X_FORWARDED_FOR, &list_of(told.into_iter().flatten(), peer));
+    if is_told(&X_FORWARDED_FOR) {
+        to.line(&X_FORWARDED_FOR, &list_of(fields.get_all(X_FORWARDED_FOR).iter(), peer));
+    } else {
+        to.line(&X_FORWARDED_FOR, Node::of(peer).text());
+    }
     if !is_told(&X_FORWARDED_PROTO) {
         to.line(&X_FORWARDED_PROTO, scheme.as_bytes());
     }
@@ -385,31 +388,57 @@ fn add_addresses(fields: &HeaderMap, host: Option<&HeaderValue>, hop: &Hop<'_>, 
 
 /// Addresses and one more, on the one line that many origins read.
 fn list_of<'a>(told: impl Iterator<Item = &'a HeaderValue>, member: IpAddr) -> Vec<u8> {
-    let mut joined = Vec::with_capacity(64);
+    let mut joined = Vec::new();
     for line in told {
         if !line.is_empty() {
             joined.extend_from_slice(line.as_bytes());
             joined.extend_from_slice(b", ");
         }
     }
-    match member {
-        // Each request has one: by hand, for a tenth of what the formatter takes.
-        IpAddr::V4(v4) => {
-            for (at, octet) in v4.octets().into_iter().enumerate() {
-                if at > 0 {
-                    joined.push(b'.');
-                }
-                let digits = [octet / 100, octet / 10 % 10, octet % 10].map(|digit| b'0' + digit);
-                joined.extend_from_slice(match octet {
-                    0..=9 => &digits[2..],
-                    10..=99 => &digits[1..],
-                    100..=255 => &digits,
-                });
-            }
-        }
-        IpAddr::V6(v6) => joined.extend_from_slice(v6.to_string().as_bytes()),
-    }
+    joined.extend_from_slice(Node::of(member).text());
     joined
+}
+
+/// An address as text.
+struct Node {
+    text: [u8; 39],
+    length: usize,
+}
+
+impl Node {
+    fn of(address: IpAddr) -> Self {
+        let mut node = Self { text: [0; 39], length: 0 };
+        match address {
+            // Each request has one: by hand, for a tenth of what the formatter takes.
+            IpAddr::V4(v4) => {
+                for (at, octet) in v4.octets().into_iter().enumerate() {
+                    if at > 0 {
+                        node.put(b".");
+                    }
+                    let digits = [octet / 100, octet / 10 % 10, octet % 10].map(|digit| b'0' + digit);
+                    node.put(match octet {
+                        0..=9 => &digits[2..],
+                        10..=99 => &digits[1..],
+                        100..=255 => &digits,
+                    });
+                }
+            }
+            // As text it is no longer than 39 bytes: an IPv4 address in it has become one of its own.
+            IpAddr::V6(v6) => node.put(v6.to_string().as_bytes()),
+        }
+        node
+    }
+
+    fn put(&mut self, piece: &[u8]) {
+        if let Some(room) = self.text.get_mut(self.length..self.length + piece.len()) {
+            room.copy_from_slice(piece);
+            self.length += piece.len();
+        }
+    }
+
+    fn text(&self) -> &[u8] {
+        self.text.get(..self.length).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]
@@ -428,6 +457,9 @@ mod tests {
             ];
             let list = format!("::1, a, b, {address}");
             assert_eq!(list_of(told.iter(), address), list.as_bytes());
+        }
+        for address in [[0xffff; 8], [0xfd00, 0, 0, 0, 0, 0, 0xa, 1]].map(IpAddr::from) {
+            assert_eq!(Node::of(address).text(), address.to_string().as_bytes());
         }
     }
 
