@@ -3,6 +3,7 @@
 import argparse
 import datetime
 import shutil
+import statistics
 import threading
 import time
 from pathlib import Path
@@ -378,7 +379,7 @@ class Run:
                 cpu = self.rows.median("cpu_us", path=name, peer=peer)
                 if cpu is None:
                     continue
-                ratio, target = ours / cpu if cpu else 0.0, path.targets.get(peer)
+                ratio, target = self.ratio(name, peer), path.targets.get(peer)
                 if peer != "forebay":
                     bars_of.append((peer, cpu))
                 low, high = self.rows.spread("cpu_us", path=name, peer=peer)
@@ -392,7 +393,8 @@ class Run:
             chart.append((path.title, bars_of))
         if table:
             text += "CPU is user and system time of all of a server's processes, divided by the requests done; the\n"
-            text += "ratio is forebay's to the peer's, smaller is better. Medians of the rounds.\n\n"
+            text += "ratio is forebay's to the peer's, smaller is better. Medians of the rounds; a ratio is that of the\n"
+            text += "ratios of the rounds, whose servers come one right after another: what slows a round slows both.\n\n"
             text += markdown(
                 ["path", "server", "requests/s", "p50 µs", "p99 µs", "CPU µs/request", "from to", "ratio", "to reach"], table
             )
@@ -410,6 +412,14 @@ class Run:
         self.say("\n" + text)
         self.say(f"written to {out}")
         return not noted
+
+    def ratio(self, name, peer):
+        """The median over the rounds of what forebay costs beside a peer."""
+        costs = {
+            server: {row["round"]: row["cpu_us"] for row in self.rows.rows if row["path"] == name and row["peer"] == server}
+            for server in ("forebay", peer)
+        }
+        return statistics.median(cost / costs[peer][number] for number, cost in costs["forebay"].items() if number in costs[peer])
 
     def write_others(self):
         rows = []

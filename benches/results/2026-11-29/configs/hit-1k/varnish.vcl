@@ -1,5 +1,5 @@
 vcl 4.1;
-backend origin { .host = "127.0.0.1"; .port = "46063"; }
+backend origin { .host = "127.0.0.1"; .port = "42419"; }
 sub vcl_recv {
     if (req.url ~ "^/n/") { return (pass); }
 }

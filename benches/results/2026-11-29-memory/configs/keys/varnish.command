@@ -1,0 +1,1 @@
+varnishd -F -n /dev/shm/forebay-bench-5vdu20k3/varnish -a 127.0.0.1:45577 -f /dev/shm/forebay-bench-5vdu20k3/varnish.vcl -s malloc,14240000 -p thread_pools=1 -p thread_pool_min=100 -p thread_pool_max=2000 -p timeout_idle=75 -p listen_depth=16384 -p default_grace=0

@@ -1,0 +1,1 @@
+redis-server --bind 127.0.0.1 --port 56037 --save  --appendonly no --maxmemory 2gb --maxmemory-policy allkeys-lru --dir /dev/shm/forebay-bench-3lgl84o0
