@@ -387,8 +387,8 @@ class Run:
                     path.title, peer, f"{self.rows.median('rps', path=name, peer=peer):,.0f}",
                     f"{self.rows.median('p50_us', path=name, peer=peer):,.0f}",
                     f"{self.rows.median('p99_us', path=name, peer=peer):,.0f}",
-                    f"{cpu:.2f}", f"{low:.2f} to {high:.2f}", "" if peer == "forebay" else f"{ratio:.2f}",
-                    "" if target is None else f"at most {target:.2f}: {'reached' if ratio <= target else 'MISSED'}",
+                    f"{cpu:.2f}", f"{low:.2f} to {high:.2f}", "" if peer == "forebay" or ratio is None else f"{ratio:.2f}",
+                    "" if target is None or ratio is None else f"at most {target:.2f}: {'reached' if ratio <= target else 'MISSED'}",
                 ])
             chart.append((path.title, bars_of))
         if table:
@@ -416,10 +416,14 @@ class Run:
     def ratio(self, name, peer):
         """The median over the rounds of what forebay costs beside a peer."""
         costs = {
-            server: {row["round"]: row["cpu_us"] for row in self.rows.rows if row["path"] == name and row["peer"] == server}
+            server: {
+                row["round"]: row["cpu_us"] for row in self.rows.rows
+                if row["path"] == name and row["peer"] == server and row.get("cpu_us")
+            }
             for server in ("forebay", peer)
         }
-        return statistics.median(cost / costs[peer][number] for number, cost in costs["forebay"].items() if number in costs[peer])
+        ratios = [cost / costs[peer][number] for number, cost in costs["forebay"].items() if number in costs[peer]]
+        return statistics.median(ratios) if ratios else None
 
     def write_others(self):
         rows = []

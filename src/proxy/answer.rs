@@ -330,7 +330,7 @@ impl Proxy {
 
 /// An origin's content on its way to the client: what has come with its head is at hand, as stored content is.
 fn passing(asked: &Asked, body: AnswerBody) -> Content {
-    // What answers a HEAD is no content of no length.
+    // The answer to a HEAD has no content, and that says nothing of its length.
     if *asked.method() == Method::HEAD {
         return Content::Passing(Box::new(body));
     }

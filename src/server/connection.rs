@@ -40,7 +40,7 @@ pub(super) async fn serve<A: App>(
     loop {
         let (asked, head, content, refused) = match next(&mut client, &room, worker).await {
             Next::Request(head, content) => (Asked::of(&head), head, content, None),
-            Next::Refused(refusal) => (Asked::REFUSED, nothing(), Content::NONE, Some(refusal)),
+            Next::Refused(refusal) => (Asked::REFUSED, stand_in(), Content::NONE, Some(refusal)),
             Next::End => return client.close().await,
         };
         // What is under way has a box of its own: an idle connection does not keep the room for it.
@@ -112,7 +112,7 @@ impl Asked {
 }
 
 /// What stands for the head of a request that was refused.
-fn nothing() -> Box<Parts> {
+fn stand_in() -> Box<Parts> {
     Box::new(Request::new(()).into_parts().0)
 }
 

@@ -114,7 +114,7 @@ impl Answer<Head> {
     ///
     /// # Errors
     ///
-    /// [`UpstreamError::Protocol`] for a field that no map takes.
+    /// [`UpstreamError::Protocol`] for a field that no map takes: the wire lets none of them through.
     pub fn cleaned(self, via: &request::Via) -> Result<Answer, UpstreamError> {
         let Self { mut head, body, tunnel } = self;
         head.clean(via);
@@ -232,15 +232,15 @@ impl Upstream {
         let repeatable =
             body.is_empty() && matches!(*head.method(), Method::GET | Method::HEAD | Method::OPTIONS);
         let (lease, authority) = match self.at_hand() {
-            Some(at_hand) => at_hand,
+            Ok(at_hand) => at_hand,
             // Whoever finds a connection at hand does not carry the room that connecting needs.
-            None => in_place(|| self.lease(Reuse::Allowed)).await?,
+            Err(chosen) => in_place(|| self.lease(Reuse::Allowed, chosen)).await?,
         };
         let reused = lease.is_reused();
         match self.exchange(lease, head, self.host(head, authority), body, options).await {
             Err(Failed { came_to: CameTo::Silence, .. }) if repeatable && reused => {
                 self.shared.gauges.retries.fetch_add(1, Relaxed);
-                let (lease, authority) = in_place(|| self.lease(Reuse::Refused)).await?;
+                let (lease, authority) = in_place(|| self.lease(Reuse::Refused, None)).await?;
                 let host = self.host(head, authority);
                 let again = self.exchange(lease, head, host, RequestBody::Empty, options).await;
                 again.map_err(|failed| failed.error)
@@ -249,22 +249,37 @@ impl Upstream {
         }
     }
 
-    /// An idle connection to a server that has a slot, as nearly every request finds one: nothing is waited for.
-    fn at_hand(&self) -> Option<(Lease, &HeaderValue)> {
-        let (_, pool) = self.choose(&[])?;
-        let lease = pool.reuse(pool.server().try_slot()?).ok()?;
-        Some((lease, &pool.server().authority))
+    /// An idle connection to a server that has a slot, as nearly every request finds one: nothing is waited for. Else
+    /// the server that was chosen, with a slot of it, where it had one.
+    fn at_hand(&self) -> Result<(Lease, &HeaderValue), Option<(usize, Slot)>> {
+        let (index, pool) = self.choose(&[]).ok_or(None)?;
+        let slot = pool.server().try_slot().ok_or(None)?;
+        match pool.reuse(slot) {
+            Ok(lease) => Ok((lease, &pool.server().authority)),
+            Err(slot) => Err(Some((index, slot))),
+        }
     }
 
     /// A connection to one of the servers. One that cannot be connected to is followed by another:
     /// nothing was sent.
-    async fn lease(&self, reuse: Reuse) -> Result<(Lease, &HeaderValue), UpstreamError> {
+    /// `chosen` is a server that has none idle, and whose slot is held.
+    async fn lease(
+        &self,
+        reuse: Reuse,
+        mut chosen: Option<(usize, Slot)>,
+    ) -> Result<(Lease, &HeaderValue), UpstreamError> {
         let settings = &self.shared.settings;
         let mut tried = Vec::new();
         let mut failure = UpstreamError::Busy;
         while tried.len() < CONNECT_ATTEMPTS {
-            let Some((index, pool)) = self.choose(&tried) else { break };
-            let (index, pool, slot) = self.slot(index, pool, &tried).await?;
+            let held = chosen.take().and_then(|(index, slot)| Some((index, self.pools.get(index)?, slot)));
+            let (index, pool, slot) = match held {
+                Some(held) => held,
+                None => {
+                    let Some((index, pool)) = self.choose(&tried) else { break };
+                    self.slot(index, pool, &tried).await?
+                }
+            };
             let slot = match reuse {
                 Reuse::Allowed => match pool.reuse(slot) {
                     Ok(lease) => return Ok((lease, &pool.server().authority)),

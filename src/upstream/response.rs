@@ -65,7 +65,7 @@ impl Head {
         self.fields.push(b"via", via.element(self.version).as_bytes());
     }
 
-    /// Its fields in a map, to be looked at; `None` where they cannot be: a name is longer than any.
+    /// Its fields in a map, to be looked at; `None` where no map takes them, which the wire does not let through.
     #[must_use]
     pub fn into_parts(self) -> Option<Parts> {
         let (mut parts, ()) = Response::new(()).into_parts();

@@ -16,7 +16,7 @@ use super::MAX_FIELDS;
 use super::framed::{Framed, Piece};
 use super::grammar::{field, is_value, length, plain, trim};
 
-/// The longest field name, in bytes: longer ones fit in no map.
+/// The longest field name, in bytes: that of [`http::HeaderName`], so that what is read fits in a map.
 const MAX_NAME: usize = 65_535;
 /// Interim (1xx) answers to one request.
 pub const MAX_INTERIM: u8 = 16;

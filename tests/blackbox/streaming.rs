@@ -44,6 +44,42 @@ fn a_hundred_mebibytes_pass_a_slow_reader_in_bounded_memory() {
 }
 
 #[test]
+fn what_comes_whole_is_framed_by_its_length() {
+    let origin = Origin::start();
+    let answer = |content: &str| {
+        format!(
+            "HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n{content}0\r\n\r\n"
+        )
+    };
+    origin.bytes("/whole", answer("3\r\nabc\r\n"));
+    origin.bytes("/empty", answer(""));
+    origin.bytes("/head", "HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n");
+    origin.bytes("/none", "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n");
+    let proxy = Config::new(&origin).defaults("cache = false").start();
+    for (target, content, length) in [("/whole", "abc", "3"), ("/empty", "", "0")] {
+        for version in ["1.1", "1.0"] {
+            let mut client = proxy.connect();
+            client.send(format!(
+                "GET {target} HTTP/{version}\r\nHost: shop.example\r\nConnection: keep-alive\r\nTE: trailers\r\n\r\n"
+            ));
+            let answer = client.answer();
+            assert_eq!((answer.status, answer.text().as_str()), (200, content), "{target} {version}");
+            assert_eq!(answer.head.all("content-length"), [length], "{target} {version}");
+            for name in ["transfer-encoding", "trailer"] {
+                assert_eq!(answer.field(name), None, "{target} {version}");
+            }
+            // An end that is known ends no connection.
+            client.send(request("GET", target, ""));
+            assert_eq!(client.answer().text(), content, "{target} {version}");
+        }
+    }
+    let head = proxy.request("HEAD", "/head", "");
+    assert_eq!((head.status, head.field("content-length")), (200, None), "no length is made up");
+    let none = proxy.get("/none");
+    assert_eq!((none.status, none.field("content-length")), (204, None));
+}
+
+#[test]
 fn a_reader_that_stops_stops_the_origin() {
     let origin = Origin::start();
     let stalled = Gate::new();
