@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 
-use crate::long_bodies::{CHUNK, DAMAGES, HUGE, MEBIBYTE, at_rest, chunks, huge, in_redis, others};
+use crate::long_bodies::{CHUNK, DAMAGES, HUGE, MEBIBYTE, at_rest, chunks, huge, in_redis, lose, others};
 use crate::support::*;
 
 /// More than the two chunks that are awaited before a head is sent.
@@ -70,7 +70,7 @@ fn continued(proxy: &Forebay) -> f64 {
 #[track_caller]
 fn lose_and_get(proxy: &Forebay, redis: &Redis, body: &[u8], lines: &str) -> Answer {
     in_redis(proxy, body);
-    redis.command(&["DEL", &chunks(redis)[LOST]]);
+    lose(redis, LOST);
     proxy.get_with("/p", lines)
 }
 
@@ -198,7 +198,7 @@ fn a_range_of_a_stored_part_is_continued_where_the_part_lies() {
             assert!(answer.status == 206 && answer.is_complete() && answer.body == body[begins..=ends]);
             answer.cache_status().contains("detail=redis").then_some(())
         });
-        redis.command(&["DEL", &chunks(&redis)[LOST]]);
+        lose(&redis, LOST);
         let answer = proxy.get_with("/p", &format!("Range: bytes={first}-{last}\r\n"));
         assert_eq!(answer.status, 206);
         is_whole(&answer, &body[first..=last], "a part");
@@ -399,7 +399,7 @@ fn with_the_origin_down_the_answer_breaks_off() {
     serve(&origin, &body, "\"1\"", &[]);
     let proxy = Config::new(&origin).redis(&redis).without_memory().start();
     in_redis(&proxy, &body);
-    redis.command(&["DEL", &chunks(&redis)[LOST]]);
+    lose(&redis, LOST);
     drop(origin);
     let answer = proxy.get("/p");
     is_right(&answer, &body, "down");
@@ -417,7 +417,7 @@ fn the_origin_is_asked_as_the_client_asked() {
         answer.cache_status().contains("detail=redis").then_some(())
     });
     at_rest(&proxy);
-    redis.command(&["DEL", &chunks(&redis)[LOST]]);
+    lose(&redis, LOST);
     let lines = "X-Tenant: a\r\nX-Own: 1\r\nConnection: X-Hop\r\nX-Hop: 1\r\nIf-None-Match: \"0\"\r\n\
                  If-Modified-Since: Thu, 01 Jan 1970 00:00:00 GMT\r\n";
     let answer = proxy.get_with("/p", lines);
@@ -483,7 +483,7 @@ fn what_was_on_its_way_into_memory_is_continued_for_all_and_not_put_there() {
     });
     let filler = Config::new(&origin).redis(&redis).without_memory().start();
     in_redis(&filler, &body);
-    redis.command(&["DEL", &chunks(&redis)[LOST]]);
+    lose(&redis, LOST);
     let proxy = Config::new(&origin).redis(&redis).start();
     let answer = proxy.get("/p");
     is_whole(&answer, &body, "alone");
@@ -493,7 +493,7 @@ fn what_was_on_its_way_into_memory_is_continued_for_all_and_not_put_there() {
 
     // Many at once: whoever reads along, reads along to the end; who comes later has it fetched.
     in_redis(&filler, &body);
-    redis.command(&["DEL", &chunks(&redis)[LOST]]);
+    lose(&redis, LOST);
     *current.lock().unwrap() = held.clone();
     let before = questions(&origin).len();
     let proxy = Config::new(&origin).redis(&redis).start();
@@ -536,7 +536,7 @@ fn a_client_that_leaves_ends_the_continuation() {
             ended.send(exchange.hang_up()).expect("the test waits");
         });
         in_redis(&Config::new(&origin).redis(&redis).without_memory().start(), &body);
-        redis.command(&["DEL", &chunks(&redis)[LOST]]);
+        lose(&redis, LOST);
         let config = Config::new(&origin).redis(&redis);
         let proxy = if memory { config.start() } else { config.without_memory().start() };
         let mut client = proxy.connect();
