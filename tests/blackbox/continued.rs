@@ -198,6 +198,8 @@ fn a_range_of_a_stored_part_is_continued_where_the_part_lies() {
             assert!(answer.status == 206 && answer.is_complete() && answer.body == body[begins..=ends]);
             answer.cache_status().contains("detail=redis").then_some(())
         });
+        // Nor is it being stored once more.
+        at_rest(&proxy);
         lose(&redis, LOST);
         let answer = proxy.get_with("/p", &format!("Range: bytes={first}-{last}\r\n"));
         assert_eq!(answer.status, 206);

@@ -593,6 +593,8 @@ fn a_long_part_answers_its_ranges_and_is_completed() {
             assert!(answer.status == 206 && answer.is_complete() && answer.body == body[first..=last]);
             answer.cache_status().contains("detail=redis").then_some(())
         });
+        // Nor is it being stored once more.
+        at_rest(&proxy);
         // Where the part begins is where its first chunk does.
         let at = 3 * CHUNK + 10;
         let lines = format!("Range: bytes={at}-{}\r\n", at + 9);
@@ -628,6 +630,8 @@ fn parts_are_joined_to_a_long_one() {
             assert!(answer.status == 206 && answer.is_complete() && answer.body == body[first..=last]);
             answer.cache_status().contains("detail=redis").then_some(())
         });
+        // Nor is it being stored once more.
+        at_rest(&proxy);
     }
     let before = origin.count("/p");
     let answer = proxy.get("/p");
