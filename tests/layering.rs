@@ -21,7 +21,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("config", &["rules", "caching", "semantics"]),
     ("store", &["rules", "config", "caching", "semantics", "clock", "boxed"]),
     ("collapse", &["rules", "config", "caching", "semantics", "clock"]),
-    ("upstream", &["wire", "rules", "config", "caching", "semantics", "clock"]),
+    ("upstream", &["wire", "rules", "config", "caching", "semantics", "clock", "boxed"]),
     ("observe", &["rules", "config", "caching", "semantics", "clock"]),
     (
         "proxy",
