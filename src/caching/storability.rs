@@ -19,8 +19,8 @@
 use std::borrow::Cow;
 
 use http::header::{
-    AGE, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE, DATE, ETAG, HeaderMap,
-    HeaderName, HeaderValue, LAST_MODIFIED, RANGE, SET_COOKIE, TRAILER,
+    AGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE, DATE,
+    ETAG, HOST, HeaderMap, HeaderName, HeaderValue, LAST_MODIFIED, RANGE, SET_COOKIE, TRAILER,
 };
 use http::{Method, StatusCode};
 
@@ -149,6 +149,16 @@ pub fn client_fields(headers: &mut HeaderMap, stored: bool, policy: &Policy) {
         headers.remove(SET_COOKIE);
         headers.remove(SET_COOKIE2);
     }
+}
+
+/// Removes from trailers what the first client must not receive in them (RFC 9110 6.5.1): framing, routing, what
+/// ends at this hop, and tags.
+pub fn client_trailers(trailers: &mut HeaderMap) {
+    fields::remove_hop_by_hop(trailers);
+    for name in [CONTENT_LENGTH, HOST, SET_COOKIE, CACHE_CONTROL, AGE] {
+        trailers.remove(name);
+    }
+    tags::remove(trailers);
 }
 
 /// The trailer fields worth keeping: those that only describe the content (RFC 9110 6.5.1). They are
@@ -417,7 +427,6 @@ pub(super) fn stored_fields(
 
 #[cfg(test)]
 mod tests {
-    use http::header::CACHE_CONTROL;
     use proptest::prelude::*;
 
     use super::*;
@@ -427,6 +436,20 @@ mod tests {
     };
 
     const FRESH: (&str, &str) = ("cache-control", "max-age=60");
+
+    #[test]
+    fn rfc9110_6_5_1_trailers() {
+        let mut trailers = map(&[
+            ("x-sum", "1"),
+            ("content-length", "5"),
+            ("transfer-encoding", "chunked"),
+            ("set-cookie", "a"),
+            ("host", "h"),
+            ("cache-tag", "t"),
+        ]);
+        client_trailers(&mut trailers);
+        assert_eq!(trailers, map(&[("x-sum", "1")]));
+    }
 
     fn reason(case: &Case) -> Option<Reason> {
         match case.judge() {

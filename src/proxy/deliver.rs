@@ -12,9 +12,8 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 use crate::caching::outcome::Reason;
-use crate::caching::tags;
+use crate::caching::storability::client_trailers;
 use crate::collapse::fill::FillReader;
-use crate::upstream::response::clean_trailers;
 use crate::upstream::{AnswerBody, UpstreamError};
 use crate::wire::AnswerHead;
 
@@ -143,8 +142,7 @@ impl Content {
                 .poll_frame(cx)
                 .map_ok(|frame| match frame.into_trailers() {
                     Ok(mut trailers) => {
-                        clean_trailers(&mut trailers);
-                        tags::remove(&mut trailers);
+                        client_trailers(&mut trailers);
                         Frame::trailers(trailers)
                     }
                     Err(frame) => frame,

@@ -327,11 +327,7 @@ impl Errand {
                 let received = clock::wall();
                 Ok((answer, Arrival { stamp, sent, received, begun, took, conditions }))
             }
-            Err(error) => {
-                let (reason, text) = (error.reason().code(), error.in_full());
-                tracing::warn!(route = %self.route.name, upstream = %self.upstream().name(), reason, error = %text, "the origin could not answer");
-                Err(Failure::from(&error))
-            }
+            Err(error) => Err(self.proxy.unanswered(&self.route, &error)),
         }
     }
 

@@ -63,12 +63,7 @@ impl Proxy {
         let stamp = self.shared.purges.stamp();
         let options = self.relaying(&asked, route, connection);
         let begun = clock::monotonic();
-        let failed = |error: &UpstreamError| {
-            let (reason, text) = (error.reason().code(), error.in_full());
-            tracing::warn!(route = %route.name, upstream = %upstream.name(), reason, error = %text, "the origin could not answer");
-            // Content that was refused in its middle broke the upstream message off.
-            connection.refusal().map_or_else(|| Failure::from(error), Failure::from)
-        };
+        let failed = |error: &UpstreamError| self.unanswered_or_refused(route, error, connection);
         let answer = match upstream.send(&head, body, &options).await {
             Ok(answer) => answer,
             Err(error) => return self.fail(&asked, Some(route.index), failed(&error), outcome),
@@ -194,9 +189,7 @@ impl Proxy {
             Ok(answer) => answer,
             Err(error) if stands_in() => return stale(self, Failure::from(&error)),
             Err(error) => {
-                let (reason, text) = (error.reason().code(), error.in_full());
-                tracing::warn!(route = %route.name, upstream = %upstream.name(), reason, error = %text, "the origin could not answer");
-                let failure = connection.refusal().map_or_else(|| Failure::from(&error), Failure::from);
+                let failure = self.unanswered_or_refused(route, &error, connection);
                 let failure = failure.where_stored(Some(&candidate.stored.head));
                 errand.back_off(failure);
                 return self.fail(&asked, Some(route.index), failure, outcome);
@@ -216,6 +209,24 @@ impl Proxy {
         let mut headers = answer.head.headers;
         storability::client_fields(&mut headers, false, &route.policy);
         self.pass(&asked, route.index, answer.head.status, headers, answer.body, outcome)
+    }
+
+    /// Writes down that the origin could not answer; what that is to a client.
+    pub(super) fn unanswered(&self, route: &Route, error: &UpstreamError) -> Failure {
+        let (upstream, reason, text) = (self.upstream(route).name(), error.reason().code(), error.in_full());
+        tracing::warn!(route = %route.name, %upstream, reason, error = %text, "the origin could not answer");
+        Failure::from(error)
+    }
+
+    /// The same; content that was refused in its middle has broken the upstream message off.
+    fn unanswered_or_refused(
+        &self,
+        route: &Route,
+        error: &UpstreamError,
+        connection: &Connection,
+    ) -> Failure {
+        let failure = self.unanswered(route, error);
+        connection.refusal().map_or(failure, Failure::from)
     }
 
     /// The head that goes upstream for this request.

@@ -5,7 +5,6 @@
 
 use std::collections::HashSet;
 
-use http::header::{self, HeaderMap};
 use http::response::{Parts, Response};
 use http::{StatusCode, Version};
 
@@ -87,32 +86,9 @@ fn nominated(lines: &FieldLines) -> Option<HashSet<Vec<u8>>> {
     Some(names.collect())
 }
 
-/// Removes from trailers what must not stand in them (RFC 9110 6.5.1): framing, routing, and what ends
-/// at this hop.
-pub fn clean_trailers(trailers: &mut HeaderMap) {
-    fields::remove_hop_by_hop(trailers);
-    for name in [header::CONTENT_LENGTH, header::HOST, header::SET_COOKIE, header::CACHE_CONTROL, header::AGE]
-    {
-        trailers.remove(name);
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use http::header::{HeaderName, HeaderValue};
-
     use super::*;
-
-    fn map(lines: &[(&str, &str)]) -> HeaderMap {
-        let mut fields = HeaderMap::new();
-        for (name, value) in lines {
-            fields.append(
-                HeaderName::from_bytes(name.as_bytes()).expect("name"),
-                HeaderValue::from_str(value).expect("value"),
-            );
-        }
-        fields
-    }
 
     fn strings(lines: &[&str]) -> Vec<String> {
         lines.iter().map(|&line| line.to_owned()).collect()
@@ -202,18 +178,5 @@ mod tests {
                 assert_eq!(cleaned(status, version, lines), expected, "{title}");
             }
         }
-    }
-
-    #[test]
-    fn rfc9110_6_5_1_trailers() {
-        let mut trailers = map(&[
-            ("x-sum", "1"),
-            ("content-length", "5"),
-            ("transfer-encoding", "chunked"),
-            ("set-cookie", "a"),
-            ("host", "h"),
-        ]);
-        clean_trailers(&mut trailers);
-        assert_eq!(trailers, map(&[("x-sum", "1")]));
     }
 }

@@ -4,7 +4,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 
-use crate::long_bodies::{CHUNK, DAMAGES, HUGE, MEBIBYTE, at_rest, chunks, huge, in_redis, lose, others};
+use crate::long_bodies::{
+    CHUNK, DAMAGES, HUGE, MEBIBYTE, at_rest, chunks, huge, in_redis, lose, others, part_in_redis,
+};
 use crate::support::*;
 
 /// More than the two chunks that are awaited before a head is sent.
@@ -189,17 +191,8 @@ fn a_range_of_a_stored_part_is_continued_where_the_part_lies() {
     serve(&origin, &body, "\"1\"", &[]);
     let proxy = Config::new(&origin).redis(&redis).without_memory().start();
     let (begins, ends) = (CHUNK + 10, 7 * CHUNK - 11);
-    let stored = format!("Range: bytes={begins}-{ends}\r\n");
     for (first, last) in [(begins, ends), (begins + 5, begins + 5 * CHUNK)] {
-        // The record that was found wanting in the round before is forgotten.
-        at_rest(&proxy);
-        eventually("the part is in Redis", || {
-            let answer = proxy.get_with("/p", &stored);
-            assert!(answer.status == 206 && answer.is_complete() && answer.body == body[begins..=ends]);
-            answer.cache_status().contains("detail=redis").then_some(())
-        });
-        // Nor is it being stored once more.
-        at_rest(&proxy);
+        part_in_redis(&proxy, &body, begins, ends);
         lose(&redis, LOST);
         let answer = proxy.get_with("/p", &format!("Range: bytes={first}-{last}\r\n"));
         assert_eq!(answer.status, 206);

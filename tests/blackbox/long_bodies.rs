@@ -38,6 +38,19 @@ pub(crate) fn in_redis(proxy: &Forebay, body: &[u8]) {
     at_rest(proxy);
 }
 
+/// The same of a part of the body.
+#[track_caller]
+pub(crate) fn part_in_redis(proxy: &Forebay, body: &[u8], first: usize, last: usize) {
+    at_rest(proxy);
+    eventually("the part is in Redis", || {
+        let answer = proxy.get_with("/p", &format!("Range: bytes={first}-{last}\r\n"));
+        assert!(answer.status == 206 && answer.is_complete() && answer.body == body[first..=last]);
+        answer.cache_status().contains("detail=redis").then_some(())
+    });
+    // Nor is it being stored once more.
+    at_rest(proxy);
+}
+
 /// Waits until nothing is being fetched or stored.
 #[track_caller]
 pub(crate) fn at_rest(proxy: &Forebay) {
@@ -588,13 +601,7 @@ fn a_long_part_answers_its_ranges_and_is_completed() {
         let proxy = Config::new(&origin).redis(&redis).without_memory().start();
         let (first, last) = (CHUNK + 10, 6 * CHUNK - 1);
         let stored = format!("Range: bytes={first}-{last}\r\n");
-        eventually("the part is in Redis", || {
-            let answer = proxy.get_with("/p", &stored);
-            assert!(answer.status == 206 && answer.is_complete() && answer.body == body[first..=last]);
-            answer.cache_status().contains("detail=redis").then_some(())
-        });
-        // Nor is it being stored once more.
-        at_rest(&proxy);
+        part_in_redis(&proxy, &body, first, last);
         // Where the part begins is where its first chunk does.
         let at = 3 * CHUNK + 10;
         let lines = format!("Range: bytes={at}-{}\r\n", at + 9);
@@ -625,13 +632,7 @@ fn parts_are_joined_to_a_long_one() {
     ranges(&origin, &body, "max-age=600");
     let proxy = Config::new(&origin).redis(&redis).without_memory().start();
     for (first, last) in [(0, 2 * CHUNK), (2 * CHUNK - 5, 4 * CHUNK), (4 * CHUNK + 1, 5 * CHUNK - 1)] {
-        eventually("the part is in Redis", || {
-            let answer = proxy.get_with("/p", &format!("Range: bytes={first}-{last}\r\n"));
-            assert!(answer.status == 206 && answer.is_complete() && answer.body == body[first..=last]);
-            answer.cache_status().contains("detail=redis").then_some(())
-        });
-        // Nor is it being stored once more.
-        at_rest(&proxy);
+        part_in_redis(&proxy, &body, first, last);
     }
     let before = origin.count("/p");
     let answer = proxy.get("/p");

@@ -10,12 +10,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::{Arrival, Content, Errand, How, Obtained, Permits, millis};
 use crate::caching::outcome::Reason;
+use crate::caching::storability;
 use crate::caching::stored::StoredHead;
-use crate::caching::{storability, tags};
 use crate::clock;
 use crate::collapse::fill::{Fill, FillWriter, Pushed};
 use crate::proxy::counted::Counted;
-use crate::upstream::{AnswerBody, response};
+use crate::upstream::AnswerBody;
 
 impl Errand {
     /// A response that may be stored: share it, fill it, store it.
@@ -73,8 +73,7 @@ impl Errand {
                 Err(frame) => {
                     trailers = frame.into_trailers().ok();
                     if let Some(trailers) = &mut trailers {
-                        response::clean_trailers(trailers);
-                        tags::remove(trailers);
+                        storability::client_trailers(trailers);
                     }
                 }
             }
