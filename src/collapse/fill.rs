@@ -7,7 +7,8 @@
 //! One reader may take as long as it likes. Of several, whoever keeps others waiting has to read at a
 //! pace (`WINDOW` in `PATIENCE`); one that does not loses the rest of the body, and not they.
 //! Dropping the writer before [`FillWriter::complete`] breaks the body for every reader: what was
-//! cut short never looks complete.
+//! cut short never looks complete. Nor does what is not kept yet: [`FillWriter::close`] knows the end before any
+//! reader does.
 //!
 //! Never touches: what the bytes mean, or where they are stored. No lock is held across an await.
 
@@ -423,21 +424,60 @@ impl FillWriter {
     /// The body has ended as its framing says; readers get the trailers, the caller the whole body
     /// in an allocation of its own, or `None` when it outgrew the limit.
     #[must_use]
-    pub fn complete(mut self, trailers: Option<HeaderMap>) -> Option<Bytes> {
-        self.finished = true;
+    pub fn complete(self, trailers: Option<HeaderMap>) -> Option<Bytes> {
+        let (whole, ending) = self.close(Bytes::new(), trailers);
+        ending.publish();
+        whole
+    }
+
+    /// Whether so many bytes more leave the body within its limit.
+    #[must_use]
+    pub fn retains(&self, more: &Bytes) -> bool {
+        let state = self.fill.lock();
+        !state.windowed && state.retained + more.len() as u64 <= self.fill.limit
+    }
+
+    /// The body ends with these bytes, which the fill still retains ([`Self::retains`]), and trailers: the
+    /// whole of it, as [`Self::complete`] gives it, and what tells readers so.
+    pub fn close(self, last: Bytes, trailers: Option<HeaderMap>) -> (Option<Bytes>, Ending) {
         let mut state = self.fill.lock();
+        state.seal();
+        let whole = (!state.windowed).then(|| {
+            let length = state.retained + last.len() as u64;
+            let mut whole = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
+            state.segments.iter().chain([&last]).for_each(|segment| whole.extend_from_slice(segment));
+            Bytes::from(whole)
+        });
+        drop(state);
+        (whole, Ending { writer: self, last, trailers })
+    }
+}
+
+/// The end of a body that is known to its writer alone: readers have not seen its last bytes yet, so that
+/// what is to be true for who has read all of it can be made true first. Dropped, it breaks the body.
+#[derive(Debug)]
+#[must_use]
+pub struct Ending {
+    writer: FillWriter,
+    last: Bytes,
+    trailers: Option<HeaderMap>,
+}
+
+impl Ending {
+    /// Shows readers the last bytes, the trailers and the end.
+    pub fn publish(self) {
+        let Self { mut writer, last, trailers } = self;
+        writer.finished = true;
+        let mut state = writer.fill.lock();
+        if !last.is_empty() {
+            state.push(last);
+        }
         state.seal();
         state.end = End::Complete;
         state.trailers = trailers;
-        let whole = (!state.windowed).then(|| {
-            let mut whole = Vec::with_capacity(usize::try_from(state.retained).unwrap_or_default());
-            state.segments.iter().for_each(|segment| whole.extend_from_slice(segment));
-            Bytes::from(whole)
-        });
         let wake = state.wake_readers();
         drop(state);
         wake.into_iter().for_each(Waker::wake);
-        whole
     }
 }
 
@@ -602,6 +642,34 @@ mod tests {
         drop(writer);
         assert_eq!(read_all(reader).await, Err(BodyBroken));
         assert!(fill.read().is_none());
+    }
+
+    #[tokio::test]
+    async fn the_end_is_seen_when_it_is_published() {
+        for is_published in [true, false] {
+            let (writer, fill) = Fill::start(Some(7), 7);
+            let mut reader = fill.read().expect("open");
+            writer.push(Bytes::from_static(b"first"));
+            assert!(reader.frame().await.is_some_and(|frame| frame.is_ok()));
+            assert!(
+                writer.retains(&Bytes::from_static(b"la")) && !writer.retains(&Bytes::from_static(b"las"))
+            );
+            let (whole, ending) = writer.close(Bytes::from_static(b"la"), None);
+            assert_eq!(whole.as_deref(), Some(b"firstla".as_slice()));
+            let mut next = std::pin::pin!(reader.frame());
+            let mut cx = Context::from_waker(Waker::noop());
+            assert!(next.as_mut().poll(&mut cx).is_pending());
+            if is_published {
+                ending.publish();
+                let frame = next.await.expect("a frame").expect("whole");
+                assert_eq!(frame.into_data().expect("data"), "la");
+                assert!(reader.is_end_stream() && reader.frame().await.is_none());
+                assert_eq!(read_all(fill.read().expect("complete")).await.expect("whole"), "firstla");
+            } else {
+                drop(ending);
+                assert!(next.await.expect("a frame").is_err(), "what nobody has ended is broken");
+            }
+        }
     }
 
     #[tokio::test]

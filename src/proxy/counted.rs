@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http_body::Frame;
+use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
 
 use crate::rules::route::Route;
@@ -58,6 +58,11 @@ impl Counted {
                 Some(Ok(frame))
             }
         }
+    }
+
+    /// Whether the last frame was the last one.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.held.is_none() && self.left.is_none_or(|left| left == 0) && self.body.is_end_stream()
     }
 
     /// After the last bytes: nothing but trailers.

@@ -436,11 +436,14 @@ impl Errand {
                 head.cost = validated.stored.head.cost;
                 let mut landed = self.landed((*head).clone(), content, How::Revalidated, true, arrival);
                 let (is_here, variant) = (body.here().is_some(), landed.variant);
-                let response = StoredResponse { head: *head, body };
+                let mut kept = self.keep_here(StoredResponse { head: *head, body }, variant);
                 if !is_here {
                     // A body that stays where it is has to be there: seen when its time is extended, before
                     // anybody is told.
-                    let written = self.keep(response.clone(), variant).await;
+                    let written = match kept.take() {
+                        Some(kept) => Some(self.keep_there(kept).await),
+                        None => None,
+                    };
                     if written == Some(Written::ContentLost) {
                         self.forget().await;
                         return self.ask_plainly(arrival.stamp, permits).await;
@@ -450,8 +453,8 @@ impl Errand {
                 let landed = Arc::new(landed);
                 self.share(&landed, &mut permits, arrival.received);
                 permits.reply.send(Obtained::Landed(landed, reader));
-                if is_here {
-                    self.keep(response, variant).await;
+                if let Some(kept) = kept {
+                    self.keep_there(kept).await;
                 }
             }
             Freshened::Serve(head, reason) => {

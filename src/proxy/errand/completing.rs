@@ -67,7 +67,7 @@ impl Errand {
         match self.pour(answer.body, writer, around, &mut permits).await {
             Ok(poured) => {
                 let whole = StoredResponse { head: landed.head.clone(), body: poured.body.into() };
-                self.keep_for_others(whole, landed.variant, &mut permits).await;
+                self.keep_and_tell(whole, landed.variant, poured.ending, &mut permits).await;
             }
             Err(reason) => {
                 self.not_stored(reason);
@@ -77,12 +77,14 @@ impl Errand {
         permits.release().await;
     }
 
-    /// A part, made larger by the part that was stored before where the two fit (RFC 9111 3.4).
-    pub(super) async fn joined(&self, head: StoredHead, body: Bytes) -> StoredResponse {
+    /// How a part fits the part that was stored before (RFC 9111 3.4), where it does.
+    pub(super) fn joins(&self, head: &StoredHead) -> Option<Join> {
         let older = self.found.candidate().map(|candidate| &candidate.stored.head);
-        let Some(join) = older.and_then(|older| partial::join(older, &head)) else {
-            return StoredResponse { head, body: body.into() };
-        };
+        older.and_then(|older| partial::join(older, head))
+    }
+
+    /// A part, made larger by the part that was stored before.
+    pub(super) async fn joined(&self, join: Join, head: StoredHead, body: Bytes) -> StoredResponse {
         let newer = StoredResponse { head, body: StoredBody::Here(body.clone()) };
         let Some(older) = self.older_content().await else { return newer };
         let (front, back) = match join.order {

@@ -11,9 +11,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use super::{Arrival, Content, Errand, How, Obtained, Permits, millis};
 use crate::caching::outcome::Reason;
 use crate::caching::storability;
-use crate::caching::stored::StoredHead;
+use crate::caching::stored::{StoredHead, StoredResponse};
 use crate::clock;
-use crate::collapse::fill::{Fill, FillWriter, Pushed};
+use crate::collapse::fill::{Ending, Fill, FillWriter, Pushed};
 use crate::proxy::counted::Counted;
 use crate::upstream::AnswerBody;
 
@@ -40,11 +40,23 @@ impl Errand {
         permits.reply.send(Obtained::Landed(Arc::clone(&landed), reader));
         match self.pour(body, writer, Around::default(), &mut permits).await {
             Ok(poured) => {
+                let Poured { body, trailers, ending } = poured;
                 let mut head = landed.head.clone();
                 head.cost = millis(clock::monotonic().saturating_duration_since(arrival.begun));
-                head.trailers = poured.trailers;
-                let response = self.joined(head, poured.body).await;
-                self.keep_for_others(response, landed.variant, &mut permits).await;
+                head.trailers = trailers;
+                match self.joins(&head) {
+                    None => {
+                        let whole = StoredResponse { head, body: body.into() };
+                        self.keep_and_tell(whole, landed.variant, ending, &mut permits).await;
+                    }
+                    Some(join) => {
+                        // Who asked for this part does not wait for the other.
+                        ending.publish();
+                        let larger = self.joined(join, head, body).await;
+                        let kept = self.keep_here(larger, landed.variant);
+                        self.keep_for_others(kept, &mut permits).await;
+                    }
+                }
             }
             Err(reason) => {
                 self.not_stored(reason);
@@ -64,11 +76,13 @@ impl Errand {
         permits: &mut Permits,
     ) -> Result<Poured, Reason> {
         let mut body = Counted::of(body, around.missing, &self.route);
+        let mut last = Bytes::new();
         let mut trailers = None;
         let mut outgrown = false;
         self.push(&mut writer, around.before, &mut outgrown, permits).await?;
         while let Some(frame) = body.frame().await {
             match frame.map_err(|_| Reason::Incomplete)?.into_data() {
+                Ok(data) if body.is_at_end() => last = data,
                 Ok(data) => self.push(&mut writer, data, &mut outgrown, permits).await?,
                 Err(frame) => {
                     trailers = frame.into_trailers().ok();
@@ -78,9 +92,21 @@ impl Errand {
                 }
             }
         }
-        self.push(&mut writer, around.after, &mut outgrown, permits).await?;
+        if !around.after.is_empty() {
+            let before = std::mem::replace(&mut last, around.after);
+            self.push(&mut writer, before, &mut outgrown, permits).await?;
+        }
+        if !writer.retains(&last) {
+            self.push(&mut writer, std::mem::take(&mut last), &mut outgrown, permits).await?;
+        }
         let kept = trailers.as_ref().map(storability::trailer_fields).unwrap_or_default();
-        writer.complete(trailers).map(|body| Poured { body, trailers: kept }).ok_or(Reason::TooLarge)
+        match writer.close(last, trailers) {
+            (Some(body), ending) => Ok(Poured { body, trailers: kept, ending }),
+            (None, ending) => {
+                ending.publish();
+                Err(Reason::TooLarge)
+            }
+        }
     }
 
     /// Adds bytes to a fill, and waits for its readers where it no longer keeps them all.
@@ -124,8 +150,9 @@ pub(super) struct Around {
     pub(super) missing: Option<u64>,
 }
 
-/// A body that has been poured to its end.
+/// A body that has been poured to its end, of which its readers do not know yet.
 pub(super) struct Poured {
     pub(super) body: Bytes,
     pub(super) trailers: Vec<(HeaderName, HeaderValue)>,
+    pub(super) ending: Ending,
 }

@@ -2,7 +2,8 @@
 //! nothing to wait for.
 //!
 //! Decides: the order of writing, so that there is never a gap in which neither a flight nor a store has
-//! it. Never touches: whether it may be stored.
+//! it, and whoever has read an answer to its end finds it in this process. Never touches: whether it may be
+//! stored.
 
 use std::sync::Arc;
 
@@ -15,10 +16,20 @@ use crate::caching::outcome::Reason;
 use crate::caching::stored::{StoredHead, StoredResponse};
 use crate::caching::vary::{NewVariant, VariantHash, VaryIndex};
 use crate::clock;
+use crate::collapse::fill::Ending;
 use crate::proxy::lookup::Found;
 use crate::semantics::UnixMillis;
 use crate::store::redis::Written;
 use crate::store::{Record, StoreKey};
+
+/// A response that is in the memory tier, where that took it, and is to be put into Redis.
+#[derive(Debug)]
+pub(super) struct Kept {
+    place: StoreKey,
+    response: Arc<StoredResponse>,
+    variant: VariantHash,
+    now: UnixMillis,
+}
 
 /// How long an answer that may not be shared keeps others from queueing for it.
 const HIT_FOR_MISS: u64 = 120_000;
@@ -26,58 +37,90 @@ const HIT_FOR_MISS: u64 = 120_000;
 const ERROR_MARKER: u64 = 1_000;
 
 impl Errand {
-    /// Puts a complete response into both tiers; the memory tier first, so that this process has no
-    /// gap between the flight and the store. What became of it in Redis; `None`: nothing was tried, since a purge
-    /// has overtaken it, and it would only take the place of what was fetched since.
-    pub(super) async fn keep(&self, response: StoredResponse, variant: VariantHash) -> Option<Written> {
+    /// Puts a complete response into the memory tier, at once: this process has no gap between the flight
+    /// and the store, nor has who read all of it. What Redis is to be given; `None` where a purge has
+    /// overtaken it, since it would only take the place of what was fetched since.
+    pub(super) fn keep_here(&self, response: StoredResponse, variant: VariantHash) -> Option<Kept> {
         if self.proxy.is_purged(&response.head, &self.key) {
             return None;
         }
         let now = clock::wall();
-        let memory = &self.proxy.shared.memory;
-        let redis = self.proxy.redis.as_ref();
-        if response.head.vary.is_empty() {
-            let (place, record) = (self.place(None), Record::Response(Arc::new(response)));
-            memory.insert(&place, record.clone(), now);
-            return Some(match redis {
-                Some(redis) => redis.put(place, record, now).await,
-                None => Written::No,
-            });
+        let varies = !response.head.vary.is_empty();
+        let place = self.place(varies.then_some(variant));
+        let response = Arc::new(response);
+        self.proxy.shared.memory.insert(&place, Record::Response(Arc::clone(&response)), now);
+        if varies {
+            // The index is what makes a variant findable: it comes after it.
+            self.index_here(&response.head, variant, None, now);
         }
-        // Another process may have added variants to the index that lies in Redis, and so may another
-        // worker that holds none in memory.
+        Some(Kept { place, response, variant, now })
+    }
+
+    /// Puts what was kept here into Redis as well: what became of it there.
+    pub(super) async fn keep_there(&self, kept: Kept) -> Written {
+        let Some(redis) = &self.proxy.redis else { return Written::No };
+        let Kept { place, response, variant, now } = kept;
+        if response.head.vary.is_empty() {
+            return redis.put(place, Record::Response(response), now).await;
+        }
+        // Another process may have added variants to the index that lies in Redis.
         let theirs = self.proxy.index_in_redis(&self.place(None), now).await;
-        let (index, forgotten) = self.index_with(&response.head, variant, theirs.as_deref(), now);
+        let (index, forgotten) = self.index_here(&response.head, variant, theirs.as_deref(), now);
+        let written = redis.put(place, Record::Response(response), now).await;
+        redis.put(self.place(None), index, now).await;
+        for place in &forgotten {
+            redis.remove(place).await;
+        }
+        written
+    }
+
+    /// Puts a complete response into both tiers; what became of it in Redis. `None`: nothing was tried
+    /// ([`Self::keep_here`]).
+    pub(super) async fn keep(&self, response: StoredResponse, variant: VariantHash) -> Option<Written> {
+        let kept = self.keep_here(response, variant)?;
+        Some(self.keep_there(kept).await)
+    }
+
+    /// Keeps what others wait for, and shows it whole to who reads it as soon as it is found here.
+    pub(super) async fn keep_and_tell(
+        &self,
+        response: StoredResponse,
+        variant: VariantHash,
+        ending: Ending,
+        permits: &mut Permits,
+    ) {
+        let kept = self.keep_here(response, variant);
+        ending.publish();
+        self.keep_for_others(kept, permits).await;
+    }
+
+    /// Keeps there what other proxies wait for. Where Redis did not take it, they have nothing to wait for; but
+    /// what a purge has overtaken is fetched anew by one of them.
+    pub(super) async fn keep_for_others(&self, kept: Option<Kept>, permits: &mut Permits) {
+        let Some(kept) = kept else { return };
+        if self.keep_there(kept).await != Written::Yes {
+            permits.shares_nothing();
+        }
+    }
+
+    /// Puts the key's index with this variant in it into the memory tier, and lets go of the variants that had to
+    /// make room for it: the index, and those variants' places.
+    fn index_here(
+        &self,
+        head: &StoredHead,
+        variant: VariantHash,
+        theirs: Option<&VaryIndex>,
+        now: UnixMillis,
+    ) -> (Record, Vec<StoreKey>) {
+        let memory = &self.proxy.shared.memory;
+        let (index, forgotten) = self.index_with(head, variant, theirs, now);
         let index = Record::Index(Arc::new(index));
-        let (place, record) = (self.place(Some(variant)), Record::Response(Arc::new(response)));
-        memory.insert(&place, record.clone(), now);
         memory.insert(&self.place(None), index.clone(), now);
         let forgotten: Vec<StoreKey> = forgotten.into_iter().map(|hash| self.place(Some(hash))).collect();
         for place in &forgotten {
             memory.remove(place);
         }
-        let Some(redis) = redis else { return Some(Written::No) };
-        // The index is what makes a variant findable: it comes after it.
-        let written = redis.put(place, record, now).await;
-        redis.put(self.place(None), index, now).await;
-        for place in &forgotten {
-            redis.remove(place).await;
-        }
-        Some(written)
-    }
-
-    /// Keeps what other proxies wait for. Where Redis did not take it, they have nothing to wait for; but what a
-    /// purge has overtaken is fetched anew by one of them.
-    pub(super) async fn keep_for_others(
-        &self,
-        response: StoredResponse,
-        variant: VariantHash,
-        permits: &mut Permits,
-    ) {
-        match self.keep(response, variant).await {
-            None | Some(Written::Yes) => {}
-            Some(Written::No | Written::ContentLost) => permits.shares_nothing(),
-        }
+        (index, forgotten)
     }
 
     /// The key's index with this variant in it, and the variants it had to let go: the freshest index
