@@ -190,6 +190,11 @@ impl PurgeTable {
         if stamp != stamp.shared() {
             return stamp;
         }
+        if stamp > self.stamp() {
+            // The purge that it has seen may be on its way into this table: what was purged by it is not to be
+            // taken for what was fetched since.
+            drop(lock(&self.order));
+        }
         let pending = self.oldest_pending.load(Ordering::Acquire);
         stamp.min(self.stamp().shared()).min(Stamp(pending.saturating_sub(1)))
     }
@@ -361,6 +366,15 @@ impl PurgeTable {
         self.write(purge, Span::one(Stamp::of(sequence)), now)
     }
 
+    /// As [`Self::apply`] and then [`Self::advance`], where every purge before this one is in the table: whoever
+    /// saw it there finds it in stamps ([`Self::believed`]).
+    pub fn apply_next(&self, purge: &Purge, sequence: Sequence, now: UnixMillis) -> bool {
+        let mut order = lock(&self.order);
+        let news = self.write(purge, Span::one(Stamp::of(sequence)), now);
+        self.reach(&mut order, sequence);
+        news
+    }
+
     /// As [`Self::apply`], for the last of any number of purges of which the others are not known (I6).
     pub fn recall(&self, purge: &Purge, sequence: Sequence, now: UnixMillis) -> bool {
         let _order = lock(&self.order);
@@ -369,7 +383,10 @@ impl PurgeTable {
 
     /// Every purge of the fleet numbered up to `sequence` has been applied (I1).
     pub fn advance(&self, sequence: Sequence) {
-        let mut order = lock(&self.order);
+        self.reach(&mut lock(&self.order), sequence);
+    }
+
+    fn reach(&self, order: &mut Order, sequence: Sequence) {
         let number = Stamp::of(sequence);
         if number.0 <= self.applied.load(Ordering::Acquire) {
             return;
@@ -625,6 +642,31 @@ mod tests {
     fn purge(mode: Mode, ids: &[PurgeId], prefixes: &[&'static str]) -> Purge {
         let prefixes = prefixes.iter().map(|prefix| Bytes::from_static(prefix.as_bytes())).collect();
         Purge { mode, ids: ids.to_vec(), prefixes }
+    }
+
+    /// What another process fetched after a purge is as good here as soon as the purge is known here.
+    #[test]
+    fn who_sees_a_purge_finds_it_in_stamps() {
+        const PURGES: u64 = 20_000;
+        let table = PurgeTable::of_fleet(Duration::ZERO);
+        let ended = std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let mut seen = 0;
+                while seen < PURGES {
+                    // The first that is not in the table yet.
+                    let (before, after) = (Stamp::of(Sequence(seen)), Stamp::of(Sequence(seen + 1)));
+                    if !table.of(before, &[A]).is_valid() {
+                        assert!(table.believed(after) == after, "after {seen}");
+                        seen += 1;
+                    }
+                }
+            });
+            for number in 1..=PURGES {
+                assert!(table.apply_next(&purge(Mode::Hard, &[A], &[]), Sequence(number), T));
+            }
+            reader.join()
+        });
+        assert!(ended.is_ok());
     }
 
     #[test]

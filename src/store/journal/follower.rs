@@ -179,8 +179,9 @@ impl Follower {
             return Err(Nonsense);
         }
         for (sequence, purge) in &page.purges {
+            let stamp = self.table.stamp().sequence();
             let news = self.table.recall(purge, *sequence, now);
-            self.floor_above(*sequence, news);
+            self.floor_above(*sequence, news, stamp);
         }
         self.stage = match of {
             _ if page.full => Stage::Loading { look, asked, of, from: last },
@@ -219,7 +220,14 @@ impl Follower {
             } else if entry.mark_before != self.mark {
                 self.lost_by_server(self.known.forgotten(), self.position.max(self.known.last()));
             }
-            self.told(&entry.purge, entry.sequence, now);
+            let stamp = self.table.stamp().sequence();
+            let news = if self.reload.is_none() {
+                self.table.apply_next(&entry.purge, entry.sequence, now)
+            } else {
+                self.table.apply(&entry.purge, entry.sequence, now)
+            };
+            self.floor_above(entry.sequence, news, stamp);
+            self.known.add(entry.sequence, &entry.purge);
             (self.position, self.mark) = (entry.sequence, entry.mark);
         }
         if self.reload.is_some() {
@@ -248,8 +256,9 @@ impl Follower {
     /// A purge was given a number: it holds here from now on, and becomes part of stamps when everything
     /// before it has been read.
     pub fn told(&mut self, purge: &Purge, sequence: Sequence, now: UnixMillis) {
+        let stamp = self.table.stamp().sequence();
         let news = self.table.apply(purge, sequence, now);
-        self.floor_above(sequence, news);
+        self.floor_above(sequence, news, stamp);
         self.known.add(sequence, purge);
     }
 
@@ -295,10 +304,9 @@ impl Follower {
         self.position = self.position.min(after);
     }
 
-    /// News with a number below a stamp that was handed out: what bears the stamp may be older than the
-    /// purge (J3).
-    fn floor_above(&mut self, sequence: Sequence, news: bool) {
-        let stamp = self.table.stamp().sequence();
+    /// News with a number below a stamp that was handed out before them: what bears the stamp may be older
+    /// than the purge (J3).
+    fn floor_above(&mut self, sequence: Sequence, news: bool, stamp: Sequence) {
         if news && sequence <= stamp {
             self.raise(stamp.next());
         }
