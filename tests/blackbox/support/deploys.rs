@@ -1,6 +1,6 @@
 //! Redis as people run it: a cluster, a master with its replica and sentinels, TLS.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -391,27 +391,31 @@ impl Sentinels {
         deployed
     }
 
-    /// Waits until every sentinel knows the others, one replica, and nobody who is down.
+    /// Waits until every sentinel knows the others, the master, and a replica that could take its place.
     fn wait_watched(&self) {
         for (_, sentinel) in &self.sentinels {
             eventually("a sentinel knows everybody", || {
-                let Value::Array(facts) = sentinel.command(&["SENTINEL", "MASTER", "shop"]) else {
+                let master = facts(sentinel.command(&["SENTINEL", "MASTER", "shop"]))?;
+                let Value::Array(replicas) = sentinel.command(&["SENTINEL", "REPLICAS", "shop"]) else {
                     return None;
                 };
-                let facts: Vec<String> = facts
-                    .into_iter()
-                    .map(|fact| String::from_utf8_lossy(&fact.bytes().unwrap_or_default()).into_owned())
-                    .collect();
-                let fact = |name: &str| {
-                    facts
-                        .chunks(2)
-                        .find_map(|pair| (pair[0] == name).then(|| pair[1].clone()))
-                        .unwrap_or_default()
+                let [replica] = <[Value; 1]>::try_from(replicas).ok()?;
+                let replica = facts(replica)?;
+                let say = |facts: &HashMap<String, String>, expected: &[(&str, &str)]| {
+                    expected.iter().all(|(name, value)| facts.get(*name).is_some_and(|fact| fact == value))
                 };
-                let whole = fact("flags") == "master"
-                    && fact("num-slaves") == "1"
-                    && fact("num-other-sentinels") == "2"
-                    && fact("role-reported") == "master";
+                let whole = say(
+                    &master,
+                    &[
+                        ("flags", "master"),
+                        ("num-slaves", "1"),
+                        ("num-other-sentinels", "2"),
+                        ("role-reported", "master"),
+                    ],
+                ) && say(
+                    &replica,
+                    &[("flags", "slave"), ("role-reported", "slave"), ("master-link-status", "ok")],
+                );
                 whole.then_some(())
             });
         }
@@ -485,6 +489,8 @@ impl Sentinels {
             (answer == Value::Text("OK".to_owned())).then_some(())
         });
         self.wait_for_other(master);
+        // Who was the master is its replica before anything else happens: else nobody could follow it.
+        self.wait_watched();
     }
 
     fn wait_for_other(&self, than: usize) {
@@ -493,6 +499,14 @@ impl Sentinels {
             now != than && is_master(&self.servers[now].1)
         });
     }
+}
+
+/// What a sentinel tells of a server: names and values in turn.
+fn facts(told: Value) -> Option<HashMap<String, String>> {
+    let Value::Array(told) = told else { return None };
+    let text = |value: Value| String::from_utf8_lossy(&value.bytes().unwrap_or_default()).into_owned();
+    let told: Vec<String> = told.into_iter().map(text).collect();
+    Some(told.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect())
 }
 
 impl Fleet for Sentinels {
