@@ -1,8 +1,33 @@
 //! The only reader of clocks. Everything else takes time as an argument.
+//!
+//! An event loop that answers many requests reads the clock when it wakes up ([`wake`]) and when a
+//! request ends ([`monotonic`]), and takes the latest reading for the time at which the next one begins
+//! ([`latest`]): one reading for each request, and one for each turn of the loop. What it did since then is
+//! all that it is late by, and counts for what waited meanwhile.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::semantics::UnixMillis;
+
+/// Wall-clock time is carried on from a reading of it for so long: by then a clock that was set is noticed.
+const CARRIED: Duration = Duration::from_millis(50);
+
+/// One time by both clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// For ages and expiry.
+    pub wall: UnixMillis,
+    /// For durations and deadlines.
+    pub monotonic: Instant,
+}
+
+thread_local! {
+    /// The latest reading, while the event loop of this thread is awake.
+    static LATEST: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// A reading of both clocks, to carry wall-clock time on from.
+    static BOTH: Cell<Option<Moment>> = const { Cell::new(None) };
+}
 
 /// Wall-clock time, for ages and expiry that other processes must agree on.
 #[must_use]
@@ -16,5 +41,76 @@ pub fn wall() -> UnixMillis {
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads clocks")]
 pub fn monotonic() -> Instant {
-    Instant::now()
+    let now = Instant::now();
+    LATEST.with(|latest| latest.set(latest.get().map(|_| now)));
+    now
+}
+
+/// The event loop of this thread wakes up: from here to [`sleep`], [`latest`] has something to go by.
+pub fn wake() {
+    let now = monotonic();
+    LATEST.set(Some(now));
+}
+
+/// The event loop of this thread goes to sleep.
+pub fn sleep() {
+    LATEST.set(None);
+}
+
+/// The latest reading on this thread since its event loop woke up; a new one where none says that it did.
+#[must_use]
+pub fn latest() -> Moment {
+    let Some(monotonic) = LATEST.get() else { return read() };
+    let carried = BOTH.get().and_then(|both| {
+        let since = monotonic.checked_duration_since(both.monotonic)?;
+        let millis = u64::try_from(since.as_millis()).ok()?;
+        (since < CARRIED).then(|| Moment { wall: both.wall.plus(millis), monotonic })
+    });
+    carried.unwrap_or_else(|| {
+        let both = read();
+        BOTH.set(Some(both));
+        both
+    })
+}
+
+fn read() -> Moment {
+    Moment { wall: wall(), monotonic: monotonic() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loop_that_is_awake_has_one_time_until_the_clock_is_read() {
+        wake();
+        let first = latest();
+        assert_eq!(latest(), first);
+        let read = monotonic();
+        assert_eq!(latest().monotonic, read);
+        sleep();
+        let begun = monotonic();
+        assert!(latest().monotonic >= begun && latest().wall >= first.wall);
+        // Nothing is kept while it sleeps: time goes on.
+        while latest().monotonic <= begun {}
+    }
+
+    #[test]
+    fn wall_time_is_carried_on_for_a_while_and_read_again() {
+        wake();
+        let read = latest();
+        let (later, late) = (read.monotonic + Duration::from_millis(7), read.monotonic + CARRIED);
+        LATEST.set(Some(later));
+        assert_eq!(latest(), Moment { wall: read.wall.plus(7), monotonic: later });
+        // As if the wall clock had been set since.
+        BOTH.set(Some(Moment { wall: UnixMillis(7), ..read }));
+        assert_eq!(latest().wall, UnixMillis(14));
+        LATEST.set(Some(late));
+        let again = latest();
+        assert!(again.wall >= read.wall && again.monotonic >= read.monotonic, "{again:?} after {read:?}");
+        // A reading from before the one that is carried on.
+        LATEST.set(Some(read.monotonic));
+        assert!(latest().wall >= read.wall);
+        sleep();
+    }
 }

@@ -58,14 +58,15 @@ impl Asked {
             Box::new(headers)
         });
         let forwarded = OnceLock::new();
+        let received = clock::latest();
         Self {
             head,
             end_to_end,
             forwarded,
             client,
             has_body,
-            now: clock::wall(),
-            started: clock::monotonic(),
+            now: received.wall,
+            started: received.monotonic,
             route: None,
             refused: None,
             proxy: Arc::clone(proxy),

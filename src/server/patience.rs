@@ -1,7 +1,7 @@
 //! How long something has been waited for.
 //!
 //! Decides nothing but that. The timer is set once and looks again when it fires, so that a wait that
-//! does not last, as most do not, costs one reading of the clock and no change of the timer.
+//! does not last, as most do not, costs no reading of the clock and no change of the timer.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -26,7 +26,7 @@ impl Patience {
 
     /// Ready when this has been asked for `limit` without a rest.
     pub(super) fn poll_spent(&mut self, cx: &mut Context<'_>, limit: Duration) -> Poll<()> {
-        let since = *self.since.get_or_insert_with(clock::monotonic);
+        let since = *self.since.get_or_insert_with(|| clock::latest().monotonic);
         if limit.is_zero() {
             return Poll::Ready(());
         }

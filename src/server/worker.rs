@@ -19,6 +19,7 @@ use tokio::time::{sleep, timeout};
 use super::connection;
 use super::room::{Open, Place, Room};
 use super::{App, Listeners, Settings};
+use crate::clock;
 use crate::wire::Connection;
 
 /// After a failure to accept: how long until the next attempt.
@@ -65,7 +66,10 @@ pub fn serve<A: App>(
     let all_drained = Arc::new(all_drained);
     let runtimes = listeners
         .iter()
-        .map(|_| tokio::runtime::Builder::new_current_thread().enable_all().build())
+        .map(|_| {
+            let mut event_loop = tokio::runtime::Builder::new_current_thread();
+            event_loop.on_thread_unpark(clock::wake).on_thread_park(clock::sleep).enable_all().build()
+        })
         .collect::<io::Result<Vec<_>>>()?;
     let mut threads = Vec::new();
     for (index, (listeners, runtime)) in listeners.into_iter().zip(runtimes).enumerate() {
