@@ -339,8 +339,9 @@ impl Pouring {
         }
     }
 
-    /// The origin is asked for the rest at once, where there is one to be had; else the answer is broken off
-    /// at once. The record is forgotten meanwhile.
+    /// The origin is asked for the rest at once, where there is one to be had, and the record is forgotten
+    /// meanwhile; else it is forgotten first, and the answer broken off then: whoever asks again is not given
+    /// the same once more.
     async fn failed(self, why: Unreadable) {
         let Self { redis, place, body, content, writer, continuation, sent, .. } = self;
         let forgetting = give_up(&redis, &place, body, why);
@@ -352,8 +353,8 @@ impl Pouring {
                 drop((content, under_way));
             }
             None => {
-                drop((writer, content));
                 forgetting.await;
+                drop((writer, content));
             }
         }
     }

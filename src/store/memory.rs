@@ -5,11 +5,12 @@
 //!
 //! # The hit path
 //!
-//! One look-up under the read lock of one shard, which clones one `Arc`; a comparison of the key's text
-//! (the hash is not collision resistant, RFC 9111 7.1); one load of the purge table's
-//! [`PurgeTable::changes`]. While that is what it was when the entry was last found valid, nothing more
-//! is asked of it (I3 of [`super::purges`]); and whether the fleet was heard lately. No allocation, no
-//! write lock.
+//! One look-up in one shard, which clones one `Arc`; a comparison of the key's text (the hash is not
+//! collision resistant, RFC 9111 7.1); one load of the purge table's [`PurgeTable::changes`]. While that is
+//! what it was when the entry was last found valid, nothing more is asked of it (I3 of [`super::purges`]);
+//! and whether the fleet was heard lately. No allocation, and no lock that workers share: each thread has a
+//! read lock of its own for every shard (of eight; more threads than that share them), and whoever writes
+//! takes all of them.
 //!
 //! # Memory
 //!
