@@ -178,6 +178,12 @@ impl VaryIndex {
         }
     }
 
+    /// Whether a variant is in it.
+    #[must_use]
+    pub fn holds(&self, hash: VariantHash) -> bool {
+        self.variants.iter().any(|variant| variant.hash == hash)
+    }
+
     /// The entity tags of all variants, the most recent first, each once: what a request that
     /// matches none of them can be validated with (RFC 9111 4.3.1).
     pub fn etags(&self) -> impl Iterator<Item = &Bytes> {

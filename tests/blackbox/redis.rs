@@ -135,6 +135,30 @@ fn variants_are_shared_too() {
 }
 
 #[test]
+fn variants_that_made_room_leave_redis_too() {
+    let (origin, redis) = (Origin::start(), Redis::start());
+    origin.on("/p", |exchange| {
+        let agent = exchange.head().field("x-agent").unwrap_or_default().to_owned();
+        exchange.reply(&Reply::ok(format!("for {agent}!")).field("Vary", "X-Agent").cache("max-age=600"));
+    });
+    let proxy = Config::new(&origin).redis(&redis).start();
+    let ask = |n: usize| proxy.get_with("/p", &format!("X-Agent: {n}\r\n"));
+    for n in 0..80 {
+        let body = format!("for {n}!");
+        ask(n).expect(200, "MISS", &body);
+        // The next one adds to what this one has left there.
+        stored(&redis, &body);
+        ask(n).expect(200, "HIT", &body);
+    }
+    let holds = |n: usize| {
+        let body = format!("for {n}!");
+        redis.strings().values().any(|value| value.windows(body.len()).any(|part| part == body.as_bytes()))
+    };
+    until("the first have made room", || (0..16).all(|n| !holds(n)));
+    assert!((16..80).all(holds), "and no others");
+}
+
+#[test]
 fn what_one_proxy_learned_to_be_private_the_other_never_queues_for() {
     let (origin, redis) = (Origin::start(), Redis::start());
     let meeting = Meeting::of(40);

@@ -28,6 +28,8 @@ pub(super) struct Kept {
     place: StoreKey,
     response: Arc<StoredResponse>,
     variant: VariantHash,
+    /// Variants that had to make room for it.
+    forgotten: Vec<VariantHash>,
     now: UnixMillis,
 }
 
@@ -49,27 +51,30 @@ impl Errand {
         let place = self.place(varies.then_some(variant));
         let response = Arc::new(response);
         self.proxy.shared.memory.insert(&place, Record::Response(Arc::clone(&response)), now);
+        let mut forgotten = Vec::new();
         if varies {
             // The index is what makes a variant findable: it comes after it.
-            self.index_here(&response.head, variant, None, now);
+            (_, forgotten) = self.index_here(&response.head, variant, None, now);
         }
-        Some(Kept { place, response, variant, now })
+        Some(Kept { place, response, variant, forgotten, now })
     }
 
     /// Puts what was kept here into Redis as well: what became of it there.
     pub(super) async fn keep_there(&self, kept: Kept) -> Written {
         let Some(redis) = &self.proxy.redis else { return Written::No };
-        let Kept { place, response, variant, now } = kept;
+        let Kept { place, response, variant, mut forgotten, now } = kept;
         if response.head.vary.is_empty() {
             return redis.put(place, Record::Response(response), now).await;
         }
         // Another process may have added variants to the index that lies in Redis.
         let theirs = self.proxy.index_in_redis(&self.place(None), now).await;
-        let (index, forgotten) = self.index_here(&response.head, variant, theirs.as_deref(), now);
+        let (index, by_theirs) = self.index_here(&response.head, variant, theirs.as_deref(), now);
+        forgotten.extend(by_theirs);
+        forgotten.retain(|hash| !index.holds(*hash));
         let written = redis.put(place, Record::Response(response), now).await;
-        redis.put(self.place(None), index, now).await;
-        for place in &forgotten {
-            redis.remove(place).await;
+        redis.put(self.place(None), Record::Index(index), now).await;
+        for hash in forgotten {
+            redis.remove(&self.place(Some(hash))).await;
         }
         written
     }
@@ -104,21 +109,20 @@ impl Errand {
     }
 
     /// Puts the key's index with this variant in it into the memory tier, and lets go of the variants that had to
-    /// make room for it: the index, and those variants' places.
+    /// make room for it: the index, and those variants.
     fn index_here(
         &self,
         head: &StoredHead,
         variant: VariantHash,
         theirs: Option<&VaryIndex>,
         now: UnixMillis,
-    ) -> (Record, Vec<StoreKey>) {
+    ) -> (Arc<VaryIndex>, Vec<VariantHash>) {
         let memory = &self.proxy.shared.memory;
         let (index, forgotten) = self.index_with(head, variant, theirs, now);
-        let index = Record::Index(Arc::new(index));
-        memory.insert(&self.place(None), index.clone(), now);
-        let forgotten: Vec<StoreKey> = forgotten.into_iter().map(|hash| self.place(Some(hash))).collect();
-        for place in &forgotten {
-            memory.remove(place);
+        let index = Arc::new(index);
+        memory.insert(&self.place(None), Record::Index(Arc::clone(&index)), now);
+        for hash in &forgotten {
+            memory.remove(&self.place(Some(*hash)));
         }
         (index, forgotten)
     }
@@ -145,8 +149,7 @@ impl Errand {
             NewVariant { hash: variant, received: head.received, useless_at: head.useless_at(), etag };
         let before: Vec<VariantHash> = index.variants.iter().map(|variant| variant.hash).collect();
         index.insert(&head.vary, added, now);
-        let gone = |hash: &VariantHash| !index.variants.iter().any(|variant| variant.hash == *hash);
-        let forgotten = before.into_iter().filter(gone).collect();
+        let forgotten = before.into_iter().filter(|hash| !index.holds(*hash)).collect();
         (index, forgotten)
     }
 
