@@ -2,8 +2,8 @@
 //!
 //! An event loop that answers many requests reads the clock when it wakes up ([`wake`]) and when a
 //! request ends ([`monotonic`]), and takes the latest reading for the time at which the next one begins
-//! ([`latest`]): one reading for each request, and one for each turn of the loop. What it did since then is
-//! all that it is late by, and counts for what waited meanwhile.
+//! ([`latest`]): one reading for each request, and one for each turn of the loop. A loop that is too busy to
+//! sleep moves bytes: of so many times one reads the clock as well ([`pass`]).
 
 use std::cell::Cell;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -12,6 +12,10 @@ use crate::semantics::UnixMillis;
 
 /// Wall-clock time is carried on from a reading of it for so long: by then a clock that was set is noticed.
 const CARRIED: Duration = Duration::from_millis(50);
+
+/// Of so many times that bytes are moved without a reading of the clock, one reads it: they may be a
+/// megabyte each.
+const UNREAD: u32 = 32;
 
 /// One time by both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +29,10 @@ pub struct Moment {
 thread_local! {
     /// The latest reading, while the event loop of this thread is awake.
     static LATEST: Cell<Option<Instant>> = const { Cell::new(None) };
-    /// A reading of both clocks, to carry wall-clock time on from.
+    /// A reading of both clocks since the event loop woke up, to carry wall-clock time on from.
     static BOTH: Cell<Option<Moment>> = const { Cell::new(None) };
+    /// How often bytes were moved since the latest reading.
+    static PASSED: Cell<u32> = const { Cell::new(0) };
 }
 
 /// Wall-clock time, for ages and expiry that other processes must agree on.
@@ -42,39 +48,48 @@ pub fn wall() -> UnixMillis {
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads clocks")]
 pub fn monotonic() -> Instant {
     let now = Instant::now();
-    LATEST.with(|latest| latest.set(latest.get().map(|_| now)));
+    if LATEST.get().is_some() {
+        LATEST.set(Some(now));
+        PASSED.set(0);
+    }
     now
 }
 
 /// The event loop of this thread wakes up: from here to [`sleep`], [`latest`] has something to go by.
 pub fn wake() {
-    let now = monotonic();
-    LATEST.set(Some(now));
+    LATEST.set(Some(monotonic()));
 }
 
-/// The event loop of this thread goes to sleep.
+/// The event loop of this thread goes to sleep, for as long as it may be.
 pub fn sleep() {
     LATEST.set(None);
+    BOTH.set(None);
+}
+
+/// Bytes are moved: the latest reading is not to grow old over it.
+pub fn pass() {
+    let passed = PASSED.get() + 1;
+    PASSED.set(passed);
+    if passed >= UNREAD {
+        PASSED.set(0);
+        LATEST.set(LATEST.get().map(|_| monotonic()));
+    }
 }
 
 /// The latest reading on this thread since its event loop woke up; a new one where none says that it did.
 #[must_use]
 pub fn latest() -> Moment {
-    let Some(monotonic) = LATEST.get() else { return read() };
+    let Some(monotonic) = LATEST.get() else { return Moment { wall: wall(), monotonic: self::monotonic() } };
     let carried = BOTH.get().and_then(|both| {
         let since = monotonic.checked_duration_since(both.monotonic)?;
         let millis = u64::try_from(since.as_millis()).ok()?;
         (since < CARRIED).then(|| Moment { wall: both.wall.plus(millis), monotonic })
     });
     carried.unwrap_or_else(|| {
-        let both = read();
+        let both = Moment { wall: wall(), monotonic };
         BOTH.set(Some(both));
         both
     })
-}
-
-fn read() -> Moment {
-    Moment { wall: wall(), monotonic: monotonic() }
 }
 
 #[cfg(test)]
@@ -99,18 +114,39 @@ mod tests {
     fn wall_time_is_carried_on_for_a_while_and_read_again() {
         wake();
         let read = latest();
-        let (later, late) = (read.monotonic + Duration::from_millis(7), read.monotonic + CARRIED);
+        let (later, late) = (read.monotonic + Duration::from_millis(7), read.monotonic + CARRIED * 2);
         LATEST.set(Some(later));
         assert_eq!(latest(), Moment { wall: read.wall.plus(7), monotonic: later });
         // As if the wall clock had been set since.
         BOTH.set(Some(Moment { wall: UnixMillis(7), ..read }));
         assert_eq!(latest().wall, UnixMillis(14));
-        LATEST.set(Some(late));
-        let again = latest();
-        assert!(again.wall >= read.wall && again.monotonic >= read.monotonic, "{again:?} after {read:?}");
-        // A reading from before the one that is carried on.
-        LATEST.set(Some(read.monotonic));
+        for monotonic in [late, read.monotonic] {
+            BOTH.set(Some(Moment { wall: UnixMillis(7), monotonic: later }));
+            LATEST.set(Some(monotonic));
+            assert!(latest().wall >= read.wall && latest().monotonic == monotonic);
+        }
+        // Nor is it carried on over a sleep, which may be that of the whole machine.
+        BOTH.set(Some(Moment { wall: UnixMillis(7), monotonic: read.monotonic }));
+        sleep();
+        wake();
         assert!(latest().wall >= read.wall);
         sleep();
+    }
+
+    #[test]
+    fn who_moves_bytes_without_end_reads_the_clock_now_and_then() {
+        wake();
+        let read = latest().monotonic;
+        while monotonic() <= read {}
+        LATEST.set(Some(read));
+        for _ in 1..UNREAD {
+            pass();
+            assert_eq!(latest().monotonic, read);
+        }
+        pass();
+        assert!(latest().monotonic > read);
+        sleep();
+        (0..UNREAD).for_each(|_| pass());
+        assert_eq!(LATEST.get(), None, "a loop that sleeps has none");
     }
 }

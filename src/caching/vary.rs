@@ -166,12 +166,16 @@ impl VaryIndex {
     }
 
     /// Takes in the variants of another index of the same key that this one does not know: what other
-    /// processes have stored meanwhile. Of a place that both know, the more recent response counts.
+    /// processes have stored meanwhile. Of a place that both know, the more recent response counts. Nothing
+    /// makes room for what is older.
     pub fn merge(&mut self, other: &Self, now: UnixMillis) {
         for theirs in &other.variants {
             let known = self.variants.iter().any(|v| v.hash == theirs.hash && v.received >= theirs.received);
-            let names = other.sets.get(usize::from(theirs.set));
-            if let (false, true, Some(names)) = (known, theirs.useless_at > now, names) {
+            let Some(names) = other.sets.get(usize::from(theirs.set)) else { continue };
+            let has_room = self.sets.len() < MAX_SETS
+                || self.sets.iter().any(|set| set == names)
+                || self.least_recent_set().is_none_or(|(_, received)| received < theirs.received);
+            if !known && has_room && theirs.useless_at > now {
                 let Variant { hash, received, useless_at, ref etag, .. } = *theirs;
                 self.insert(names, NewVariant { hash, received, useless_at, etag: etag.clone() }, now);
             }
@@ -207,11 +211,16 @@ impl VaryIndex {
     }
 
     fn drop_least_recent_set(&mut self) {
-        let newest =
-            |set: usize| self.variants.iter().filter(|v| usize::from(v.set) == set).map(|v| v.received).max();
-        let Some(oldest) = (0..self.sets.len()).min_by_key(|set| newest(*set)) else { return };
+        let Some((oldest, _)) = self.least_recent_set() else { return };
         self.variants.retain(|v| usize::from(v.set) != oldest);
         self.drop_unused_sets();
+    }
+
+    /// The set of names whose most recent variant is the oldest, and when that was received.
+    fn least_recent_set(&self) -> Option<(usize, UnixMillis)> {
+        let of = |set: usize| self.variants.iter().filter(move |v| usize::from(v.set) == set);
+        let newest = |set| of(set).map(|v| v.received).max().unwrap_or_default();
+        (0..self.sets.len()).map(|set| (set, newest(set))).min_by_key(|(_, received)| *received)
     }
 
     fn drop_unused_sets(&mut self) {

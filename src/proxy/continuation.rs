@@ -63,31 +63,34 @@ impl Continuation {
         Arc::clone(&self.errand.proxy.shared.errands)
     }
 
-    /// Asks for the rest, and hands it on. Where it is not to be had, or breaks off, so does the answer.
-    pub(super) async fn pour(self: Box<Self>, mut writer: FillWriter) {
+    /// Asks for the rest, and hands it on. Where it is not to be had, or breaks off, so does the answer: with
+    /// the writer that is given back.
+    #[must_use]
+    pub(super) async fn pour(self: Box<Self>, mut writer: FillWriter) -> Option<FillWriter> {
         let found = tokio::select! {
             biased;
-            () = writer.unread() => return,
+            () = writer.unread() => return Some(writer),
             found = self.ask() => found,
         };
-        let Some(mut rest) = found else { return };
+        let Some(mut rest) = found else { return Some(writer) };
         loop {
             let next = tokio::select! {
                 biased;
-                () = writer.unread() => return,
+                () = writer.unread() => return Some(writer),
                 next = rest.next() => next,
             };
             match next {
                 None => break,
-                Some(Err(Broken)) => return,
+                Some(Err(Broken)) => return Some(writer),
                 Some(Ok(bytes)) => {
                     if writer.push(bytes) == Pushed::Windowed && !writer.room().await {
-                        return;
+                        return Some(writer);
                     }
                 }
             }
         }
         drop(writer.complete(None));
+        None
     }
 
     /// The missing bytes as the origin has them. `None` where it has no answer, or another: the log says so.

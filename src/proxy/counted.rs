@@ -60,9 +60,13 @@ impl Counted {
         }
     }
 
-    /// Whether the last frame was the last one.
+    /// Whether no more content follows.
     pub(super) fn is_at_end(&self) -> bool {
-        self.held.is_none() && self.left.is_none_or(|left| left == 0) && self.body.is_end_stream()
+        match self.left {
+            // What follows the last bytes was seen with them.
+            Some(left) => left == 0,
+            None => self.body.is_end_stream(),
+        }
     }
 
     /// After the last bytes: nothing but trailers.

@@ -340,17 +340,16 @@ impl Pouring {
     }
 
     /// The origin is asked for the rest at once, where there is one to be had, and the record is forgotten
-    /// meanwhile; else it is forgotten first, and the answer broken off then: whoever asks again is not given
-    /// the same once more.
+    /// meanwhile. An answer is broken off once it is: whoever asks again is not given the same once more.
     async fn failed(self, why: Unreadable) {
         let Self { redis, place, body, content, writer, continuation, sent, .. } = self;
         let forgetting = give_up(&redis, &place, body, why);
         match continuation.and_then(|continuation| continuation.after(sent)) {
             Some(continuation) => {
                 let under_way = continuation.under_way();
-                tokio::join!(forgetting, continuation.pour(writer));
+                let ((), broken_off) = tokio::join!(forgetting, continuation.pour(writer));
                 // The reader kept the room that was taken for the client's window.
-                drop((content, under_way));
+                drop((broken_off, content, under_way));
             }
             None => {
                 forgetting.await;

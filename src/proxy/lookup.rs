@@ -219,7 +219,7 @@ impl Proxy {
                     .read_from_redis(&place, reading, now)
                     .await
                     .map(|record| self.with_validity(record, &key.text, now));
-                self.shared.memory.insert(&primary, Record::Index(Arc::clone(&index)), now);
+                self.take_index_into_memory(&primary, &index, now);
                 self.selected(by, now, |asked| match asked {
                     None => Some((Record::Index(Arc::clone(&index)), Validity::Valid)),
                     Some(_) => held.clone(),
@@ -236,6 +236,21 @@ impl Proxy {
         }
         self.shared.metrics.redis_lookup(found.candidate().is_some());
         found
+    }
+
+    /// Adds what an index in Redis knows to the one in memory, which may know of what is on its way there.
+    fn take_index_into_memory(&self, place: &StoreKey, index: &Arc<VaryIndex>, now: UnixMillis) {
+        let memory = &self.shared.memory;
+        let held = memory.get(place.primary, None, &place.text, now);
+        let all = match held.map(|held| held.record) {
+            Some(Record::Index(held)) => {
+                let mut all = Arc::unwrap_or_clone(held);
+                all.merge(index, now);
+                Arc::new(all)
+            }
+            _ => Arc::clone(index),
+        };
+        memory.insert(place, Record::Index(all), now);
     }
 
     /// Copies what was found in Redis into memory. A long body is not at hand yet: what is older than its

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use crate::clock;
+
 /// Bytes in flight per direction.
 const BUFFER: usize = 16 * 1024;
 
@@ -43,6 +45,7 @@ where
         }
         to.write_all(buffer.get(..length).unwrap_or_default()).await?;
         moved.fetch_add(1, Ordering::Relaxed);
+        clock::pass();
     }
 }
 

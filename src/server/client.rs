@@ -33,6 +33,7 @@ use super::outbox::Outbox;
 use super::patience::Patience;
 use super::room::{Open, Pressure};
 use super::tunnel::TunnelEnd;
+use crate::clock;
 use crate::wire::content::{Feed, content};
 use crate::wire::framed::Framed;
 use crate::wire::{BrokenContent, Connection, Content, ReadHead, Refusal, RequestReader};
@@ -410,6 +411,7 @@ impl Client {
     fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // Room is made for what is there, not for what is waited for.
         ready!(self.socket.poll_read_ready(cx))?;
+        clock::pass();
         self.held.reserve(READ);
         let read = pin!(self.socket.read_buf(&mut self.held)).poll(cx);
         self.let_go();
@@ -493,6 +495,7 @@ impl Client {
 
     /// A write that must wait may not wait for ever.
     fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        clock::pass();
         let before = self.outbox.len();
         match self.outbox.poll_write(cx, &mut self.socket) {
             Poll::Ready(written) => {

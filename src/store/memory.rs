@@ -10,7 +10,8 @@
 //! what it was when the entry was last found valid, nothing more is asked of it (I3 of [`super::purges`]);
 //! and whether the fleet was heard lately. No allocation, and no lock that workers share: each thread has a
 //! read lock of its own for every shard (of eight; more threads than that share them), and whoever writes
-//! takes all of them.
+//! takes all of them. A panic under such a lock would end its shard: of ours, only the few lines of `Weigh`,
+//! `Fold` and `Evictions` run there.
 //!
 //! # Memory
 //!

@@ -22,6 +22,7 @@ use super::receive::{Received, Receiver};
 use super::response::Head;
 use super::tunnel::Tunnel;
 use super::upload::Upload;
+use crate::clock;
 use crate::semantics::fields;
 use crate::wire::Awaited;
 
@@ -101,6 +102,7 @@ impl Exchange {
 
     /// Waits for content, trailers or the end; what comes may be nothing of them.
     pub(super) fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, UpstreamError>> {
+        clock::pass();
         self.poll_received(cx, &|_: &Head| {})
     }
 

@@ -2,8 +2,8 @@
 //! nothing to wait for.
 //!
 //! Decides: the order of writing, so that there is never a gap in which neither a flight nor a store has
-//! it, and whoever has read an answer to its end finds it in this process. Never touches: whether it may be
-//! stored.
+//! it, and whoever has read the whole of an answer finds it in this process, if memory takes it at all. Never
+//! touches: whether it may be stored.
 
 use std::sync::Arc;
 
@@ -46,13 +46,13 @@ impl Errand {
         if self.proxy.is_purged(&response.head, &self.key) {
             return None;
         }
-        let now = clock::wall();
+        let (memory, now) = (&self.proxy.shared.memory, clock::wall());
         let varies = !response.head.vary.is_empty();
         let place = self.place(varies.then_some(variant));
         let response = Arc::new(response);
-        self.proxy.shared.memory.insert(&place, Record::Response(Arc::clone(&response)), now);
+        memory.insert(&place, Record::Response(Arc::clone(&response)), now);
         let mut forgotten = Vec::new();
-        if varies {
+        if varies && memory.admits(response.body.length()) {
             // The index is what makes a variant findable: it comes after it.
             (_, forgotten) = self.index_here(&response.head, variant, None, now);
         }
@@ -69,8 +69,8 @@ impl Errand {
         // Another process may have added variants to the index that lies in Redis.
         let theirs = self.proxy.index_in_redis(&self.place(None), now).await;
         let (index, by_theirs) = self.index_here(&response.head, variant, theirs.as_deref(), now);
+        forgotten.retain(|hash| !index.holds(*hash) && !by_theirs.contains(hash));
         forgotten.extend(by_theirs);
-        forgotten.retain(|hash| !index.holds(*hash));
         let written = redis.put(place, Record::Response(response), now).await;
         redis.put(self.place(None), Record::Index(index), now).await;
         for hash in forgotten {
@@ -141,13 +141,13 @@ impl Errand {
             Some(Record::Index(index)) => (*index).clone(),
             _ => self.found.index().map(|index| (**index).clone()).unwrap_or_default(),
         };
-        if let Some(theirs) = theirs {
-            index.merge(theirs, now);
-        }
+        let theirs = theirs.into_iter();
+        let known = theirs.clone().flat_map(|theirs| &theirs.variants).chain(&index.variants);
+        let before: Vec<VariantHash> = known.map(|variant| variant.hash).collect();
+        theirs.for_each(|theirs| index.merge(theirs, now));
         let etag = head.field(&ETAG).map(|etag| Bytes::copy_from_slice(etag.as_bytes()));
         let added =
             NewVariant { hash: variant, received: head.received, useless_at: head.useless_at(), etag };
-        let before: Vec<VariantHash> = index.variants.iter().map(|variant| variant.hash).collect();
         index.insert(&head.vary, added, now);
         let forgotten = before.into_iter().filter(|hash| !index.holds(*hash)).collect();
         (index, forgotten)

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::known::Known;
 use super::message::{Entry, Incarnation, Look, Mark, Page};
-use crate::caching::stamp::{Purge, Sequence};
+use crate::caching::stamp::{Purge, Sequence, Stamp};
 use crate::semantics::UnixMillis;
 use crate::store::purges::{PurgeTable, RETENTION};
 
@@ -179,9 +179,8 @@ impl Follower {
             return Err(Nonsense);
         }
         for (sequence, purge) in &page.purges {
-            let stamp = self.table.stamp().sequence();
             let news = self.table.recall(purge, *sequence, now);
-            self.floor_above(*sequence, news, stamp);
+            self.floor_above(*sequence, news, self.table.stamp());
         }
         self.stage = match of {
             _ if page.full => Stage::Loading { look, asked, of, from: last },
@@ -220,21 +219,19 @@ impl Follower {
             } else if entry.mark_before != self.mark {
                 self.lost_by_server(self.known.forgotten(), self.position.max(self.known.last()));
             }
-            let stamp = self.table.stamp().sequence();
-            let news = if self.reload.is_none() {
-                self.table.apply_next(&entry.purge, entry.sequence, now)
+            if self.reload.is_none() {
+                let (news, stamp) = self.table.apply_next(&entry.purge, entry.sequence, now);
+                self.floor_above(entry.sequence, news, stamp);
+                self.known.add(entry.sequence, &entry.purge);
             } else {
-                self.table.apply(&entry.purge, entry.sequence, now)
-            };
-            self.floor_above(entry.sequence, news, stamp);
-            self.known.add(entry.sequence, &entry.purge);
+                self.told(&entry.purge, entry.sequence, now);
+            }
             (self.position, self.mark) = (entry.sequence, entry.mark);
         }
         if self.reload.is_some() {
             self.stage = Stage::Looking;
             return Ok(());
         }
-        self.table.advance(self.position);
         self.stage = match self.stage {
             Stage::Fetching => Stage::Fetched,
             _ if self.table.stamp().sequence() < self.least => Stage::Looking,
@@ -256,9 +253,8 @@ impl Follower {
     /// A purge was given a number: it holds here from now on, and becomes part of stamps when everything
     /// before it has been read.
     pub fn told(&mut self, purge: &Purge, sequence: Sequence, now: UnixMillis) {
-        let stamp = self.table.stamp().sequence();
         let news = self.table.apply(purge, sequence, now);
-        self.floor_above(sequence, news, stamp);
+        self.floor_above(sequence, news, self.table.stamp());
         self.known.add(sequence, purge);
     }
 
@@ -306,7 +302,8 @@ impl Follower {
 
     /// News with a number below a stamp that was handed out before them: what bears the stamp may be older
     /// than the purge (J3).
-    fn floor_above(&mut self, sequence: Sequence, news: bool, stamp: Sequence) {
+    fn floor_above(&mut self, sequence: Sequence, news: bool, stamp: Stamp) {
+        let stamp = stamp.sequence();
         if news && sequence <= stamp {
             self.raise(stamp.next());
         }
