@@ -86,7 +86,7 @@ fn a_client_that_left_before_its_answer_is_logged() {
 #[test]
 fn a_refused_request_is_logged_as_what_was_read_of_it() {
     let origin = Origin::start();
-    let proxy = Config::new(&origin).server("header_timeout = \"300ms\"").start();
+    let proxy = Config::new(&origin).server("header_timeout = \"2s\"").start();
     let long = "x".repeat(100_000);
     for (bytes, shown, status) in [
         (

@@ -202,7 +202,7 @@ fn draining_ends_when_its_time_is_over() {
 #[test]
 fn the_start_says_which_tiers_and_listeners_are_live() {
     let (origin, redis) = (Origin::start(), Redis::absent());
-    let proxy = Config::new(&origin).redis(&redis).start();
+    let proxy = Config::new(&origin).redis_at(redis.address).start();
     for word in ["memory", "redis", "listener=proxy", "listener=admin"] {
         until(word, || proxy.log().iter().any(|line| line.contains(word)));
     }
@@ -219,7 +219,8 @@ fn the_status_tells_what_happened_and_what_is_live() {
     }
     let status = eventually("all five are counted", || {
         let status = ask(&proxy, "/status", "").json();
-        (status["total"]["requests"] == 5).then_some(status)
+        let is_whole = status["total"]["requests"] == 5 && status["tiers"]["redis"]["live"] == true;
+        is_whole.then_some(status)
     });
     assert_eq!(status["total"]["results"], serde_json::json!({ "hit": 2, "miss": 2, "bypass": 1 }));
     assert_eq!(status["total"]["hit_ratio"], 0.5);

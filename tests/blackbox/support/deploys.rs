@@ -127,7 +127,7 @@ struct Node {
 
 impl Cluster {
     pub(crate) fn start() -> Self {
-        Self::formed(None, 2_000)
+        Self::formed(None, 5_000)
     }
 
     /// Masters that do not answer are soon replaced.
@@ -136,7 +136,7 @@ impl Cluster {
     }
 
     pub(crate) fn with_tls(tls: &Tls) -> Self {
-        Self::formed(Some(tls), 2_000)
+        Self::formed(Some(tls), 5_000)
     }
 
     fn formed(tls: Option<&Tls>, patience: u32) -> Self {
@@ -381,7 +381,10 @@ impl Sentinels {
                 address
             });
             settings += &format!("sentinel monitor shop 127.0.0.1 {} 2\n", master.0.port());
-            settings += "sentinel down-after-milliseconds shop 1000\nsentinel failover-timeout shop 1500\n";
+            // Where no master is to fail, a busy machine does not make one.
+            let down_after = if tls.is_some() { 10_000 } else { 1_000 };
+            settings += &format!("sentinel down-after-milliseconds shop {down_after}\n");
+            settings += "sentinel failover-timeout shop 1500\n";
             let sentinel = Redis::with(&["--sentinel", &settings]);
             (public.unwrap_or(sentinel.address), sentinel)
         };

@@ -130,10 +130,12 @@ impl Redis {
     /// The same with those of the journal.
     #[track_caller]
     pub(crate) fn all_keys(&self) -> BTreeMap<String, String> {
-        let Value::Array(keys) = self.command(&["KEYS", "*"]) else { panic!("KEYS answers with an array") };
+        let mut connection = Resp::to(self.address).expect("redis-server accepts");
+        let mut ask = |arguments: &[&[u8]]| connection.command(arguments).expect("redis-server answers");
+        let Value::Array(keys) = ask(&[b"KEYS", b"*"]) else { panic!("KEYS answers with an array") };
         let keys = keys.into_iter().filter_map(Value::bytes);
         keys.map(|key| {
-            let kind = self.command(&[b"TYPE".as_slice(), &key]).bytes().unwrap_or_default();
+            let kind = ask(&[b"TYPE", &key]).bytes().unwrap_or_default();
             (String::from_utf8_lossy(&key).into_owned(), String::from_utf8_lossy(&kind).into_owned())
         })
         .collect()
@@ -142,8 +144,10 @@ impl Redis {
     /// The strings: records, chunks, locks, markers.
     #[track_caller]
     pub(crate) fn strings(&self) -> BTreeMap<String, Vec<u8>> {
+        let mut connection = Resp::to(self.address).expect("redis-server accepts");
+        let mut get = |key: &str| connection.command(&["GET", key]).expect("redis-server answers").bytes();
         let keys = self.keys().into_iter().filter(|(_, kind)| kind == "string");
-        keys.filter_map(|(key, _)| Some((key.clone(), self.command(&["GET", &key]).bytes()?))).collect()
+        keys.filter_map(|(key, _)| Some((key.clone(), get(&key)?))).collect()
     }
 
     /// Follows every command from now on.
