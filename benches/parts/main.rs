@@ -127,7 +127,7 @@ fn core(c: &mut Criterion) {
     let mut group = c.benchmark_group("core");
     let (request, response, policy) = (request(), response(), Policy::default());
     group.bench_function("admission", |b| {
-        b.iter(|| admit(&Method::GET, black_box(&request), false, false, &policy));
+        b.iter(|| admit(&Method::GET, "/api/products/7", black_box(&request), false, false, &policy));
     });
     group.bench_function("Cache-Control of a response", |b| {
         b.iter(|| ResponseDirectives::parse(black_box(&response)));

@@ -13,6 +13,7 @@ use http::{HeaderMap, Method};
 use super::cache_control::RequestDirectives;
 use super::outcome::Reason;
 use super::policy::{ClientCacheControl, CookiePolicy, Policy};
+use super::url;
 
 /// The methods caching tells apart. Methods are case-sensitive (RFC 9110 9.1): `get` is [`Other`].
 ///
@@ -126,23 +127,31 @@ impl Admission {
 
 /// Judges a request before anything is looked up.
 ///
-/// `has_body`: the message carries content or announces it. `upgrade`: it asks to leave HTTP.
+/// `path`: as it came. `has_body`: the message carries content or announces it. `upgrade`: it asks to leave
+/// HTTP.
 #[must_use]
 pub fn admit(
     method: &Method,
+    path: &str,
     headers: &HeaderMap,
     has_body: bool,
     upgrade: bool,
     policy: &Policy,
 ) -> Admission {
     let facts = RequestFacts::read(method, headers, policy);
-    match refusal(&facts, has_body, upgrade, policy) {
+    match refusal(&facts, path, has_body, upgrade, policy) {
         Some(reason) => Admission::Forward(reason, facts),
         None => Admission::Lookup(facts),
     }
 }
 
-fn refusal(facts: &RequestFacts, has_body: bool, upgrade: bool, policy: &Policy) -> Option<Reason> {
+fn refusal(
+    facts: &RequestFacts,
+    path: &str,
+    has_body: bool,
+    upgrade: bool,
+    policy: &Policy,
+) -> Option<Reason> {
     if !policy.cache {
         Some(Reason::RouteNotCached)
     } else if facts.method == MethodClass::Other {
@@ -152,6 +161,10 @@ fn refusal(facts: &RequestFacts, has_body: bool, upgrade: bool, policy: &Policy)
     } else if has_body {
         // The key does not cover the content, and an origin may well read it.
         Some(Reason::RequestHasBody)
+    } else if url::has_dot_segments(path) {
+        // The route goes by the bytes, and many origins by what is left when the segments are removed: it may
+        // be another's resource.
+        Some(Reason::DotSegments)
     } else if facts.has_cookie && policy.cookies == CookiePolicy::Bypass {
         Some(Reason::CookieBypass)
     } else if facts.directives.no_store {
@@ -174,7 +187,7 @@ mod tests {
         policy: &Policy,
     ) -> Option<Reason> {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
-        match admit(&method, &map(lines), body, upgrade, policy) {
+        match admit(&method, "/a", &map(lines), body, upgrade, policy) {
             Admission::Lookup(_) => None,
             Admission::Forward(reason, _) => Some(reason),
         }
@@ -202,6 +215,26 @@ mod tests {
         ];
         for (method, lines, body, upgrade, policy, expected) in rows {
             assert_eq!(verdict(method, lines, *body, *upgrade, policy), *expected, "{method} {lines:?}");
+        }
+    }
+
+    #[test]
+    fn rfc_3986_5_2_4_what_may_lead_elsewhere_is_not_looked_up() {
+        let (get, policy) = (Method::GET, Policy::default());
+        let off = Policy { cache: false, ..Policy::default() };
+        let verdict = |method: &Method, path, policy: &Policy| {
+            admit(method, path, &HeaderMap::new(), false, false, policy)
+        };
+        assert!(matches!(verdict(&get, "/a/b.png", &policy), Admission::Lookup(_)));
+        for (method, path, policy, expected) in [
+            (&get, "/a/../b", &policy, Reason::DotSegments),
+            (&Method::HEAD, "/a/%2E%2e%2Fb", &policy, Reason::DotSegments),
+            (&get, "/a/../b", &off, Reason::RouteNotCached),
+            (&Method::DELETE, "/a/../b", &policy, Reason::MethodNotCacheable),
+        ] {
+            let forwarded =
+                matches!(verdict(method, path, policy), Admission::Forward(reason, _) if reason == expected);
+            assert!(forwarded, "{method} {path}");
         }
     }
 

@@ -75,6 +75,7 @@ reasons! {
     MethodNotCacheable, "method-not-cacheable", "RFC 9110 9.2.3", "Only GET and HEAD are answered from the cache.", "Use GET for what may be cached.";
     RequestHasBody, "request-has-body", "RFC 9110 9.3.1", "A GET or HEAD with content is forwarded and its response not stored.", "Send the request without content; what selects the response belongs in the URL.";
     RequestUpgrade, "request-upgrade", "RFC 9110 7.8", "The request asks for another protocol.", "Nothing to do; upgrades are forwarded, never cached.";
+    DotSegments, "dot-segments", "RFC 3986 3.3", "The path has segments . or .., which lead elsewhere at many origins.", "Send the path that is meant; browsers remove such segments.";
     CookieBypass, "cookie-bypass", "", "The route says cookies = \"bypass\" and the request carries Cookie.", "Use cookies = \"guard\" or \"ignore\", or keep cookies off this path.";
     RequestNoStore, "request-no-store", "RFC 9111 5.2.1.5", "The request says no-store and the route respects clients.", "Set client_cache_control = \"ignore\" if clients should not decide.";
     KeyTooLong, "key-too-long", "", "The cache key would be longer than 16 KiB.", "Leave headers, cookies or parameters out of the route's key.";
@@ -167,6 +168,7 @@ impl Reason {
             Self::RouteNotCached
             | Self::RequestHasBody
             | Self::RequestUpgrade
+            | Self::DotSegments
             | Self::CookieBypass
             | Self::KeyTooLong => Fwd::Bypass,
             Self::MethodNotCacheable => Fwd::Method,

@@ -36,6 +36,38 @@ pub fn host(authority: &str) -> &str {
     }
 }
 
+/// Whether a path has segments `.` or `..` (RFC 3986 3.3), encoded or not, or would have for an origin that
+/// takes `%2F`, `\` or `%5C` for a slash.
+#[must_use]
+pub fn has_dot_segments(path: &str) -> bool {
+    let mut rest = path.as_bytes();
+    if memchr::memchr3(b'.', b'%', b'\\', rest).is_none() {
+        return false;
+    }
+    // How many dots the segment consists of, while it consists of dots alone.
+    let mut dots = Some(0_usize);
+    let is_dots = |dots: Option<usize>| matches!(dots, Some(1 | 2));
+    while let [first, after @ ..] = rest {
+        let (byte, after) = match (first, after) {
+            (b'%', [high, low, after @ ..]) => match (high, low.to_ascii_lowercase()) {
+                (b'2', b'e') => (b'.', after),
+                (b'2', b'f') | (b'5', b'c') => (b'/', after),
+                _ => (b'%', after),
+            },
+            (b'\\', after) => (b'/', after),
+            (byte, after) => (*byte, after),
+        };
+        rest = after;
+        dots = match byte {
+            b'/' if is_dots(dots) => return true,
+            b'/' => Some(0),
+            b'.' => dots.map(|dots| dots + 1),
+            _ => None,
+        };
+    }
+    is_dots(dots)
+}
+
 /// The path and query with percent-encodings in capitals, and without those of unreserved characters.
 #[must_use]
 pub fn target(target: &str) -> Cow<'_, str> {
@@ -70,6 +102,49 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn rfc_3986_3_3_dot_segments_in_every_dress() {
+        for path in [
+            "/..",
+            "/.",
+            "/../",
+            "/a/./b",
+            "/a/../b",
+            "/a/..",
+            "/%2e%2E/b",
+            "/a/.%2e",
+            "/%2e",
+            "/a%2f..%2Fb",
+            "/a/..%2fb",
+            "/a\\..\\b",
+            "/a%5c..%5Cb",
+            "/..%5c",
+        ] {
+            assert!(has_dot_segments(path), "{path}");
+        }
+        for path in [
+            "/",
+            "",
+            "*",
+            "/a",
+            "/a.b",
+            "/.well-known/x",
+            "/..a",
+            "/a..",
+            "/a/...",
+            "/%2e%2e%2e",
+            "/a%2fb",
+            "/%2",
+            "/%",
+            "/a.%2fb",
+            "/.%2a",
+            "/%25%32%65",
+            "/a%2e%2eb/c",
+        ] {
+            assert!(!has_dot_segments(path), "{path}");
+        }
+    }
 
     #[test]
     fn rfc_9110_4_2_3_case_and_default_ports_do_not_tell_authorities_apart() {

@@ -113,6 +113,8 @@ pub(super) struct Process {
     stop: watch::Sender<bool>,
     reload: Arc<Reload>,
     log: AccessLog,
+    /// How long requests that are under way may take at the end.
+    drain_timeout: std::time::Duration,
     /// Where the public listeners really are.
     pub(super) listening: Vec<SocketAddr>,
     /// Where the admin listener really is.
@@ -138,6 +140,9 @@ impl Process {
         let settings = server_settings(&rules, workers_wanted);
         let listeners = Listeners::bind(&settings.listen, workers_wanted)
             .map_err(|(address, error)| io(&format!("listening on {address}"))(error.into()))?;
+        for address in listeners.shared() {
+            tracing::warn!(%address, "another process listens here as well: connections are shared with it");
+        }
         let listening = listeners.addresses().to_vec();
         let admin_listener = match &rules.admin {
             Some(admin) => Some(
@@ -192,7 +197,16 @@ impl Process {
             tracing::info!(listener = %"admin", %address, "listening");
             admin_address = Some(address);
         }
-        Ok(Self { runtime, running, stop, reload, log, listening, admin: admin_address })
+        Ok(Self {
+            drain_timeout: settings.drain_timeout,
+            runtime,
+            running,
+            stop,
+            reload,
+            log,
+            listening,
+            admin: admin_address,
+        })
     }
 
     /// Runs until SIGTERM or SIGINT, loading the configuration again at SIGHUP; then drains.
@@ -201,9 +215,12 @@ impl Process {
     /// When signals cannot be waited for.
     pub(super) fn until_stopped(self) -> Result<(), StartError> {
         let signals = |error: io::Error| StartError::new("signals")(error.into());
+        let (mut terminate, mut interrupt) = {
+            let _entered = self.runtime.enter();
+            let of = |kind| signal(kind).map_err(signals);
+            (of(SignalKind::terminate())?, of(SignalKind::interrupt())?)
+        };
         self.runtime.block_on(async {
-            let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
-            let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
             let mut hangup = signal(SignalKind::hangup()).map_err(signals)?;
             loop {
                 tokio::select! {
@@ -217,7 +234,21 @@ impl Process {
                 }
             }
         })?;
-        tracing::info!("stopping: no new connections, requests under way may finish");
+        let within = self.drain_timeout;
+        tracing::info!(
+            ?within,
+            "stopping: no new connections, requests under way may finish; a second signal ends them"
+        );
+        let log = self.log.clone();
+        self.runtime.spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::warn!("stopped at once, by a second signal");
+            log.finish(LAST_LINES);
+            std::process::exit(1);
+        });
         // Nobody listens any more only if every worker has gone already.
         let _ = self.stop.send(true);
         self.running.join();
@@ -249,7 +280,7 @@ fn follow_the_fleet(instance: &Instance) -> io::Result<()> {
 /// How long a start waits for the fleet's purges.
 const FIRST_HEARING: std::time::Duration = std::time::Duration::from_millis(500);
 /// How long the end waits for whoever reads the access log.
-const LAST_LINES: std::time::Duration = std::time::Duration::from_secs(1);
+const LAST_LINES: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// The service of one worker: the proxy in force when a request comes.
 #[derive(Clone)]

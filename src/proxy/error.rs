@@ -20,13 +20,15 @@ pub struct Failure {
     pub status: StatusCode,
     /// Why.
     pub reason: Reason,
+    /// What of a request was refused, where the reason stands for several faults.
+    pub fault: Option<Refusal>,
 }
 
 impl Failure {
     /// A failure with a status of its own.
     #[must_use]
     pub const fn new(status: StatusCode, reason: Reason) -> Self {
-        Self { status, reason }
+        Self { status, reason, fault: None }
     }
 
     /// The origin answered with an error of its own where a stored response stands in for it.
@@ -61,13 +63,16 @@ impl Failure {
     /// Fields and content of the answer: plain text, never cacheable.
     #[must_use]
     pub fn answer(self) -> (HeaderMap, Content) {
-        let text = format!(
+        let mut text = format!(
             "{} {}\n{}: {}\n",
             self.status.as_u16(),
             self.status.canonical_reason().unwrap_or_default(),
             self.reason.code(),
             self.reason.title(),
         );
+        if let Some(fault) = self.fault {
+            text += &format!("{fault}\n");
+        }
         let mut headers = HeaderMap::with_capacity(8);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -100,6 +105,7 @@ impl From<Refusal> for Failure {
             Refusal::BodyTooLarge => Reason::BodyTooLarge,
             Refusal::Timeout => Reason::RequestTimeout,
         };
-        Self::new(refusal.status(), reason)
+        let fault = (reason == Reason::BadRequest).then_some(refusal);
+        Self { fault, ..Self::new(refusal.status(), reason) }
     }
 }

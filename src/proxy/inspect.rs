@@ -82,7 +82,8 @@ impl Proxy {
                 tiers.push((Tier::Redis, found));
             }
         }
-        let admission = admit(asked.method(), asked.headers(), asked.has_body, asked.upgrades(), policy);
+        let admission =
+            admit(asked.method(), asked.path(), asked.headers(), asked.has_body, asked.upgrades(), policy);
         let (verdict, reason) = match (&admission, &key) {
             (Admission::Forward(reason, _), _) => (Expected::Forward, *reason),
             (_, None) => (Expected::Forward, Reason::KeyTooLong),
@@ -114,7 +115,7 @@ impl Proxy {
 
     fn held_in_memory(&self, key: &PrimaryKey, by: Selecting<'_>, now: UnixMillis) -> Found {
         self.selected(by, now, |variant| {
-            let held = self.shared.memory.get(key.hash, variant, &key.text, now)?;
+            let held = self.shared.memory.peek(key.hash, variant, &key.text, now)?;
             Some((held.record, held.validity))
         })
     }

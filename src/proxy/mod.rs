@@ -107,6 +107,7 @@ impl Proxy {
             let policy = &route.policy;
             let facts = match admission::admit(
                 asked.method(),
+                asked.path(),
                 asked.headers(),
                 asked.has_body,
                 asked.upgrades(),

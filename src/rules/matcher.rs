@@ -123,6 +123,17 @@ impl PathPattern {
         Ok(Self { text: text.to_owned(), segments })
     }
 
+    /// What stands in a fixed segment and is a wildcard elsewhere: what is its like here.
+    #[must_use]
+    pub fn habit(&self) -> Option<&'static str> {
+        self.segments.iter().find_map(|segment| match segment {
+            Segment::Fixed(text) if text == "*" || text == "**" => Some("{*rest}"),
+            Segment::Fixed(text) if text.contains('*') => Some("{name} for a whole segment, or {*rest}"),
+            Segment::Fixed(text) if text.len() > 1 && text.starts_with(':') => Some("{name}"),
+            _ => None,
+        })
+    }
+
     fn segment(text: &str) -> Result<Segment, PatternError> {
         if !text.contains(['{', '}']) {
             return Ok(Segment::Fixed(text.to_owned()));
@@ -273,6 +284,21 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn wildcards_of_other_servers_are_recognised() {
+        for (path, meant) in [
+            ("/a/*", Some("{*rest}")),
+            ("/**", Some("{*rest}")),
+            ("/a/*.jpg", Some("{name} for a whole segment, or {*rest}")),
+            ("/users/:id/x", Some("{name}")),
+            ("/a/{*rest}", None),
+            ("/a/{id}/b:c", None),
+            ("/a/:", None),
+        ] {
+            assert_eq!(PathPattern::parse(path).unwrap().habit(), meant, "{path}");
+        }
+    }
 
     #[test]
     fn hosts() {

@@ -12,6 +12,7 @@ const BACKLOG: i32 = 4096;
 #[derive(Debug)]
 pub struct Listeners {
     addresses: Vec<SocketAddr>,
+    shared: Vec<SocketAddr>,
     per_worker: Vec<Vec<TcpListener>>,
 }
 
@@ -21,10 +22,13 @@ impl Listeners {
     /// # Errors
     /// The address that could not be bound, and why.
     pub fn bind(listen: &[SocketAddr], workers: usize) -> Result<Self, (SocketAddr, io::Error)> {
-        let mut addresses = Vec::new();
+        let (mut addresses, mut shared) = (Vec::new(), Vec::new());
         let mut per_worker: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
         for wanted in listen {
             let mut address = *wanted;
+            if address.port() != 0 && !is_free(address) {
+                shared.push(address);
+            }
             for listeners in &mut per_worker {
                 let listener = bind(address).map_err(|error| (address, error))?;
                 address = listener.local_addr().map_err(|error| (address, error))?;
@@ -32,7 +36,14 @@ impl Listeners {
             }
             addresses.push(address);
         }
-        Ok(Self { addresses, per_worker })
+        Ok(Self { addresses, shared, per_worker })
+    }
+
+    /// Those at which another process of this user listens as well, as a restart without a gap has it: the system
+    /// gives connections to either.
+    #[must_use]
+    pub fn shared(&self) -> &[SocketAddr] {
+        &self.shared
     }
 
     /// The addresses really bound.
@@ -44,6 +55,16 @@ impl Listeners {
     pub(super) fn into_workers(self) -> Vec<Vec<TcpListener>> {
         self.per_worker
     }
+}
+
+/// Whether nobody listens there, as far as can be seen.
+fn is_free(address: SocketAddr) -> bool {
+    let alone = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())
+    };
+    !alone().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {

@@ -103,6 +103,20 @@ impl MemoryTier {
         Some(Held { record: entry.record.clone(), validity })
     }
 
+    /// As [`Self::get`], for who only looks: nothing is removed, and nothing stays longer for it.
+    #[must_use]
+    pub fn peek(
+        &self,
+        primary: u128,
+        variant: Option<VariantHash>,
+        text: &[u8],
+        now: UnixMillis,
+    ) -> Option<Held> {
+        let entry = self.cache.as_ref()?.peek(&Place::new(primary, variant))?;
+        let validity = (*entry.text == *text).then(|| self.validity(&entry, now))?;
+        Some(Held { record: entry.record.clone(), validity })
+    }
+
     /// Puts a record under its key, in the place of what was there.
     ///
     /// A record that no rule can reuse, that a purge has forbidden, that is too large or whose body is not at
@@ -490,6 +504,10 @@ mod tests {
             assert_eq!(get(&tier, &key(1)).unwrap().validity, Validity::Soft(NOW.plus(3)));
         }
         purges.purge(&Purge::of_ids(Mode::Hard, vec![PurgeId::ALL]), NOW.plus(4));
+        for _ in 0..2 {
+            let held = tier.peek(key(1).primary, None, &key(1).text, NOW);
+            assert_eq!(held.unwrap().validity, Validity::Hard, "who only looks removes nothing");
+        }
         assert_eq!(get(&tier, &key(1)).unwrap().validity, Validity::Hard);
         assert!(get(&tier, &key(1)).is_none(), "removed when found purged");
         tier.insert(&key(1), response("late", stamp), NOW);

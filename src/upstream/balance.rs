@@ -55,15 +55,18 @@ impl Health {
         }
     }
 
-    /// A connect failed: it is avoided for 1 s, doubling to 30 s.
-    pub fn failed(&mut self, now: Instant) {
+    /// A connect failed: it is avoided for 1 s, doubling to 30 s. Whether it is the first to fail.
+    pub fn failed(&mut self, now: Instant) -> bool {
         self.failures = self.failures.saturating_add(1);
         self.retry_at = Some(now + self.back_off());
+        self.failures == 1
     }
 
-    /// A connect worked.
-    pub const fn succeeded(&mut self) {
+    /// A connect worked. Whether it is the first to work.
+    pub const fn succeeded(&mut self) -> bool {
+        let was_down = self.failures > 0;
         *self = Self { failures: 0, retry_at: None };
+        was_down
     }
 
     /// A request sets out to find out: everyone else keeps avoiding the server for one more back-off,

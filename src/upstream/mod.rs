@@ -290,11 +290,18 @@ impl Upstream {
             self.note_probe(pool.server());
             match pool.connect(slot, settings.connect_timeout).await {
                 Ok(lease) => {
-                    pool.server().health().succeeded();
+                    if pool.server().health().succeeded() {
+                        let (upstream, server) = (self.name(), pool.server().shown());
+                        tracing::info!(upstream, server, "connections to a server work again");
+                    }
                     return Ok((lease, &pool.server().authority));
                 }
                 Err(error) => {
-                    pool.server().health().failed(clock::monotonic());
+                    if pool.server().health().failed(clock::monotonic()) {
+                        let (upstream, server) = (self.name(), pool.server().shown());
+                        let error = error.in_full();
+                        tracing::warn!(upstream, server, %error, "a server cannot be connected to: it is avoided");
+                    }
                     failure = error;
                     tried.push(index);
                 }

@@ -90,6 +90,11 @@ impl ServerShared {
         taken.saturating_add(self.queued.load(Relaxed))
     }
 
+    /// What a log calls it.
+    pub(super) fn shown(&self) -> &str {
+        self.authority.to_str().unwrap_or_default()
+    }
+
     pub(super) fn health(&self) -> MutexGuard<'_, Health> {
         lock(&self.health)
     }

@@ -42,6 +42,13 @@ fn the_example_passes_as_it_is() {
 }
 
 #[test]
+fn a_wildcard_of_another_server_is_a_warning() {
+    let (code, text) = printed(&good().replacen("path = \"/{*rest}\"", "path = \"/a/*\"", 1));
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("warning") && text.contains("did you mean {*rest}?"), "{text}");
+}
+
+#[test]
 fn every_kind_of_mistake_is_an_error_with_its_line_and_key() {
     for (text, words) in [
         (with("[server]", "lisen = []"), ["lisen", "listen"].as_slice()),

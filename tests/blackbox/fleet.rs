@@ -216,11 +216,12 @@ fn a_proxy_that_is_cut_off_asks_the_origin_after_its_grace() {
     until("both read", || cut.in_sync() && other.in_sync());
     cut.get("/p/1");
     until("it is in memory", || cut.get("/p/1").cache_status().contains("detail=memory"));
+    let old = cut.get("/p/1").text();
     relay.set(Fault::Blackhole);
     until("it is noticed", || !cut.in_sync());
     assert_eq!(other.purge(&json!({ "urls": ["http://shop.example/p/1"] }))["scope"], "fleet");
     let answer = cut.get("/p/1");
-    assert_eq!(answer.text(), "v2", "{}", answer.cache_status());
+    assert_ne!(answer.text(), old, "{}", answer.cache_status());
     assert!(answer.cache_status().contains("detail=purges-unknown"), "{}", answer.cache_status());
     relay.set(Fault::None);
     until("it reads again", || cut.in_sync());

@@ -149,6 +149,7 @@ fn chunks_that_are_missing_bent_or_swapped_never_make_a_body() {
     origin.reply("/2", Reply::ok(&two).cache("max-age=600"));
     let proxy = Config::new(&origin).redis(&redis).without_memory().start();
     let fill = || {
+        crate::long_bodies::at_rest(&proxy);
         for (n, target) in ["/1", "/2"].iter().enumerate() {
             eventually("a large body comes from Redis", || {
                 let answer = proxy.get(target);

@@ -57,6 +57,7 @@ fn forwarded_without_a_look_up() {
         ("GET", "/p", "Content-Length: 1\r\n", "x", "request-has-body"),
         ("GET", "/p", "Connection: upgrade\r\nUpgrade: websocket\r\n", "", "request-upgrade"),
         ("GET", "/bypass", "Cookie: a=1\r\n", "", "cookie-bypass"),
+        ("GET", "/pictures/..%2fbypass", "", "", "dot-segments"),
         ("GET", "/p", "Cache-Control: no-store\r\n", "", "request-no-store"),
         ("GET", "/long", long.as_str(), "", "key-too-long"),
     ] {
@@ -399,5 +400,17 @@ fn refused() {
     ] {
         let answer = proxy.send(&bytes);
         assert_eq!((answer.status, reason(&answer).as_str()), (status, expected), "{}", &bytes[..40]);
+    }
+    // What stands for several faults says which.
+    for (bytes, fault) in [
+        (
+            format!("GET /only HTTP/1.1\r\n{host}Connection: upgrade\r\nUpgrade: h2c\r\n\r\n"),
+            "upgrades to HTTP/2 are refused",
+        ),
+        (format!("GET /on ly HTTP/1.1\r\n{host}\r\n"), "the request line cannot be read"),
+        (format!("GET /only HTTP/1.1\r\n{host}bad line\r\n\r\n"), "a field line is malformed"),
+    ] {
+        let text = proxy.send(&bytes).text();
+        assert!(text.contains(fault), "{text}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use crate::long_bodies::at_rest;
 use crate::support::*;
 
 /// Waits until Redis holds this content in plain sight: records are written off the request's path.
@@ -147,7 +148,7 @@ fn variants_that_made_room_leave_redis_too() {
         let body = format!("for {n}!");
         ask(n).expect(200, "MISS", &body);
         // The next one adds to what this one has left there.
-        stored(&redis, &body);
+        at_rest(&proxy);
         ask(n).expect(200, "HIT", &body);
     }
     let holds = |n: usize| {

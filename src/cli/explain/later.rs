@@ -100,7 +100,7 @@ pub(super) fn tell(page: &mut Page, head: &StoredHead, facts: &RequestFacts, ask
         if let Some(name) = name {
             headers.insert(name, HeaderValue::from_static("x"));
         }
-        match admit(method, &headers, false, false, policy) {
+        match admit(method, asked.path(), &headers, false, false, policy) {
             Admission::Lookup(facts) => told(Verdict::at(head, &facts, policy, head.received), head),
             Admission::Forward(reason, _) => format!("{}: forwarded without a look-up", cited(reason)),
         }

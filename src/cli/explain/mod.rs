@@ -88,7 +88,7 @@ fn report(rules: &Rules, asked: &Asked, response: Option<&Head>, now: UnixMillis
     let key = policy.key.key(Asked::SCHEME, &asked.authority, &asked.target, &asked.headers).ok();
     tell_key(&mut page, key.as_ref());
 
-    let admission = admit(&asked.method, &asked.headers, asked.has_body, asked.upgrade, policy);
+    let admission = admit(&asked.method, asked.path(), &asked.headers, asked.has_body, asked.upgrade, policy);
     let refusal = match &admission {
         Admission::Forward(reason, _) => Some(*reason),
         Admission::Lookup(_) => key.is_none().then_some(Reason::KeyTooLong),

@@ -97,6 +97,9 @@ fn route(
     let host =
         r.optional(&own, "host", text_as(|t| HostPattern::parse(t).map_err(|e| format!("{t:?}: {e}"))));
     let path = r.get(&own, "path", text_as(|t| PathPattern::parse(t).map_err(|e| format!("{t:?}: {e}"))));
+    if let Some((path, meant)) = path.as_ref().and_then(|path| Some((path, path.value.habit()?))) {
+        r.warning(path, format!("\"{}\" is meant literally; did you mean {meant}?", path.value));
+    }
     let upstream = r.get(&own, "upstream", text);
 
     if let Some(name) = &name {

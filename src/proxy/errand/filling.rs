@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE};
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, DATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::{Arrival, Content, Errand, How, Obtained, Permits, millis};
@@ -30,6 +30,10 @@ impl Errand {
         storability::client_fields(&mut own_fields, true, &self.route.policy);
         own_fields.remove(CONTENT_LENGTH);
         own_fields.remove(CONTENT_RANGE);
+        // An answer that came without a date has the one that is stored (RFC 9110 6.6.1): each is told the same.
+        if let (false, Some(date)) = (own_fields.contains_key(DATE), head.field(&DATE)) {
+            own_fields.insert(DATE, date.clone());
+        }
         let length = http_body::Body::size_hint(&body).exact();
         let (writer, fill) = Fill::start(length, self.route.policy.max_object_size);
         let reader = fill.read();
