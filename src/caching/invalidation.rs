@@ -10,6 +10,7 @@ use http::{HeaderMap, Method, StatusCode};
 
 use super::stamp::PurgeId;
 use super::tags;
+use super::url;
 
 /// The target URI of a request (RFC 9110 7.1), in parts, as forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +54,10 @@ pub fn targets(
         return Invalidation::default();
     }
     let mut targets = vec![target.path_and_query.to_owned()];
+    if url::has_dot_segments(split_query(target.path_and_query).0) {
+        // What many origins take it for (RFC 3986 6.2.2.3).
+        targets.push(without_dot_segments(&url::target(target.path_and_query)));
+    }
     for value in [LOCATION, CONTENT_LOCATION].iter().flat_map(|name| response.get_all(name)) {
         let resolved = value.to_str().ok().and_then(|reference| resolve(target, reference));
         match resolved {
@@ -174,6 +179,19 @@ mod tests {
 
     const BASE: TargetUri<'static> =
         TargetUri { scheme: "http", authority: "a.example", path_and_query: "/b/c/d?q" };
+
+    #[test]
+    fn rfc_3986_6_2_2_3_what_a_target_leads_to_is_invalidated_too() {
+        for (asked, expected) in [
+            ("/x/../b?q=/../", &["/x/../b?q=/../", "/b?q=/../"][..]),
+            ("/x/%2e%2E/b", &["/x/%2e%2E/b", "/b"]),
+            ("/x/b?q=../", &["/x/b?q=../"]),
+        ] {
+            let base = TargetUri { path_and_query: asked, ..BASE };
+            let found = targets(&Method::POST, StatusCode::OK, base, &map(&[]));
+            assert_eq!(found.targets, expected, "{asked}");
+        }
+    }
 
     #[test]
     fn rfc_9111_4_4_which_responses_invalidate() {

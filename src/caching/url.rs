@@ -37,11 +37,17 @@ pub fn host(authority: &str) -> &str {
 }
 
 /// Whether a path has segments `.` or `..` (RFC 3986 3.3), encoded or not, or would have for an origin that
-/// takes `%2F`, `\` or `%5C` for a slash.
+/// takes `%2F`, `\` or `%5C` for a slash, `%u002E` for a dot, or leaves out what stands behind a `;`.
 #[must_use]
 pub fn has_dot_segments(path: &str) -> bool {
     let mut rest = path.as_bytes();
     if memchr::memchr3(b'.', b'%', b'\\', rest).is_none() {
+        return false;
+    }
+    // Most that have a dot have it in a name.
+    let begins_a_segment = |at: usize| at.checked_sub(1).and_then(|at| rest.get(at)) == Some(&b'/');
+    let is_plain = memchr::memchr2(b'%', b'\\', rest).is_none();
+    if is_plain && !memchr::memchr_iter(b'.', rest).any(begins_a_segment) {
         return false;
     }
     // How many dots the segment consists of, while it consists of dots alone.
@@ -49,17 +55,19 @@ pub fn has_dot_segments(path: &str) -> bool {
     let is_dots = |dots: Option<usize>| matches!(dots, Some(1 | 2));
     while let [first, after @ ..] = rest {
         let (byte, after) = match (first, after) {
-            (b'%', [high, low, after @ ..]) => match (high, low.to_ascii_lowercase()) {
-                (b'2', b'e') => (b'.', after),
-                (b'2', b'f') | (b'5', b'c') => (b'/', after),
-                _ => (b'%', after),
-            },
+            (b'%', [b'u' | b'U', b'0', b'0', high, low, after @ ..] | [high, low, after @ ..]) => {
+                match (high, low.to_ascii_lowercase()) {
+                    (b'2', b'e') => (b'.', after),
+                    (b'2', b'f') | (b'5', b'c') => (b'/', after),
+                    _ => (b'%', after),
+                }
+            }
             (b'\\', after) => (b'/', after),
             (byte, after) => (*byte, after),
         };
         rest = after;
         dots = match byte {
-            b'/' if is_dots(dots) => return true,
+            b'/' | b';' if is_dots(dots) => return true,
             b'/' => Some(0),
             b'.' => dots.map(|dots| dots + 1),
             _ => None,
@@ -140,6 +148,12 @@ mod tests {
             "/a.%2fb",
             "/.%2a",
             "/%25%32%65",
+            "/a;b/c",
+            "/a..;/b",
+            "/...;/b",
+            "/;..",
+            "/%u0041/.a",
+            "/%u00",
             "/a%2e%2eb/c",
         ] {
             assert!(!has_dot_segments(path), "{path}");

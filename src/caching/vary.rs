@@ -143,7 +143,7 @@ impl VaryIndex {
     /// Records that a response varying by `names` is stored under `hash`, and forgets what is
     /// useless by `now`, what this one replaces, and the least recent beyond the bounds.
     ///
-    /// What is forgotten here is only unreachable: its record dies by its own expiry.
+    /// What is forgotten here is only unreachable: whoever keeps records removes it, or its expiry does.
     pub fn insert(&mut self, names: &[HeaderName], variant: NewVariant, now: UnixMillis) {
         self.variants.retain(|v| v.useless_at > now && v.hash != variant.hash);
         self.drop_unused_sets();
@@ -169,6 +169,8 @@ impl VaryIndex {
     /// processes have stored meanwhile. Of a place that both know, the more recent response counts. Nothing
     /// makes room for what is older.
     pub fn merge(&mut self, other: &Self, now: UnixMillis) {
+        self.variants.retain(|v| v.useless_at > now);
+        self.drop_unused_sets();
         for theirs in &other.variants {
             let known = self.variants.iter().any(|v| v.hash == theirs.hash && v.received >= theirs.received);
             let Some(names) = other.sets.get(usize::from(theirs.set)) else { continue };

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::signal::unix::{SignalKind, signal};
@@ -114,7 +115,7 @@ pub(super) struct Process {
     reload: Arc<Reload>,
     log: AccessLog,
     /// How long requests that are under way may take at the end.
-    drain_timeout: std::time::Duration,
+    drain_timeout: Duration,
     /// Where the public listeners really are.
     pub(super) listening: Vec<SocketAddr>,
     /// Where the admin listener really is.
@@ -138,12 +139,7 @@ impl Process {
             workers => workers,
         };
         let settings = server_settings(&rules, workers_wanted);
-        let listeners = Listeners::bind(&settings.listen, workers_wanted)
-            .map_err(|(address, error)| io(&format!("listening on {address}"))(error.into()))?;
-        for address in listeners.shared() {
-            tracing::warn!(%address, "another process listens here as well: connections are shared with it");
-        }
-        let listening = listeners.addresses().to_vec();
+        // First: where it is taken, no connection was given to listeners that go away again.
         let admin_listener = match &rules.admin {
             Some(admin) => Some(
                 std::net::TcpListener::bind(admin.listen)
@@ -152,6 +148,12 @@ impl Process {
             ),
             None => None,
         };
+        let listeners = Listeners::bind(&settings.listen, workers_wanted)
+            .map_err(|(address, error)| io(&format!("listening on {address}"))(error.into()))?;
+        for address in listeners.shared() {
+            tracing::warn!(%address, "another process listens here as well: connections are shared with it");
+        }
+        let listening = listeners.addresses().to_vec();
         tracing::info!("tiers: {}", rules.tiers_summary());
         let instance = Instance::new(rules, log.clone()).map_err(io("starting"))?;
         let instance = Arc::new(instance);
@@ -241,12 +243,16 @@ impl Process {
         );
         let log = self.log.clone();
         self.runtime.spawn(async move {
+            // One stop may send two: to the process, and to the group that it is in.
+            tokio::time::sleep(ONE_STOP).await;
+            let _ = tokio::time::timeout(Duration::ZERO, terminate.recv()).await;
+            let _ = tokio::time::timeout(Duration::ZERO, interrupt.recv()).await;
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
             tracing::warn!("stopped at once, by a second signal");
-            log.finish(LAST_LINES);
+            log.finish(Duration::from_millis(500));
             std::process::exit(1);
         });
         // Nobody listens any more only if every worker has gone already.
@@ -278,9 +284,11 @@ fn follow_the_fleet(instance: &Instance) -> io::Result<()> {
 }
 
 /// How long a start waits for the fleet's purges.
-const FIRST_HEARING: std::time::Duration = std::time::Duration::from_millis(500);
+const FIRST_HEARING: Duration = Duration::from_millis(500);
 /// How long the end waits for whoever reads the access log.
-const LAST_LINES: std::time::Duration = std::time::Duration::from_secs(5);
+const LAST_LINES: Duration = Duration::from_secs(5);
+/// Signals that come within this time are of one stop.
+const ONE_STOP: Duration = Duration::from_secs(1);
 
 /// The service of one worker: the proxy in force when a request comes.
 #[derive(Clone)]

@@ -135,7 +135,9 @@ impl Proxy {
         answer: &Answer,
         arrival: Arrival,
     ) -> Option<(Errand, Box<StoredHead>)> {
-        if *asked.method() != Method::POST || !answer.head.headers.contains_key(CONTENT_LOCATION) {
+        let describes = *asked.method() == Method::POST && answer.head.headers.contains_key(CONTENT_LOCATION);
+        // Nobody would look for it.
+        if !describes || url::has_dot_segments(asked.path()) {
             return None;
         }
         let in_key = self.fields_named(Selecting::Asked(asked), &route.policy.key.headers);

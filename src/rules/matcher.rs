@@ -126,9 +126,9 @@ impl PathPattern {
     /// What stands in a fixed segment and is a wildcard elsewhere: what is its like here.
     #[must_use]
     pub fn habit(&self) -> Option<&'static str> {
-        self.segments.iter().find_map(|segment| match segment {
-            Segment::Fixed(text) if text == "*" || text == "**" => Some("{*rest}"),
-            Segment::Fixed(text) if text.contains('*') => Some("{name} for a whole segment, or {*rest}"),
+        let last = self.segments.len().saturating_sub(1);
+        self.segments.iter().enumerate().find_map(|(at, segment)| match segment {
+            Segment::Fixed(text) if text.contains('*') => Some(if at == last { "{*rest}" } else { "{name}" }),
             Segment::Fixed(text) if text.len() > 1 && text.starts_with(':') => Some("{name}"),
             _ => None,
         })
@@ -290,7 +290,8 @@ mod tests {
         for (path, meant) in [
             ("/a/*", Some("{*rest}")),
             ("/**", Some("{*rest}")),
-            ("/a/*.jpg", Some("{name} for a whole segment, or {*rest}")),
+            ("/a/*.jpg", Some("{*rest}")),
+            ("/a/*/b", Some("{name}")),
             ("/users/:id/x", Some("{name}")),
             ("/a/{*rest}", None),
             ("/a/{id}/b:c", None),

@@ -22,13 +22,13 @@ impl Listeners {
     /// # Errors
     /// The address that could not be bound, and why.
     pub fn bind(listen: &[SocketAddr], workers: usize) -> Result<Self, (SocketAddr, io::Error)> {
-        let (mut addresses, mut shared) = (Vec::new(), Vec::new());
+        // Looked at before any is bound: one of ours may stand for another.
+        let is_shared = |address: &&SocketAddr| address.port() != 0 && !is_free(**address);
+        let shared = listen.iter().filter(is_shared).copied().collect();
+        let mut addresses = Vec::new();
         let mut per_worker: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
         for wanted in listen {
             let mut address = *wanted;
-            if address.port() != 0 && !is_free(address) {
-                shared.push(address);
-            }
             for listeners in &mut per_worker {
                 let listener = bind(address).map_err(|error| (address, error))?;
                 address = listener.local_addr().map_err(|error| (address, error))?;
@@ -39,8 +39,7 @@ impl Listeners {
         Ok(Self { addresses, shared, per_worker })
     }
 
-    /// Those at which another process of this user listens as well, as a restart without a gap has it: the system
-    /// gives connections to either.
+    /// Those at which another process of this user listens as well: the system gives connections to either.
     #[must_use]
     pub fn shared(&self) -> &[SocketAddr] {
         &self.shared

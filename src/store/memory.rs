@@ -11,7 +11,7 @@
 //! and whether the fleet was heard lately. No allocation, and no lock that workers share: each thread has a
 //! read lock of its own for every shard (of eight; more threads than that share them), and whoever writes
 //! takes all of them. A panic under such a lock would end its shard: of ours, only the few lines of `Weigh`,
-//! `Fold` and `Evictions` run there.
+//! `Fold`, `Evictions` and the comparisons of `remove_if` run there.
 //!
 //! # Memory
 //!
@@ -50,7 +50,7 @@ const MOST_TEMPLATES: u64 = 1 << 20;
 pub struct Held {
     /// The record.
     pub record: Record,
-    /// What purges say of it. A [`Validity::Hard`] record has just been removed.
+    /// What purges say of it. A [`Validity::Hard`] record has just been removed by [`MemoryTier::get`].
     pub validity: Validity,
 }
 

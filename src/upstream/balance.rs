@@ -62,7 +62,7 @@ impl Health {
         self.failures == 1
     }
 
-    /// A connect worked. Whether it is the first to work.
+    /// A connect worked. Whether it is the first since one failed.
     pub const fn succeeded(&mut self) -> bool {
         let was_down = self.failures > 0;
         *self = Self { failures: 0, retry_at: None };

@@ -300,7 +300,7 @@ impl Upstream {
                     if pool.server().health().failed(clock::monotonic()) {
                         let (upstream, server) = (self.name(), pool.server().shown());
                         let error = error.in_full();
-                        tracing::warn!(upstream, server, %error, "a server cannot be connected to: it is avoided");
+                        tracing::warn!(upstream, server, %error, "a server cannot be connected to: others are asked first");
                     }
                     failure = error;
                     tried.push(index);

@@ -195,7 +195,11 @@ fn a_second_signal_ends_what_the_first_waits_for() {
     client.send(request("GET", "/p", ""));
     origin.wait_count("/p", 1);
     proxy.terminate();
+    // What comes at once is of the same stop.
+    proxy.terminate();
     until("it drains", || proxy.log().iter().any(|line| line.contains("stopping")));
+    pass(std::time::Duration::from_millis(1_500));
+    assert!(!proxy.log().iter().any(|line| line.contains("stopped at once")));
     proxy.terminate();
     assert_eq!(proxy.ended().code(), Some(1));
     assert!(client.try_answer().is_err());

@@ -5,6 +5,7 @@
 //! it, and whoever has read the whole of an answer finds it in this process, if memory takes it at all. Never
 //! touches: whether it may be stored.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -142,8 +143,10 @@ impl Errand {
             _ => self.found.index().map(|index| (**index).clone()).unwrap_or_default(),
         };
         let theirs = theirs.into_iter();
+        // What is useless expires by itself.
         let known = theirs.clone().flat_map(|theirs| &theirs.variants).chain(&index.variants);
-        let before: Vec<VariantHash> = known.map(|variant| variant.hash).collect();
+        let known = known.filter(|variant| variant.useless_at > now);
+        let before: HashSet<VariantHash> = known.map(|variant| variant.hash).collect();
         theirs.for_each(|theirs| index.merge(theirs, now));
         let etag = head.field(&ETAG).map(|etag| Bytes::copy_from_slice(etag.as_bytes()));
         let added =
