@@ -14,7 +14,7 @@ use http::{HeaderMap, Method};
 use super::Proxy;
 use crate::caching::outcome::{CacheResult, CacheStatus, Forwarded, Fwd, Reason};
 use crate::clock;
-use crate::semantics::{UnixMillis, fields};
+use crate::semantics::{UnixMillis, fields, forwarded_for};
 use crate::store::Tier;
 use crate::upstream::request;
 
@@ -93,6 +93,15 @@ impl Asked {
     /// What a log shows as its target.
     pub(super) fn shown(&self) -> &str {
         self.refused.as_deref().unwrap_or_else(|| self.target())
+    }
+
+    /// Who sent it, as far as that can be believed: the client, or who trusted proxies say it was for.
+    #[must_use]
+    pub fn visitor(&self) -> IpAddr {
+        let trusted = &self.proxy.site.rules.server.trusted_proxies;
+        forwarded_for::visitor(self.client, &self.head.headers, |address| {
+            request::is_trusted(address, trusted)
+        })
     }
 
     /// Whether the client asks to leave HTTP.

@@ -51,7 +51,7 @@ impl Record {
         let line = proxy.shared.log.enabled().then(|| {
             Box::new(LineFacts {
                 at: asked.now,
-                client: asked.client,
+                client: asked.visitor(),
                 host: asked.authority().to_owned(),
                 target: asked.shown().to_owned(),
             })

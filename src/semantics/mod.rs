@@ -74,6 +74,7 @@
 //! | 15.5.17 SHOULD: a 416 has `Content-Range: bytes */length` | [`range::RangeVerdict::Unsatisfiable`], [`range::ContentRange::unsatisfied`] | `rfc9110_14_4_content_range`, `rfc9110_14_1_2_satisfiability` |
 
 pub mod fields;
+pub mod forwarded_for;
 pub mod http_date;
 pub mod preconditions;
 pub mod range;

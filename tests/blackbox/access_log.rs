@@ -84,6 +84,18 @@ fn a_client_that_left_before_its_answer_is_logged() {
 }
 
 #[test]
+fn the_visitor_is_logged_where_who_says_so_is_trusted() {
+    let origin = Origin::start();
+    origin.reply("/*", Reply::ok("content").cache("max-age=600"));
+    let fields = "X-Forwarded-For: 198.51.100.1, 203.0.113.9, 127.0.0.3\r\n";
+    for (trusted, client) in [("[\"127.0.0.0/8\"]", "203.0.113.9"), ("[]", "127.0.0.1")] {
+        let proxy = Config::new(&origin).server(&format!("trusted_proxies = {trusted}")).start();
+        proxy.get_with("/p", fields);
+        assert_eq!(pair(&line(&proxy, "/p"), "client"), client);
+    }
+}
+
+#[test]
 fn a_refused_request_is_logged_as_what_was_read_of_it() {
     let origin = Origin::start();
     let proxy = Config::new(&origin).server("header_timeout = \"2s\"").start();
