@@ -36,10 +36,10 @@ def first_line(*command):
 
 
 def commit():
-    """The commit that is measured, marked when the tree differs from it."""
+    """The commit that is measured, marked when the tree differs from it in more than results."""
     name = first_line("git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD")
     changed = subprocess.run(
-        ["git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no"],
+        ["git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no", "--", ".", ":!benches/results"],
         capture_output=True, text=True, check=False,
     ).stdout.strip()
     return name + (" with changes" if changed else "")

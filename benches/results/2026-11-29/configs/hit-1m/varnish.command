@@ -1,1 +1,1 @@
-varnishd -F -n /dev/shm/forebay-bench-s1on0hob/varnish -a 127.0.0.1:60345 -f /dev/shm/forebay-bench-s1on0hob/varnish.vcl -s malloc,1073741824 -p thread_pools=1 -p thread_pool_min=100 -p thread_pool_max=2000 -p timeout_idle=75 -p listen_depth=16384 -p default_grace=0
+varnishd -F -n /dev/shm/forebay-bench-9j6fvr5s/varnish -a 127.0.0.1:48413 -f /dev/shm/forebay-bench-9j6fvr5s/varnish.vcl -s malloc,1073741824 -p thread_pools=1 -p thread_pool_min=100 -p thread_pool_max=2000 -p timeout_idle=75 -p listen_depth=16384 -p default_grace=0

@@ -1,5 +1,5 @@
 vcl 4.1;
-backend origin { .host = "127.0.0.1"; .port = "42495"; }
+backend origin { .host = "127.0.0.1"; .port = "40579"; }
 sub vcl_recv {
     if (req.url ~ "^/n/") { return (pass); }
 }

@@ -1,1 +1,1 @@
-varnishd -F -n /dev/shm/forebay-bench-37e4chjf/varnish -a 127.0.0.1:56967 -f /dev/shm/forebay-bench-37e4chjf/varnish.vcl -s malloc,1073741824 -p thread_pools=1 -p thread_pool_min=100 -p thread_pool_max=2000 -p timeout_idle=75 -p listen_depth=16384 -p default_grace=0
+varnishd -F -n /dev/shm/forebay-bench-zsvd2dd3/varnish -a 127.0.0.1:54801 -f /dev/shm/forebay-bench-zsvd2dd3/varnish.vcl -s malloc,1073741824 -p thread_pools=1 -p thread_pool_min=100 -p thread_pool_max=2000 -p timeout_idle=75 -p listen_depth=16384 -p default_grace=0

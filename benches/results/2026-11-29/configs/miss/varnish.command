@@ -1,1 +1,1 @@
-varnishd -F -n /dev/shm/forebay-bench-fgdi0a51/varnish -a 127.0.0.1:36349 -f /dev/shm/forebay-bench-fgdi0a51/varnish.vcl -s malloc,268435456 -p thread_pools=1 -p thread_pool_min=100 -p thread_pool_max=2000 -p timeout_idle=75 -p listen_depth=16384 -p default_grace=0
+varnishd -F -n /dev/shm/forebay-bench-bxupslvu/varnish -a 127.0.0.1:46937 -f /dev/shm/forebay-bench-bxupslvu/varnish.vcl -s malloc,268435456 -p thread_pools=1 -p thread_pool_min=100 -p thread_pool_max=2000 -p timeout_idle=75 -p listen_depth=16384 -p default_grace=0

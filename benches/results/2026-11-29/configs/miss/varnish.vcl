@@ -1,5 +1,5 @@
 vcl 4.1;
-backend origin { .host = "127.0.0.1"; .port = "46617"; }
+backend origin { .host = "127.0.0.1"; .port = "40093"; }
 sub vcl_recv {
     if (req.url ~ "^/n/") { return (pass); }
 }
