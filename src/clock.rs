@@ -2,8 +2,8 @@
 //!
 //! An event loop that answers many requests reads the clock when it wakes up ([`wake`]) and when a
 //! request ends ([`monotonic`]), and takes the latest reading for the time at which the next one begins
-//! ([`latest`]): one reading for each request, and one of each clock for each turn of the loop. A loop that is too busy to
-//! sleep moves bytes: of so many times one reads the clock as well ([`pass`]).
+//! ([`latest`]): one reading for each request, and one of each clock for each turn of the loop. A loop
+//! that is too busy to sleep moves bytes: of so many times one reads the clock as well ([`pass`]).
 
 use std::cell::Cell;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -128,6 +128,13 @@ mod tests {
             "/a\\..\\b",
             "/a%5c..%5Cb",
             "/..%5c",
+            "/a/..;/b",
+            "/a/..;x=1/b",
+            "/a/.;/b",
+            "/%2e%2e;/b",
+            "/a/..;",
+            "/%u002e%U002E/b",
+            "/a%u002f..",
         ] {
             assert!(has_dot_segments(path), "{path}");
         }

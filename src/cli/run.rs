@@ -217,12 +217,9 @@ impl Process {
     /// When signals cannot be waited for.
     pub(super) fn until_stopped(self) -> Result<(), StartError> {
         let signals = |error: io::Error| StartError::new("signals")(error.into());
-        let (mut terminate, mut interrupt) = {
-            let _entered = self.runtime.enter();
-            let of = |kind| signal(kind).map_err(signals);
-            (of(SignalKind::terminate())?, of(SignalKind::interrupt())?)
-        };
         self.runtime.block_on(async {
+            let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
+            let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
             let mut hangup = signal(SignalKind::hangup()).map_err(signals)?;
             loop {
                 tokio::select! {
@@ -243,10 +240,14 @@ impl Process {
         );
         let log = self.log.clone();
         self.runtime.spawn(async move {
-            // One stop may send two: to the process, and to the group that it is in.
+            // One stop may send two: to the process, and to the group that it is in. Those that come meanwhile
+            // are nobody's: what is listened to from then on begins anew.
             tokio::time::sleep(ONE_STOP).await;
-            let _ = tokio::time::timeout(Duration::ZERO, terminate.recv()).await;
-            let _ = tokio::time::timeout(Duration::ZERO, interrupt.recv()).await;
+            let (Ok(mut terminate), Ok(mut interrupt)) =
+                (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+            else {
+                return;
+            };
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}

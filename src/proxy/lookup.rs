@@ -240,17 +240,12 @@ impl Proxy {
 
     /// Adds what an index in Redis knows to the one in memory, which may know of what is on its way there.
     fn take_index_into_memory(&self, place: &StoreKey, index: &Arc<VaryIndex>, now: UnixMillis) {
-        let memory = &self.shared.memory;
-        let held = memory.get(place.primary, None, &place.text, now);
-        let all = match held.map(|held| held.record) {
-            Some(Record::Index(held)) => {
-                let mut all = Arc::unwrap_or_clone(held);
-                all.merge(index, now);
-                Arc::new(all)
-            }
-            _ => Arc::clone(index),
-        };
-        memory.insert(place, Record::Index(all), now);
+        let mut all = Arc::clone(index);
+        if let Some(held) = self.index_in_memory(place, now) {
+            all = held;
+            Arc::make_mut(&mut all).merge(index, now);
+        }
+        self.shared.memory.insert(place, Record::Index(all), now);
     }
 
     /// Copies what was found in Redis into memory. A long body is not at hand yet: what is older than its
@@ -335,6 +330,14 @@ impl Proxy {
         match Found::response(stored, validity, place.variant, Some(index)).in_tier(tier) {
             Found::Response(candidate) => Some(candidate),
             _ => None,
+        }
+    }
+
+    /// The index of a key as it is in memory now.
+    pub(super) fn index_in_memory(&self, place: &StoreKey, now: UnixMillis) -> Option<Arc<VaryIndex>> {
+        match self.shared.memory.get(place.primary, None, &place.text, now)?.record {
+            Record::Index(index) => Some(index),
+            Record::Response(_) | Record::HitForMiss { .. } => None,
         }
     }
 

@@ -58,17 +58,19 @@ impl Listeners {
 
 /// Whether nobody listens there, as far as can be seen.
 fn is_free(address: SocketAddr) -> bool {
-    let alone = || {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        socket.bind(&address.into())
-    };
-    !alone().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+    let alone = socket(address).and_then(|socket| socket.bind(&address.into()));
+    !alone.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+}
+
+/// A socket that a connection of before does not keep from being bound.
+fn socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    Ok(socket)
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
+    let socket = socket(address)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;

@@ -92,15 +92,12 @@ impl MemoryTier {
         let cache = self.cache.as_ref()?;
         let place = Place::new(primary, variant);
         let entry = cache.get(&place)?;
-        if *entry.text != *text {
-            return None;
-        }
-        let validity = self.validity(&entry, now);
-        if validity == Validity::Hard {
+        let held = self.held(&entry, text, now)?;
+        if held.validity == Validity::Hard {
             // Only this entry: what was fetched since the purge may stand in its place already.
             drop(cache.remove_if(&place, |held| Arc::ptr_eq(held, &entry)));
         }
-        Some(Held { record: entry.record.clone(), validity })
+        Some(held)
     }
 
     /// As [`Self::get`], for who only looks: nothing is removed, and nothing stays longer for it.
@@ -113,8 +110,12 @@ impl MemoryTier {
         now: UnixMillis,
     ) -> Option<Held> {
         let entry = self.cache.as_ref()?.peek(&Place::new(primary, variant))?;
-        let validity = (*entry.text == *text).then(|| self.validity(&entry, now))?;
-        Some(Held { record: entry.record.clone(), validity })
+        self.held(&entry, text, now)
+    }
+
+    fn held(&self, entry: &Entry, text: &[u8], now: UnixMillis) -> Option<Held> {
+        (*entry.text == *text)
+            .then(|| Held { record: entry.record.clone(), validity: self.validity(entry, now) })
     }
 
     /// Puts a record under its key, in the place of what was there.

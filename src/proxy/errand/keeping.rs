@@ -30,7 +30,7 @@ pub(super) struct Kept {
     response: Arc<StoredResponse>,
     variant: VariantHash,
     /// Variants that had to make room for it.
-    forgotten: Vec<VariantHash>,
+    forgotten: HashSet<VariantHash>,
     now: UnixMillis,
 }
 
@@ -52,7 +52,7 @@ impl Errand {
         let place = self.place(varies.then_some(variant));
         let response = Arc::new(response);
         memory.insert(&place, Record::Response(Arc::clone(&response)), now);
-        let mut forgotten = Vec::new();
+        let mut forgotten = HashSet::new();
         if varies && memory.admits(response.body.length()) {
             // The index is what makes a variant findable: it comes after it.
             (_, forgotten) = self.index_here(&response.head, variant, None, now);
@@ -70,8 +70,8 @@ impl Errand {
         // Another process may have added variants to the index that lies in Redis.
         let theirs = self.proxy.index_in_redis(&self.place(None), now).await;
         let (index, by_theirs) = self.index_here(&response.head, variant, theirs.as_deref(), now);
-        forgotten.retain(|hash| !index.holds(*hash) && !by_theirs.contains(hash));
         forgotten.extend(by_theirs);
+        forgotten.retain(|hash| !index.holds(*hash));
         let written = redis.put(place, Record::Response(response), now).await;
         redis.put(self.place(None), Record::Index(index), now).await;
         for hash in forgotten {
@@ -117,7 +117,7 @@ impl Errand {
         variant: VariantHash,
         theirs: Option<&VaryIndex>,
         now: UnixMillis,
-    ) -> (Arc<VaryIndex>, Vec<VariantHash>) {
+    ) -> (Arc<VaryIndex>, HashSet<VariantHash>) {
         let memory = &self.proxy.shared.memory;
         let (index, forgotten) = self.index_with(head, variant, theirs, now);
         let index = Arc::new(index);
@@ -136,23 +136,22 @@ impl Errand {
         variant: VariantHash,
         theirs: Option<&VaryIndex>,
         now: UnixMillis,
-    ) -> (VaryIndex, Vec<VariantHash>) {
-        let held = self.proxy.shared.memory.get(self.key.hash, None, &self.key.text, now);
-        let mut index = match held.map(|held| held.record) {
-            Some(Record::Index(index)) => (*index).clone(),
-            _ => self.found.index().map(|index| (**index).clone()).unwrap_or_default(),
-        };
-        let theirs = theirs.into_iter();
+    ) -> (VaryIndex, HashSet<VariantHash>) {
+        let held = self.proxy.index_in_memory(&self.place(None), now);
+        let held = held.or_else(|| self.found.index().cloned());
+        let mut index = held.map(Arc::unwrap_or_clone).unwrap_or_default();
         // What is useless expires by itself.
-        let known = theirs.clone().flat_map(|theirs| &theirs.variants).chain(&index.variants);
+        let known = theirs.into_iter().flat_map(|theirs| &theirs.variants).chain(&index.variants);
         let known = known.filter(|variant| variant.useless_at > now);
-        let before: HashSet<VariantHash> = known.map(|variant| variant.hash).collect();
-        theirs.for_each(|theirs| index.merge(theirs, now));
+        let mut forgotten: HashSet<VariantHash> = known.map(|variant| variant.hash).collect();
+        if let Some(theirs) = theirs {
+            index.merge(theirs, now);
+        }
         let etag = head.field(&ETAG).map(|etag| Bytes::copy_from_slice(etag.as_bytes()));
         let added =
             NewVariant { hash: variant, received: head.received, useless_at: head.useless_at(), etag };
         index.insert(&head.vary, added, now);
-        let forgotten = before.into_iter().filter(|hash| !index.holds(*hash)).collect();
+        forgotten.retain(|hash| !index.holds(*hash));
         (index, forgotten)
     }
 
